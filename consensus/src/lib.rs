@@ -1,0 +1,1 @@
+//! One Raft group as a pure machine, and the log it needs.

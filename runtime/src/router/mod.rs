@@ -1,0 +1,1 @@
+//! From a caller to the leader of a shard.
