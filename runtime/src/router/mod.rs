@@ -1,1 +1,16 @@
-//! From a caller to the leader of a shard.
+//! The way from a caller to the leader of a shard and back: routing on the caller's own thread (S9).
+//!
+//! Here: [`RouterCore`], the pure machine (sessions, attempts, leader hints, back-off, deadlines), which nodes, gateway
+//! clients and simulators drive alike, and what callers get when there is no answer ([`AskError`]).
+//! Not here: evaluation, sockets, encoding of frames (the courier's), the placement of shards.
+//!
+//! One call = one [`CallId`] = the `id` of all its requests. A command belongs to a session per (router, shard), so
+//! that it takes effect at most once however often it is sent (RIFL, Lee et al., SOSP 2015).
+
+mod core;
+mod error;
+mod options;
+
+pub use self::core::{Answered, AskSpec, CallId, Mode, RouterCore, RouterOutput};
+pub use error::{AskError, Failed, Refused, TimedOut, Unknown};
+pub use options::{CheckedRouterOptions, RouterOptions, RouterOptionsError};
