@@ -1,0 +1,75 @@
+//! What a transport is told at its start: address, identity, hello, keys, bounds.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use super::{EndpointKeys, certificates::Identity};
+
+/// Everything [`Transport::bind`](super::Transport::bind) needs.
+#[derive(Debug)]
+pub struct TransportOptions {
+    /// Where to listen (port 0: any free one). `None` makes a client: it dials, nobody dials it, and it says so.
+    pub listen: Option<SocketAddr>,
+    /// Certificate, key and CA.
+    pub identity: Identity,
+    /// What to say of ourselves; read anew for each connection, so a node writes its store id in when it is admitted.
+    pub hello: Arc<Mutex<LocalHello>>,
+    /// Keys that let a restarted process end its predecessor's connections; nodes keep them in the store directory.
+    pub keys: EndpointKeys,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+/// What this process says of itself when it connects.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct LocalHello {
+    /// The cluster; `None` before joining, and for a client that does not know it yet.
+    pub cluster: Option<u128>,
+    /// The name, equal to the certificate's.
+    pub name: String,
+    /// The store id; `None` before admission and for clients.
+    pub store: Option<u64>,
+    /// The store's start count.
+    pub generation: u64,
+}
+
+/// Bounds of the transport. The defaults fit a LAN.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Longest frame in bytes, also of calls: an entry (1 MiB) or a snapshot chunk (256 KiB) with room for its envelope.
+    /// A longer one received closes the connection.
+    pub frame_bytes: usize,
+    /// Frames waiting for one lane of one peer.
+    pub queue_frames: usize,
+    /// Bytes waiting for one lane of one peer. One frame always fits into an empty queue.
+    pub queue_bytes: usize,
+    /// Datagrams waiting for one peer; the newest is refused.
+    pub queue_datagrams: usize,
+    /// Clients connected at a time.
+    pub clients: usize,
+    /// Calls of one connection that are being answered.
+    pub calls: u32,
+    /// Silence after which a connection is given up. Never evidence that a node is dead.
+    pub idle_timeout: Duration,
+    /// Gap between packets of an otherwise silent connection. At most a quarter of `idle_timeout`, so that three may be
+    /// lost.
+    pub keep_alive: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            frame_bytes: 4 << 20,
+            queue_frames: 65_536,
+            queue_bytes: 16 << 20,
+            queue_datagrams: 256,
+            clients: 4_096,
+            calls: 16,
+            idle_timeout: Duration::from_secs(3),
+            keep_alive: Duration::from_millis(400),
+        }
+    }
+}
