@@ -1,1 +1,37 @@
 //! One Raft group as a pure machine, and the log it needs.
+//!
+//! A [`Group`] is one replica. It knows no socket, clock, thread or disk: the caller passes the time in, tells it what arrived
+//! ([`Group::receive`]), what became durable ([`Group::persisted`]) and what was applied ([`Group::applied`]), and drains
+//! [`Group::poll_output`] after each input. All times are `Duration`s since an origin that the caller chose; the clock must be
+//! monotonic. Safety depends on none of them.
+//!
+//! The order of what a group knows: purged <= snapshot <= applied <= committed, persisted <= last.
+
+mod configuration;
+pub mod conformance;
+mod entry;
+mod error;
+mod group;
+mod ids;
+mod memory;
+mod message;
+mod options;
+mod output;
+mod snapshot;
+mod status;
+mod storage;
+
+pub use configuration::{Change, Configuration};
+pub use entry::{Entry, EntryKind};
+pub use error::{ChangeError, ProposeError, ReadError, RestoreError, TransferError};
+pub use group::{Group, Restored};
+pub use ids::{GroupId, LogIndex, Position, ReadId, ReplicaId, Term};
+pub use memory::MemoryStore;
+pub use message::Message;
+#[doc(hidden)]
+pub use options::Sabotage;
+pub use options::{CheckedOptions, GroupOptions, OptionsError};
+pub use output::{Output, Persist, Role, TransferOutcome};
+pub use snapshot::{Snapshot, SnapshotMeta};
+pub use status::{PeerState, PeerStatus, Status};
+pub use storage::{HardState, LogStore, PersistToken, Recovered, ReplicaKey, StoreError, Write};

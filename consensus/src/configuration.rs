@@ -1,0 +1,172 @@
+//! Who belongs to a group, and who of them decides.
+//!
+//! Here: [`Configuration`], simple and joint, and [`Change`], the wish for another one. Not here: counting (`quorum`), when a
+//! change may start (`reconfiguration`). Source: Raft paper 6 (joint consensus); Ongaro's thesis, 4.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::{LogIndex, ReplicaId};
+
+/// The members of a group. Joint while `outgoing` is not empty: then a majority of `voters` *and* of `outgoing` decides.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Configuration {
+    /// Replicas that decide (in a joint configuration: the new half).
+    pub voters: BTreeSet<ReplicaId>,
+    /// The old half of a joint configuration; empty otherwise.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub outgoing: BTreeSet<ReplicaId>,
+    /// Replicas that receive the log and decide nothing.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub learners: BTreeSet<ReplicaId>,
+    /// Voters of the old half that become learners when the joint configuration is left.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub learners_next: BTreeSet<ReplicaId>,
+}
+
+impl Configuration {
+    /// A simple configuration of these voters.
+    pub fn of_voters(voters: impl IntoIterator<Item = ReplicaId>) -> Self {
+        Self {
+            voters: voters.into_iter().collect(),
+            ..Self::default()
+        }
+    }
+
+    /// Whether two majorities are needed.
+    pub fn is_joint(&self) -> bool {
+        !self.outgoing.is_empty()
+    }
+
+    /// Whether `replica` decides, in either half.
+    pub fn is_voter(&self, replica: ReplicaId) -> bool {
+        self.voters.contains(&replica) || self.outgoing.contains(&replica)
+    }
+
+    /// Whether `replica` is named at all.
+    pub fn contains(&self, replica: ReplicaId) -> bool {
+        self.is_voter(replica)
+            || self.learners.contains(&replica)
+            || self.learners_next.contains(&replica)
+    }
+
+    /// Everybody named, once each, in order.
+    pub fn members(&self) -> BTreeSet<ReplicaId> {
+        let mut members = self.voters.clone();
+        members.extend(&self.outgoing);
+        members.extend(&self.learners);
+        members.extend(&self.learners_next);
+        members
+    }
+
+    /// What a joint configuration becomes when it is left; a simple one stays as it is.
+    pub fn left(&self) -> Self {
+        let mut learners = self.learners.clone();
+        learners.extend(&self.learners_next);
+        Self {
+            voters: self.voters.clone(),
+            outgoing: BTreeSet::new(),
+            learners,
+            learners_next: BTreeSet::new(),
+        }
+    }
+
+    /// The bytes of a configuration entry.
+    pub fn encode(&self) -> Bytes {
+        // Written by hand so that this crate needs no serializer: four lists, each a count and its ids, little-endian.
+        let lists = [
+            &self.voters,
+            &self.outgoing,
+            &self.learners,
+            &self.learners_next,
+        ];
+        let mut bytes =
+            Vec::with_capacity(1 + lists.iter().map(|l| 4 + l.len() * 8).sum::<usize>());
+        bytes.push(Self::FORMAT);
+        for list in lists {
+            let count =
+                u32::try_from(list.len()).expect("a configuration names fewer than 2^32 replicas");
+            bytes.extend_from_slice(&count.to_le_bytes());
+            for replica in list {
+                bytes.extend_from_slice(&replica.get().to_le_bytes());
+            }
+        }
+        bytes.into()
+    }
+
+    const FORMAT: u8 = 1;
+
+    /// Reads the bytes of a configuration entry; `None` when they are not exactly one configuration of a known format.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut rest = bytes.strip_prefix(&[Self::FORMAT])?;
+        let mut list = || -> Option<BTreeSet<ReplicaId>> {
+            let (count, tail) = rest.split_first_chunk::<4>()?;
+            let ids = tail.get(..(u32::from_le_bytes(*count) as usize).checked_mul(8)?)?;
+            rest = &tail[ids.len()..];
+            Some(
+                ids.as_chunks::<8>()
+                    .0
+                    .iter()
+                    .map(|id| ReplicaId::new(u64::from_le_bytes(*id)))
+                    .collect(),
+            )
+        };
+        let configuration = Self {
+            voters: list()?,
+            outgoing: list()?,
+            learners: list()?,
+            learners_next: list()?,
+        };
+        rest.is_empty().then_some(configuration)
+    }
+}
+
+/// The wish for another configuration. Adding and removing learners is one entry; anything that touches voters goes through a
+/// joint configuration, which the leader leaves by itself.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Change {
+    /// Index of the configuration that the wish was formed on; refused when another is effective by now.
+    pub expected: LogIndex,
+    /// Who shall decide. Newcomers must be caught-up learners.
+    pub voters: BTreeSet<ReplicaId>,
+    /// Who shall only receive.
+    pub learners: BTreeSet<ReplicaId>,
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn ids() -> impl Strategy<Value = BTreeSet<ReplicaId>> {
+        proptest::collection::btree_set(any::<u64>().prop_map(ReplicaId::new), 0..8)
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_is_decoded(voters in ids(), outgoing in ids(), learners in ids(), learners_next in ids()) {
+            let configuration = Configuration { voters, outgoing, learners, learners_next };
+            let bytes = configuration.encode();
+            prop_assert_eq!(Configuration::decode(&bytes), Some(configuration));
+            prop_assert_eq!(Configuration::decode(&bytes[..bytes.len() - 1]), None);
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+            let _ = Configuration::decode(&bytes);
+        }
+    }
+
+    #[test]
+    fn format_1_still_decodes() {
+        // Bytes as the first format wrote them: voters {1, 2}, learners {3}.
+        let bytes = b"\x01\x02\0\0\0\x01\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\0\0\0\0\x01\0\0\0\x03\0\0\0\0\0\0\0\0\0\0\0";
+        let configuration = Configuration::decode(bytes).unwrap();
+        assert_eq!(configuration.voters, [1, 2].map(ReplicaId::new).into());
+        assert_eq!(configuration.learners, [ReplicaId::new(3)].into());
+        assert_eq!(configuration.encode()[..], bytes[..]);
+    }
+}

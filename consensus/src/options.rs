@@ -1,0 +1,164 @@
+//! The numbers that a group is run with, each with its reason, checked once.
+
+use core::time::Duration;
+
+/// How a group behaves. All replicas of a group should use the same.
+#[derive(Clone, Debug)]
+pub struct GroupOptions {
+    /// Gap between a leader's heartbeats; they fall on multiples of it, so that those of many groups share a frame. Above the p99
+    /// round trip. Default 500 ms: commits do not wait for it, only the discovery of a dead leader does.
+    pub heartbeat_interval: Duration,
+    /// Silence after which a follower campaigns, and during which it refuses to vote for others. At least 3 heartbeats, so that
+    /// two lost ones elect nobody. Default 1,500 ms; a failure detector shortens it by `Group::peer_silent`.
+    pub election_timeout: Duration,
+    /// Added per rank of the voter, plus a random part below it, redrawn per election (E33). Above the time of one election
+    /// (two round trips and one sync). Default 150 ms.
+    pub election_stagger: Duration,
+    /// How soon followers learn that something was committed when no append carries the news. Default 50 ms.
+    pub commit_notice: Duration,
+    /// Payload of one append, in bytes; a single larger entry still goes alone. Default 512 KiB.
+    pub append_bytes: usize,
+    /// Appends on the way to one follower. Default 128.
+    pub inflight_appends: usize,
+    /// Bytes on the way to one follower. Default 8 MiB.
+    pub inflight_bytes: usize,
+    /// Bytes of one snapshot chunk; one chunk is on the way per follower. Default 256 KiB.
+    pub chunk_bytes: usize,
+    /// Largest snapshot that a follower will gather, in bytes. Default 1 GiB.
+    pub snapshot_bytes: usize,
+    /// Bytes proposed and not yet committed; beyond it proposals are refused as busy. Default 16 MiB.
+    pub uncommitted_bytes: usize,
+    /// Largest payload of one entry, in bytes. Default 16 MiB.
+    pub entry_bytes: usize,
+    /// Bytes handed out by one `Output::Apply`; a single larger entry still goes alone. Default 1 MiB.
+    pub apply_bytes: usize,
+    /// Linearizable reads that may wait at once. Default 65,536.
+    pub waiting_reads: usize,
+    /// Entries kept behind a compaction, so that a follower that was away for a moment needs no snapshot. Default 1,024.
+    pub keep_entries: u64,
+    /// How far a learner may be behind when it becomes a voter, in entries. Default 1,024.
+    pub learner_lag: u64,
+    /// How long a leader waits for its own disk before it gives way (H21). Default 6 s: longer than a busy disk, shorter than an operator.
+    pub disk_stall: Duration,
+    /// A bug put back on purpose, so that the simulators can show that they see it. Never set it elsewhere.
+    #[doc(hidden)]
+    pub sabotage: Option<Sabotage>,
+}
+
+/// Bugs that tests put back on purpose.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Sabotage {
+    /// One replica is a majority.
+    MajorityOfOne,
+}
+
+impl Default for GroupOptions {
+    fn default() -> Self {
+        Self {
+            heartbeat_interval: Duration::from_millis(500),
+            election_timeout: Duration::from_millis(1_500),
+            election_stagger: Duration::from_millis(150),
+            commit_notice: Duration::from_millis(50),
+            append_bytes: 512 << 10,
+            inflight_appends: 128,
+            inflight_bytes: 8 << 20,
+            chunk_bytes: 256 << 10,
+            snapshot_bytes: 1 << 30,
+            uncommitted_bytes: 16 << 20,
+            entry_bytes: 16 << 20,
+            apply_bytes: 1 << 20,
+            waiting_reads: 65_536,
+            keep_entries: 1_024,
+            learner_lag: 1_024,
+            disk_stall: Duration::from_secs(6),
+            sabotage: None,
+        }
+    }
+}
+
+/// Options that hang together; the only kind that [`Group::new`](crate::Group::new) takes.
+#[derive(Clone, Debug)]
+pub struct CheckedOptions(std::sync::Arc<GroupOptions>);
+
+impl core::ops::Deref for CheckedOptions {
+    type Target = GroupOptions;
+
+    fn deref(&self) -> &GroupOptions {
+        &self.0
+    }
+}
+
+/// What does not hang together, and what would.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OptionsError {
+    /// Make it at least `least`.
+    #[error("election_timeout is {got:?}, below three heartbeat intervals ({least:?})")]
+    ElectionTimeoutTooShort {
+        /// As given.
+        got: Duration,
+        /// The smallest allowed.
+        least: Duration,
+    },
+    /// Make it more than zero.
+    #[error("{option} must be more than zero")]
+    Zero {
+        /// Name of the option.
+        option: &'static str,
+    },
+}
+
+impl GroupOptions {
+    /// Checks them once.
+    pub fn check(self) -> Result<CheckedOptions, OptionsError> {
+        let positive = [
+            ("heartbeat_interval", !self.heartbeat_interval.is_zero()),
+            ("election_stagger", !self.election_stagger.is_zero()),
+            ("commit_notice", !self.commit_notice.is_zero()),
+            ("append_bytes", self.append_bytes > 0),
+            ("inflight_appends", self.inflight_appends > 0),
+            ("inflight_bytes", self.inflight_bytes > 0),
+            ("chunk_bytes", self.chunk_bytes > 0),
+            ("uncommitted_bytes", self.uncommitted_bytes > 0),
+            ("entry_bytes", self.entry_bytes > 0),
+            ("apply_bytes", self.apply_bytes > 0),
+            ("waiting_reads", self.waiting_reads > 0),
+            ("disk_stall", !self.disk_stall.is_zero()),
+        ];
+        if let Some((option, _)) = positive.into_iter().find(|(_, ok)| !ok) {
+            return Err(OptionsError::Zero { option });
+        }
+        let least = self.heartbeat_interval * 3;
+        if self.election_timeout < least {
+            return Err(OptionsError::ElectionTimeoutTooShort {
+                got: self.election_timeout,
+                least,
+            });
+        }
+        Ok(CheckedOptions(std::sync::Arc::new(self)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_hang_together() {
+        GroupOptions::default().check().unwrap();
+    }
+
+    #[test]
+    fn a_timeout_below_three_heartbeats_is_refused() {
+        let options = GroupOptions {
+            election_timeout: Duration::from_millis(1_400),
+            ..GroupOptions::default()
+        };
+        assert!(matches!(
+            options.check(),
+            Err(OptionsError::ElectionTimeoutTooShort { .. })
+        ));
+    }
+}

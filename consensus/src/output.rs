@@ -1,0 +1,110 @@
+//! What a group wants done, as data.
+//!
+//! Called by: whoever drives a [`Group`](crate::Group), by draining [`Group::poll_output`](crate::Group::poll_output) after each
+//! input. Outputs come in order; the driver keeps that order per kind (writes among writes, applies and installs among each other).
+
+use serde::{Deserialize, Serialize};
+
+use crate::storage::{PersistToken, Write};
+use crate::{Configuration, Entry, LogIndex, Message, ReadId, ReplicaId, Snapshot, Term};
+
+/// Writes that belong together.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Persist {
+    /// Hand it back when all of `writes` are durable.
+    pub token: PersistToken,
+    /// In order. Writes of one group must reach the disk in the order in which they came out.
+    pub writes: Vec<Write>,
+}
+
+/// What a replica is at the moment. A learner is a follower that never becomes anything else.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+pub enum Role {
+    /// Takes what the leader sends.
+    Follower,
+    /// Asks whether it would be elected.
+    PreCandidate,
+    /// Asks for votes.
+    Candidate,
+    /// Decides the order.
+    Leader,
+}
+
+/// How a transfer of leadership ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum TransferOutcome {
+    /// The target leads.
+    Moved,
+    /// It did not happen in time; this replica takes proposals again if it still leads.
+    TimedOut,
+    /// Somebody else leads, or the target went away.
+    Aborted,
+}
+
+/// One thing to do.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Output {
+    /// Write, then call `persisted`. Messages that promise durability (votes, acknowledgements) come out only after it.
+    Persist(Persist),
+    /// Send; it may be lost.
+    Send(Message),
+    /// Committed and durable here, contiguous, all kinds; call `applied` with the last index when the state holds them.
+    Apply(Vec<Entry>),
+    /// Replace the whole state, durably; then call `installed`. No `Apply` comes before that.
+    Install(Snapshot),
+    /// A follower needs entries that are compacted: call `provide_snapshot`. Asked again while it is still needed.
+    SnapshotNeeded {
+        /// Which follower.
+        to: ReplicaId,
+    },
+    /// A state of `index` or later answers the read; `index` is applied here already.
+    ReadReady {
+        /// As `read` returned it.
+        id: ReadId,
+        /// What the answer must include.
+        index: LogIndex,
+    },
+    /// Leadership was lost before the read was confirmed: ask again at the leader.
+    ReadFailed {
+        /// As `read` returned it.
+        id: ReadId,
+    },
+    /// Any of the three changed.
+    Role {
+        /// What this replica is now.
+        role: Role,
+        /// Its term now.
+        term: Term,
+        /// Who leads in that term, as far as known here.
+        leader: Option<ReplicaId>,
+    },
+    /// This replica leads, and its own term's first entry is committed and applied: nothing older can still surface (E1).
+    MayEvaluate {
+        /// The term it leads.
+        term: Term,
+    },
+    /// Another configuration is effective: the last one in the log, also when a truncation brought an earlier one back.
+    Configuration {
+        /// The effective one.
+        configuration: Configuration,
+        /// The entry that set it.
+        index: LogIndex,
+    },
+    /// A committed configuration no longer names this replica: it may be deleted.
+    Removed,
+    /// This replica no longer holds what it once acknowledged. It votes and acknowledges no more: replace it by a new one (H73).
+    DataLost {
+        /// What it had acknowledged, at least.
+        acknowledged: LogIndex,
+        /// Where its log ends.
+        last: LogIndex,
+    },
+    /// A transfer asked for here is over.
+    TransferEnded {
+        /// The target.
+        to: ReplicaId,
+        /// How.
+        outcome: TransferOutcome,
+    },
+}
