@@ -1,0 +1,147 @@
+//! The table of members, as one observer sees them.
+//!
+//! Here: [`Member`], the table with its order and its incremental hash. Not here: the rules by which a claim changes it
+//! ([`super::merge`]), who is admitted ([`super::Swim::admitted`]).
+//! Source: hazards M16 (one entry per store), M31 (hash only what all agree on), M49 (the hash is exported).
+
+use std::collections::BTreeMap;
+
+use core::time::Duration;
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::ids::StoreId;
+use crate::packet::BUCKETS;
+use crate::record::{MemberState, Position, Record, SignedRecord};
+use crate::swim::suspicion::Suspicion;
+
+/// What this observer knows about one member.
+#[derive(Clone, Debug)]
+pub struct Member {
+    pub(crate) signed: SignedRecord,
+    pub(crate) state: MemberState,
+    /// Since when it has this state, by the observer's clock.
+    pub(crate) since: Duration,
+    /// There exactly while `state` is `Suspect`.
+    pub(crate) suspicion: Option<Suspicion>,
+}
+
+impl Member {
+    /// Its store.
+    pub fn store(&self) -> StoreId {
+        self.record().store
+    }
+
+    /// The newest thing it said. Its `state` is what the member claimed; [`Member::state`] is what the observer holds.
+    pub fn record(&self) -> &Record {
+        self.signed.record()
+    }
+
+    /// The same with its signature, to be handed on.
+    pub fn signed(&self) -> &SignedRecord {
+        &self.signed
+    }
+
+    /// What the observer holds.
+    pub fn state(&self) -> MemberState {
+        self.state
+    }
+
+    /// Since when, by the observer's clock.
+    pub fn since(&self) -> Duration {
+        self.since
+    }
+
+    /// Alive or only suspected.
+    pub fn is_present(&self) -> bool {
+        self.state <= MemberState::Suspect
+    }
+
+    /// How new the newest thing it said is.
+    pub fn position(&self) -> Position {
+        self.record().position()
+    }
+}
+
+/// All members, the own one included.
+#[derive(Debug, Default)]
+pub(crate) struct Members {
+    table: BTreeMap<StoreId, Member>,
+    /// XOR of the digests of the members of each bucket.
+    buckets: [u64; BUCKETS],
+    present: usize,
+}
+
+impl Members {
+    pub(crate) fn get(&self, store: StoreId) -> Option<&Member> {
+        self.table.get(&store)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Member> {
+        self.table.values()
+    }
+
+    /// Alive and suspected ones, the own one included: the `N` of every formula.
+    pub(crate) fn present(&self) -> usize {
+        self.present
+    }
+
+    /// The only way to write: keeps hash and count true. `change` gets `None` for an unknown store, and leaves what shall be.
+    pub(crate) fn update<T>(
+        &mut self,
+        store: StoreId,
+        change: impl FnOnce(&mut Option<Member>) -> T,
+    ) -> T {
+        let mut slot = self.table.remove(&store);
+        let mut account = |slot: &Option<Member>| {
+            let Some(member) = slot else { return 0 };
+            self.buckets[bucket(store)] ^= digest(member);
+            usize::from(member.is_present())
+        };
+        let before = account(&slot);
+        let result = change(&mut slot);
+        self.present += account(&slot);
+        self.present -= before;
+        if let Some(member) = slot {
+            self.table.insert(store, member);
+        }
+        result
+    }
+
+    pub(crate) fn buckets(&self) -> &[u64; BUCKETS] {
+        &self.buckets
+    }
+
+    pub(crate) fn hash(&self) -> u64 {
+        self.buckets.iter().fold(0, |all, part| all ^ part)
+    }
+}
+
+/// The part of the membership that a store belongs to.
+pub(crate) fn bucket(store: StoreId) -> usize {
+    (store.get() % BUCKETS as u64) as usize
+}
+
+/// What observers must agree on: position, and whether the member is there. A suspicion ends by itself and differs from
+/// observer to observer meanwhile, so it counts as alive.
+fn digest(member: &Member) -> u64 {
+    let position = member.position();
+    let standing = match member.state {
+        MemberState::Alive | MemberState::Suspect => 0u64,
+        MemberState::Dead => 1,
+        MemberState::Left => 2,
+    };
+    let mut bytes = [0; 32];
+    for (part, value) in [
+        member.store().get(),
+        position.generation,
+        position.incarnation,
+        standing,
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        bytes[part * 8..part * 8 + 8].copy_from_slice(&value.to_le_bytes());
+    }
+    xxh3_64(&bytes)
+}

@@ -1,0 +1,567 @@
+//! The SWIM machine of one node.
+//!
+//! Here: [`Swim`], its inputs and its wake time. The rules live beside it by family: [`merge`] (what a claim changes), [`probe`],
+//! [`suspicion`], [`gossip`], [`sync`], [`health`], and the table in [`members`]. Not here: bytes ([`crate::packet`]) and every
+//! effect (`runtime`, which drains [`Swim::poll_output`]).
+
+mod gossip;
+mod health;
+mod members;
+mod merge;
+mod probe;
+mod suspicion;
+mod sync;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+
+use core::time::Duration;
+
+use rand::seq::IteratorRandom;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::event::{MemberEvent, SwimOutput};
+use crate::ids::StoreId;
+use crate::options::{CheckedSwimOptions, DATAGRAM_BYTES_LEAST};
+use crate::packet::{Body, Packet, Rumour};
+use crate::record::{
+    LocalMember, MemberState, Metadata, Position, Record, RecordError, SignedRecord, Signer,
+    Verifier,
+};
+use crate::timing::Timing;
+use gossip::{Class, News};
+use health::Health;
+pub use members::Member;
+use members::Members;
+use merge::Merged;
+use probe::Prober;
+use sync::Syncs;
+
+/// Records and accusations kept until the log admits their subject or its record comes; one slot each per subject.
+const WAITING_MAX: usize = 1_024;
+
+/// Who is alive, as one node sees it. See the crate's documentation for how to drive it.
+pub struct Swim {
+    options: CheckedSwimOptions,
+    me: StoreId,
+    signer: Box<dyn Signer + Send>,
+    rng: ChaCha8Rng,
+    phase: Phase,
+    members: Members,
+    /// What the system log says. Gossip restricts it, never extends it (M42).
+    admitted: BTreeSet<StoreId>,
+    /// Never again: ids are not reused (M21).
+    removed: BTreeSet<StoreId>,
+    waiting_records: BTreeMap<StoreId, SignedRecord>,
+    waiting_accusations: BTreeMap<StoreId, crate::accusation::Accusation>,
+    /// Exactly the members in state `Suspect`.
+    suspects: BTreeSet<StoreId>,
+    prober: Prober,
+    health: Health,
+    news: News,
+    syncs: Syncs,
+    /// When each peer last got an answer to stale claims.
+    answered: BTreeMap<StoreId, Duration>,
+    datagram_bytes: usize,
+    counters: Counters,
+    outputs: VecDeque<SwimOutput>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Phase {
+    Active,
+    /// The farewell is being spread.
+    Leaving,
+    /// It is spread. Still answers, so that the last ones hear it.
+    Left,
+    /// Superseded or removed: says nothing any more.
+    Silent,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Lane {
+    Datagram,
+    Stream,
+}
+
+/// What happened so far; for metrics and for the coverage of simulations.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Counters {
+    /// Packets sent.
+    pub packets: u64,
+    /// Direct probes begun.
+    pub probes: u64,
+    /// Probes without any answer.
+    pub probe_failures: u64,
+    /// Failed probes that accused nobody, since no helper was heard either.
+    pub doubts: u64,
+    /// Members that became suspect here.
+    pub suspicions: u64,
+    /// Accusations of the own store that were refuted.
+    pub refutations: u64,
+    /// Members that became dead here.
+    pub deaths: u64,
+    /// Suspect, dead or gone members that came back.
+    pub returns: u64,
+    /// Syncs begun.
+    pub syncs: u64,
+    /// Syncs of others that were sent elsewhere.
+    pub syncs_refused: u64,
+    /// Answers to stale claims and wanted records, beside those that rode on an ack.
+    pub answers: u64,
+    /// Timers that came more than a probe interval late.
+    pub late_wakes: u64,
+    /// Local send errors reported.
+    pub send_failures: u64,
+    /// Packets of an earlier start of their sender.
+    pub refused_old_generation: u64,
+    /// Records and accusers that the log did not admit (yet).
+    pub refused_unadmitted: u64,
+    /// Records and packets of removed stores.
+    pub refused_removed: u64,
+    /// Records with an incarnation too far above the known one.
+    pub refused_jumps: u64,
+    /// Records whose signature was not their subject's.
+    pub refused_signatures: u64,
+    /// Records of the own store by another process.
+    pub superseded: u64,
+}
+
+impl Counters {
+    fn add(counter: &mut u64) {
+        *counter = counter.saturating_add(1);
+    }
+}
+
+impl Swim {
+    /// A machine that knows nobody but itself. `seed` makes its chances; equal inputs give equal outputs.
+    /// Refused: a name, address list or metadata over its bound.
+    pub fn new(
+        options: CheckedSwimOptions,
+        me: LocalMember,
+        signer: Box<dyn Signer + Send>,
+        seed: u64,
+        now: Duration,
+    ) -> Result<Self, RecordError> {
+        let LocalMember {
+            store,
+            name,
+            generation,
+            addresses,
+            metadata,
+        } = me;
+        let record = Record {
+            store,
+            name,
+            generation,
+            incarnation: 0,
+            state: MemberState::Alive,
+            addresses,
+            metadata,
+        };
+        let signed = Self::sign_within_bounds(record, &*signer)?;
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let first = now + options.probe_interval.mul_f64(rng.random::<f64>()); // nodes started together do not probe together
+        let datagram_bytes = options.datagram_bytes;
+        let mut swim = Self {
+            options,
+            me: store,
+            signer,
+            rng,
+            phase: Phase::Active,
+            members: Members::default(),
+            admitted: BTreeSet::from([store]),
+            removed: BTreeSet::new(),
+            waiting_records: BTreeMap::new(),
+            waiting_accusations: BTreeMap::new(),
+            suspects: BTreeSet::new(),
+            prober: Prober::new(first),
+            health: Health::default(),
+            news: News::default(),
+            syncs: Syncs::default(),
+            answered: BTreeMap::new(),
+            datagram_bytes,
+            counters: Counters::default(),
+            outputs: VecDeque::new(),
+        };
+        swim.members.update(store, |slot| {
+            *slot = Some(Member {
+                signed,
+                state: MemberState::Alive,
+                since: now,
+                suspicion: None,
+            });
+        });
+        swim.spread(now, store, Class::Membership, true);
+        Ok(swim)
+    }
+
+    /// The system log has these stores as members. Gossip about any other store is refused (M41).
+    pub fn admitted(&mut self, now: Duration, stores: impl IntoIterator<Item = StoreId>) {
+        for store in stores {
+            if self.removed.contains(&store) || !self.admitted.insert(store) {
+                continue;
+            }
+            if let Some(record) = self.waiting_records.remove(&store) {
+                self.merge_record(now, &record);
+            }
+        }
+    }
+
+    /// The system log removed `store`, for ever.
+    pub fn removed(&mut self, store: StoreId) {
+        if !self.removed.insert(store) {
+            return;
+        }
+        self.admitted.remove(&store);
+        self.waiting_records.remove(&store);
+        self.waiting_accusations.remove(&store);
+        self.suspects.remove(&store);
+        self.news.forget(store);
+        self.answered.remove(&store);
+        if store == self.me {
+            self.phase = Phase::Silent;
+            return;
+        }
+        let known = self.members.update(store, |slot| slot.take());
+        if known.is_some_and(|member| member.state() != MemberState::Left) {
+            self.outputs
+                .push_back(SwimOutput::Event(MemberEvent::Left { store }));
+        }
+    }
+
+    /// A record that the caller verified, such as one of the join reply's full view. Those of stores not admitted (yet) wait.
+    pub fn introduce(&mut self, now: Duration, record: SignedRecord) {
+        self.merge_record(now, &record);
+    }
+
+    /// Everything known, the own record included, for a joiner. Who is dead it finds out by itself.
+    pub fn view(&self) -> Vec<SignedRecord> {
+        self.members
+            .iter()
+            .map(|member| member.signed().clone())
+            .collect()
+    }
+
+    /// All members, by store id; the own one included.
+    pub fn members(&self) -> impl Iterator<Item = &Member> {
+        self.members.iter()
+    }
+
+    /// One of them.
+    pub fn member(&self, store: StoreId) -> Option<&Member> {
+        self.members.get(store)
+    }
+
+    /// The own store.
+    pub fn me(&self) -> StoreId {
+        self.me
+    }
+
+    /// What this node says about itself now.
+    pub fn position(&self) -> Position {
+        self.members
+            .get(self.me)
+            .map(Member::position)
+            .unwrap_or_default()
+    }
+
+    /// Equal on all nodes that agree about everybody (M49: export it).
+    pub fn hash(&self) -> u64 {
+        self.members.hash()
+    }
+
+    /// 0 is healthy, 8 the worst: how slowly this node probes since it mistrusts itself.
+    pub fn local_health(&self) -> u32 {
+        self.health.score()
+    }
+
+    /// Subjects with news still to be told.
+    pub fn queued(&self) -> usize {
+        self.news.len()
+    }
+
+    /// What happened so far.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// The durations in force at the present number of members.
+    pub fn timing(&self) -> Timing {
+        Timing::of(&self.options, self.members.present())
+    }
+
+    /// The largest datagram that the connections of the moment take, in bytes; at least 1,000 is assumed.
+    pub fn set_datagram_bytes(&mut self, bytes: usize) {
+        self.datagram_bytes = bytes.max(DATAGRAM_BYTES_LEAST);
+    }
+
+    /// This node has other addresses or metadata now. Refused and unchanged: anything over its bound.
+    pub fn advertise(
+        &mut self,
+        now: Duration,
+        addresses: Vec<SocketAddr>,
+        metadata: Metadata,
+    ) -> Result<(), RecordError> {
+        let Some(own) = self.members.get(self.me).map(Member::record) else {
+            return Ok(());
+        };
+        let changed = Record {
+            addresses,
+            metadata,
+            ..own.clone()
+        };
+        if changed == *own || self.phase != Phase::Active {
+            return Ok(());
+        }
+        let Record {
+            addresses,
+            metadata,
+            ..
+        } = Self::sign_within_bounds(changed, &*self.signer)?
+            .record()
+            .clone();
+        self.restate(now, Class::Metadata, |record| {
+            record.addresses = addresses;
+            record.metadata = metadata;
+        });
+        Ok(())
+    }
+
+    /// Says goodbye. Go on driving the machine until the event [`MemberEvent::Left`] of the own store comes (within seconds), or
+    /// as long as there is time.
+    pub fn leave(&mut self, now: Duration) {
+        if self.phase != Phase::Active {
+            return;
+        }
+        self.phase = Phase::Leaving;
+        self.restate(now, Class::Liveness, |record| {
+            record.state = MemberState::Left
+        });
+        self.gossip_round(now);
+    }
+
+    /// Drops the records whose subject's key did not sign them, and says how many. What is already held is not checked again.
+    pub fn screen(&mut self, packet: &mut Packet, verifier: &dyn Verifier) -> usize {
+        let members = &self.members;
+        let dropped = packet.retain_records(|record| {
+            members
+                .get(record.record().store)
+                .is_some_and(|held| held.signed == *record)
+                || record.is_signed(verifier)
+        });
+        self.counters.refused_signatures = self
+            .counters
+            .refused_signatures
+            .saturating_add(dropped as u64);
+        dropped
+    }
+
+    /// A screened packet from a store whose identity the connection proved.
+    pub fn receive(&mut self, now: Duration, from: StoreId, packet: Packet) {
+        if self.phase == Phase::Silent || from == self.me {
+            return;
+        }
+        if self.removed.contains(&from) {
+            Counters::add(&mut self.counters.refused_removed);
+            return;
+        }
+        let admitted = self.admitted.contains(&from);
+        let known = self.members.get(from).map(Member::position);
+        if known.is_some_and(|known| packet.generation < known.generation) {
+            // M46: an earlier start of the store, or a copy of it. It learns so, and is not heard.
+            Counters::add(&mut self.counters.refused_old_generation);
+            self.answer(now, from, &BTreeSet::from([from]), false);
+            return;
+        }
+        let mut owed = BTreeSet::new();
+        let mut claimed = BTreeMap::new();
+        for rumour in &packet.rumours {
+            if !admitted && !matches!(rumour, Rumour::Record(_)) {
+                continue;
+            }
+            let (subject, position, state, merged) = match rumour {
+                Rumour::Record(signed) => {
+                    let record = signed.record();
+                    (
+                        record.store,
+                        record.position(),
+                        record.state,
+                        self.merge_record(now, signed),
+                    )
+                }
+                Rumour::Accusation(accusation) => {
+                    let state = match accusation.verdict {
+                        crate::accusation::Verdict::Suspect => MemberState::Suspect,
+                        crate::accusation::Verdict::Dead => MemberState::Dead,
+                    };
+                    (
+                        accusation.subject,
+                        accusation.position(),
+                        state,
+                        self.merge_accusation(now, accusation),
+                    )
+                }
+            };
+            if self.phase == Phase::Silent {
+                return;
+            }
+            if merged == Merged::Stale {
+                owed.insert(subject);
+            }
+            let claim = claimed.entry(subject).or_insert((position, state));
+            *claim = (*claim).max((position, state));
+        }
+        if packet.want {
+            owed.insert(self.me);
+        }
+        // The record of the sender may have come with this packet.
+        let want = admitted
+            && self
+                .members
+                .get(from)
+                .is_none_or(|member| member.position() < packet.sender());
+        if !admitted {
+            owed.clear();
+        }
+        let compares = admitted && matches!(packet.body, Body::Ping { .. } | Body::Ack { .. });
+        match packet.body {
+            Body::Ping { sequence, reliable } => {
+                let lane = if reliable {
+                    Lane::Stream
+                } else {
+                    Lane::Datagram
+                };
+                self.send_with(
+                    from,
+                    lane,
+                    Body::Ack {
+                        sequence,
+                        target: self.me,
+                    },
+                    &owed,
+                    want,
+                );
+            }
+            _ if !admitted => {}
+            Body::Ack { sequence, target } => {
+                self.acked(from, sequence, target);
+                self.answer(now, from, &owed, want);
+            }
+            Body::Nack { sequence, target } => {
+                self.nacked(from, sequence, target);
+                self.answer(now, from, &owed, want);
+            }
+            Body::PingRequest { sequence, target } => {
+                self.help(now, from, sequence, target);
+                self.answer(now, from, &owed, want);
+            }
+            Body::Gossip => self.answer(now, from, &owed, want),
+            Body::SyncRequest { buckets } => self.serve_sync(now, from, &buckets),
+            Body::SyncReply { parts } => self.finish_sync(from, &parts, &claimed),
+            Body::SyncPush => {}
+            Body::SyncBusy { others } => self.sync_elsewhere(from, &others),
+        }
+        if compares && self.phase == Phase::Active {
+            self.compare(now, from, packet.hash);
+        }
+    }
+
+    /// Does what is due. Call it when `now` has reached [`Swim::wake_at`]; earlier does no harm.
+    pub fn tick(&mut self, now: Duration) {
+        let due = self.wake_at();
+        if now < due {
+            return;
+        }
+        if self.phase == Phase::Active {
+            if now > due + self.options.probe_interval {
+                self.woke_late(now);
+            }
+            self.expire_suspicions(now);
+            self.drive_probes(now);
+            self.reconnect(now);
+        }
+        self.gossip_round(now);
+    }
+
+    /// When [`Swim::tick`] has something to do; moves with every other call.
+    pub fn wake_at(&self) -> Duration {
+        let gossip = self.news.wake_at().unwrap_or(Duration::MAX);
+        match self.phase {
+            Phase::Silent => Duration::MAX,
+            Phase::Leaving | Phase::Left => gossip,
+            Phase::Active => self
+                .prober
+                .wake_at()
+                .min(self.reconnect_at())
+                .min(gossip)
+                .min(self.next_expiry().unwrap_or(Duration::MAX)),
+        }
+    }
+
+    /// The next effect, in order; drain it after every other call.
+    pub fn poll_output(&mut self) -> Option<SwimOutput> {
+        self.outputs.pop_front()
+    }
+
+    /// Changes what this node says about itself: one incarnation higher, signed, spread.
+    fn restate(&mut self, now: Duration, class: Class, change: impl FnOnce(&mut Record)) {
+        let Some(own) = self.members.get(self.me) else {
+            return;
+        };
+        let mut record = own.record().clone();
+        record.incarnation += 1;
+        change(&mut record);
+        let state = record.state;
+        let Ok(signed) = record.sign(&*self.signer) else {
+            unreachable!("checked with the largest incarnation when it was given");
+        };
+        self.members.update(self.me, |slot| {
+            *slot = Some(Member {
+                signed,
+                state,
+                since: now,
+                suspicion: None,
+            })
+        });
+        self.spread(now, self.me, class, true);
+    }
+
+    /// Signs only what still fits when its incarnation has grown.
+    fn sign_within_bounds(
+        record: Record,
+        signer: &dyn Signer,
+    ) -> Result<SignedRecord, RecordError> {
+        Record {
+            incarnation: u64::from(u32::MAX) << 30,
+            ..record.clone()
+        }
+        .sign(signer)?;
+        record.sign(signer)
+    }
+
+    /// Somebody else who is there.
+    fn is_peer(&self, store: StoreId) -> bool {
+        store != self.me && self.members.get(store).is_some_and(Member::is_present)
+    }
+
+    fn peers(&self) -> impl Iterator<Item = StoreId> {
+        self.members
+            .iter()
+            .filter(|member| member.is_present() && member.store() != self.me)
+            .map(Member::store)
+    }
+
+    /// At most `count` present peers that are `fit`, by chance.
+    fn choose_peers(&mut self, count: usize, fit: impl Fn(&Member) -> bool) -> Vec<StoreId> {
+        let (members, me) = (&self.members, self.me);
+        let peers = members
+            .iter()
+            .filter(|member| member.store() != me && member.is_present() && fit(member));
+        peers
+            .map(Member::store)
+            .choose_multiple(&mut self.rng, count)
+    }
+}
