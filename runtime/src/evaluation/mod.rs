@@ -1,1 +1,29 @@
-//! Running commands on a leader: pure.
+//! How a command becomes an effect in the log, and a reply.
+//!
+//! Here: what is replicated of one shard ([`ShardState`]) and the evaluator of its leader ([`Evaluator`]): sessions,
+//! handlers, images, batches, reply gating, bounds. Pure: time comes in as an argument, everything to do goes out as
+//! [`EvaluatorOutput`]; the group actor of the runtime and the simulators drive it alike.
+//! Not here: Raft (`synod-consensus`), actors and timers, the caller's side of sessions (`router`).
+//!
+//! The rules that everything here serves (sections 5 and 6 of the design):
+//! - Nothing is evaluated, and no session looked up, before the leader's own no-op is applied.
+//! - All that is speculative lives in one [`leadership`] value and dies with it.
+//! - A failed command returns its entity to its newest earlier image: pending, else proposed, else applied.
+//! - No reply leaves before everything it was computed from is applied.
+
+mod batch;
+mod evaluator;
+mod leadership;
+mod options;
+mod output;
+mod sabotage;
+mod stale;
+mod state;
+
+pub use evaluator::Evaluator;
+pub use options::{CheckedEvaluatorOptions, EvaluatorOptions, EvaluatorOptionsError};
+pub use output::{Counters, EvaluatorOutput, ReplyToken};
+#[doc(hidden)]
+pub use sabotage::Sabotage;
+pub use stale::stale_query;
+pub use state::{ApplyError, Image, ShardState, SnapshotError};

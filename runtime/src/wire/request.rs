@@ -2,7 +2,8 @@
 //!
 //! Here: [`Request`], [`Reply`] and the outcomes. Made by `router`, answered by `evaluation`. The three families of
 //! outcomes tell a caller what to do: [`Outcome::Done`] and [`Outcome::Failed`] are final; [`Outcome::Refused`] means
-//! that nothing was evaluated; [`Outcome::Unknown`] means that it may have happened.
+//! that nothing took effect; [`Outcome::Unknown`] means that it may have happened. [`Outcome::Interrupted`] is between:
+//! a retry finds out.
 
 use std::time::Duration;
 
@@ -106,6 +107,12 @@ pub enum Outcome {
     Failed(Failure),
     /// Nothing was evaluated; the router may send the same request again.
     Refused(Refusal),
+    /// The leadership ended while the command's effect was on its way into the log: it may or may not take effect. Not
+    /// final: sent again under the same session and sequence, the next leader finds out.
+    Interrupted {
+        /// Store id of the new leader, when known.
+        leader: Option<u64>,
+    },
     /// It may or may not have taken effect, and no retry can tell.
     Unknown {
         /// Why nobody can know, as a sentence.

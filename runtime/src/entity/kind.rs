@@ -1,0 +1,172 @@
+//! Which kinds a thread can evaluate.
+//!
+//! Here: [`KindTable`], one per entity arbiter, built from factories that may cross threads ([`KindFactory`]); the
+//! states in it may not. Not here: where entities live (`evaluation::ShardState`).
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use super::dispatch::Row;
+use super::{Dispatch, Entity, State};
+
+/// Makes one kind's part of a [`KindTable`]; `Copy + Send`, so that every arbiter gets its own.
+#[derive(Clone, Copy)]
+pub struct KindFactory {
+    name: &'static str,
+    type_name: &'static str,
+    make: fn() -> Result<Kind, KindError>,
+}
+
+impl KindFactory {
+    /// The factory of an entity.
+    pub fn of<E: Entity>() -> Self {
+        Self {
+            name: E::KIND,
+            type_name: std::any::type_name::<E>(),
+            make: Kind::of::<E>,
+        }
+    }
+
+    /// The kind that it makes.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+}
+
+impl std::fmt::Debug for KindFactory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({})", self.name, self.type_name)
+    }
+}
+
+/// Why kinds cannot be registered together. Nothing was registered.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum KindError {
+    /// One name, two types (or one type twice).
+    #[error(
+        "kind `{kind}` is registered twice, by `{first}` and `{second}`; give each entity its own #[entity(kind = ..)]"
+    )]
+    Twice {
+        /// The name.
+        kind: &'static str,
+        /// The type registered first.
+        first: &'static str,
+        /// The type registered again.
+        second: &'static str,
+    },
+    /// A kind lists one wire name twice.
+    #[error(
+        "kind `{kind}` lists the message name `{message}` twice; rename one with `as \"..\"` in commands(..) or queries(..)"
+    )]
+    MessageTwice {
+        /// The kind.
+        kind: &'static str,
+        /// The wire name.
+        message: &'static str,
+    },
+    /// A kind without a name cannot be addressed.
+    #[error("`{type_name}` has an empty kind; name it in #[entity(kind = ..)]")]
+    Nameless {
+        /// The type.
+        type_name: &'static str,
+    },
+}
+
+/// One kind, with its type erased.
+pub(crate) struct Kind {
+    pub(crate) name: &'static str,
+    rows: BTreeMap<&'static str, Row>,
+    initial: fn(&str) -> State,
+    decode: fn(&[u8]) -> Result<State, String>,
+    encode: fn(&State) -> Result<Vec<u8>, String>,
+}
+
+impl Kind {
+    fn of<E: Entity>() -> Result<Self, KindError> {
+        let table = Dispatch::<E>::collect();
+        if let Some(message) = table.repeated {
+            return Err(KindError::MessageTwice {
+                kind: E::KIND,
+                message,
+            });
+        }
+        Ok(Self {
+            name: E::KIND,
+            rows: table.rows,
+            initial: |key| Box::new(E::initial(key)),
+            decode: |image| match rmp_serde::from_slice::<E>(image) {
+                Ok(entity) => Ok(Box::new(entity)),
+                Err(error) => Err(error.to_string()),
+            },
+            encode: |state| {
+                let entity = state
+                    .downcast_ref::<E>()
+                    .expect("a state never leaves the kind that made it");
+                rmp_serde::to_vec_named(entity).map_err(|error| error.to_string())
+            },
+        })
+    }
+
+    pub(crate) fn message(&self, name: &str) -> Option<&Row> {
+        self.rows.get(name)
+    }
+
+    pub(crate) fn initial(&self, key: &str) -> State {
+        (self.initial)(key)
+    }
+
+    pub(crate) fn decode(&self, image: &[u8]) -> Result<State, String> {
+        (self.decode)(image)
+    }
+
+    pub(crate) fn encode(&self, state: &State) -> Result<Vec<u8>, String> {
+        (self.encode)(state)
+    }
+}
+
+/// Every kind that this thread can evaluate.
+pub struct KindTable {
+    kinds: Vec<Kind>,
+    by_name: BTreeMap<&'static str, usize>,
+}
+
+impl KindTable {
+    /// Builds this thread's table.
+    pub fn build(factories: &[KindFactory]) -> Result<Self, KindError> {
+        let mut table = Self {
+            kinds: Vec::new(),
+            by_name: BTreeMap::new(),
+        };
+        for (position, factory) in factories.iter().enumerate() {
+            if factory.name.is_empty() {
+                return Err(KindError::Nameless {
+                    type_name: factory.type_name,
+                });
+            }
+            if let Some(earlier) = table.by_name.insert(factory.name, position) {
+                return Err(KindError::Twice {
+                    kind: factory.name,
+                    first: factories[earlier].type_name,
+                    second: factory.type_name,
+                });
+            }
+            table.kinds.push((factory.make)()?);
+        }
+        Ok(table)
+    }
+
+    /// The names of the kinds, in order.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.by_name.keys().copied()
+    }
+
+    pub(crate) fn find(&self, name: &str) -> Option<(usize, &Kind)> {
+        let position = *self.by_name.get(name)?;
+        Some((position, &self.kinds[position]))
+    }
+
+    pub(crate) fn at(&self, position: usize) -> &Kind {
+        &self.kinds[position]
+    }
+}
