@@ -21,7 +21,10 @@ impl Parse for Listed {
         let name = if input.peek(Token![as]) {
             input.parse::<Token![as]>()?;
             let name: LitStr = input.parse().map_err(|error| {
-                Error::new(error.span(), "a wire name is a string: Deposit as \"deposit.v2\"")
+                Error::new(
+                    error.span(),
+                    "a wire name is a string: Deposit as \"deposit.v2\"",
+                )
             })?;
             if name.value().is_empty() {
                 return Err(Error::new(name.span(), "a wire name is not empty"));
@@ -91,7 +94,10 @@ impl Options {
 
 fn once<T>(slot: &mut Option<T>, value: T, option: &Ident) -> Result<()> {
     if slot.replace(value).is_some() {
-        return Err(Error::new(option.span(), format!("`{option}` is given twice")));
+        return Err(Error::new(
+            option.span(),
+            format!("`{option}` is given twice"),
+        ));
     }
     Ok(())
 }

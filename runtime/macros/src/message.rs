@@ -11,7 +11,10 @@ struct ResultType(Type);
 impl Parse for ResultType {
     fn parse(input: ParseStream<'_>) -> Result<Self> {
         let name: syn::Ident = input.parse().map_err(|error| {
-            Error::new(error.span(), "write the result type as #[rtype(result = \"Type\")]")
+            Error::new(
+                error.span(),
+                "write the result type as #[rtype(result = \"Type\")]",
+            )
         })?;
         if name != "result" {
             return Err(Error::new(
@@ -37,7 +40,10 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
     for attribute in input.attrs.iter().filter(|a| a.path().is_ident("rtype")) {
         let ResultType(result) = attribute.parse_args()?;
         if found.replace(result).is_some() {
-            return Err(Error::new_spanned(attribute, "the result type is given twice"));
+            return Err(Error::new_spanned(
+                attribute,
+                "the result type is given twice",
+            ));
         }
     }
     let Some(result) = found else {

@@ -4,7 +4,6 @@
 //! states in it may not. Not here: where entities live (`evaluation::ShardState`).
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
 
 use super::dispatch::Row;
 use super::{Dispatch, Entity, State};

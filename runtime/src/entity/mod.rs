@@ -95,7 +95,6 @@ pub use synod_macros::Entity;
 
 pub(crate) use context::{AfterCommit, Scope};
 pub(crate) use dispatch::{Finished, Role, Run, Started, State};
-pub(crate) use kind::Kind;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;

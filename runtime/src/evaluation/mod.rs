@@ -13,7 +13,7 @@
 
 mod batch;
 mod evaluator;
-mod leadership;
+mod guard;
 mod options;
 mod output;
 mod sabotage;
