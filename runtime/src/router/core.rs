@@ -1,16 +1,31 @@
-//! The pure machine of one router: what goes in, what comes out.
+//! The pure machine of one router: what goes in, what comes out, and when a call ends.
 //!
-//! Here: [`RouterCore`] with its inputs and outputs. Driven by the shell, by gateway clients and by simulators; time and
-//! chance come in as arguments, so that the same seed gives the same sendings.
+//! Here: [`RouterCore`] with its inputs and outputs, acceptance of calls, sessions' windows, deadlines. Its other halves:
+//! `sending` (whom to ask, and when again) and `replies` (what an answer means). Driven by the shell, by gateway clients
+//! and by simulators; time and chance come in as arguments, so that the same seed gives the same sendings.
+//! Not here: clocks, locks, sockets, encoding.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
 
-use super::{AskError, CheckedRouterOptions, Refused};
-use crate::wire::{Reply, Request, RoutingTable, ShardId};
+use super::calls::{Attempts, Call, CallKind, Calls, List, NONE, Place};
+use super::lane::Lane;
+use super::peers::Peers;
+use super::timers::Timers;
+use super::{AskError, CheckedRouterOptions, Failed, Refused, TimedOut, Unknown};
+use crate::wire::{Failure, Request, RoutingTable, ShardId};
+
+/// The pause that a full router asks its callers for. A few round trips: the queue has moved by then.
+const BUSY_PAUSE: Duration = Duration::from_millis(50);
+/// Shards of a table that are believed; more is a broken table.
+const LANES_MAX: u32 = 1 << 20;
+/// Deadline of a call that ends with its shard's waiting commands, not by time.
+const NO_DEADLINE: Duration = Duration::MAX;
 
 /// One call of a router; also the `id` of its requests. Never used again by the same router.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -59,11 +74,11 @@ pub struct Answered {
 }
 
 /// What the driver has to do, in order.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 #[non_exhaustive]
 pub enum RouterOutput {
-    /// Send the request to the store; each sending reaches it at most once. If it certainly did not leave, say so by
-    /// [`RouterCore::unsent`].
+    /// Send the request to the store; each sending reaches it at most once (streams of QUIC do that). If it certainly
+    /// did not leave, say so by [`RouterCore::unsent`].
     Send {
         /// The store.
         store: u64,
@@ -81,87 +96,526 @@ pub enum RouterOutput {
     NeedTable,
 }
 
+/// What a router counted since its start.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct RouterCounters {
+    /// Calls made.
+    pub calls: u64,
+    /// Requests sent, of all attempts, openings of sessions included.
+    pub sendings: u64,
+    /// Calls that were sent a second time, counted once each.
+    pub retried: u64,
+    /// Times a leader's or replica's hint was followed.
+    pub redirects: u64,
+    /// Requests to a guessed leader.
+    pub probes: u64,
+    /// Times that a sent request met silence.
+    pub silences: u64,
+    /// Replies that belonged to no call any more.
+    pub late_replies: u64,
+    /// Unlogged outcomes dropped because a later attempt was under way (E31).
+    pub outdated_outcomes: u64,
+    /// Sessions opened.
+    pub sessions: u64,
+    /// Calls that ended as refused.
+    pub refused: u64,
+    /// Calls that ended as failed.
+    pub failed: u64,
+    /// Commands that ended as unknown.
+    pub unknown: u64,
+    /// Queries that ended without an answer.
+    pub timed_out: u64,
+}
+
 /// The routing of one process: sessions, attempts, leader hints, back-off and deadlines of all its calls.
 #[derive(Debug)]
 pub struct RouterCore {
-    options: CheckedRouterOptions,
-    router: u128,
-    local: Option<u64>,
+    pub(super) options: CheckedRouterOptions,
+    pub(super) router: u128,
+    pub(super) local: Option<u64>,
+    pub(super) chance: ChaCha8Rng,
     table: Option<Arc<RoutingTable>>,
-    outputs: VecDeque<RouterOutput>,
-    next: u64,
+    pub(super) lanes: Vec<Lane>,
+    pub(super) calls: Calls,
+    /// Bytes of the bodies of all calls.
+    bytes: usize,
+    /// Calls for which no replica is known.
+    homeless: List,
+    pub(super) peers: Peers,
+    /// By slot: a call's deadline, or the end of its silence or pause.
+    pub(super) call_timers: Timers,
+    /// By shard number: the next probe.
+    pub(super) lane_timers: Timers,
+    table_asks: u32,
+    next_table_ask: Duration,
+    closed: bool,
+    pub(super) outputs: VecDeque<RouterOutput>,
+    pub(super) counters: RouterCounters,
 }
 
 impl RouterCore {
-    /// A router without table. `router` is its random identity, `local` the store of the same process if there is one,
-    /// `seed` the source of its jitter.
+    /// A router without table. `router` is its random identity (never the same for two routers or starts), `local` the
+    /// store of the same process if there is one, `seed` the source of its jitter.
     pub fn new(options: CheckedRouterOptions, router: u128, local: Option<u64>, seed: u64) -> Self {
-        let _ = seed;
         Self {
             options,
             router,
             local,
+            chance: ChaCha8Rng::seed_from_u64(seed),
             table: None,
+            lanes: Vec::new(),
+            calls: Calls::default(),
+            bytes: 0,
+            homeless: List::default(),
+            peers: Peers::default(),
+            call_timers: Timers::default(),
+            lane_timers: Timers::default(),
+            table_asks: 0,
+            next_table_ask: Duration::ZERO,
+            closed: false,
             outputs: VecDeque::new(),
-            next: 0,
+            counters: RouterCounters::default(),
         }
     }
 
-    /// Accepts a call; it ends by one [`RouterOutput::Done`].
+    /// Accepts a call; it ends by exactly one [`RouterOutput::Done`], at its deadline at the latest.
     pub fn ask(&mut self, now: Duration, ask: AskSpec) -> CallId {
-        let _ = (now, ask, &self.options, self.router, self.local);
-        self.next += 1;
-        let call = CallId(self.next);
-        self.outputs.push_back(RouterOutput::Done {
-            call,
-            result: Err(Refused::Closed.into()),
+        self.counters.calls += 1;
+        if let Err(error) = self.admissible(now, &ask) {
+            let call = self.calls.burn();
+            self.end(call, Err(error));
+            return call;
+        }
+        let lane = self
+            .table
+            .as_ref()
+            .map_or(NONE, |table| table.sharding.shard_of(&ask.key).number);
+        self.bytes += ask.body.len();
+        let kind = match ask.mode {
+            Mode::Command => CallKind::Command,
+            Mode::Query => CallKind::Query,
+            Mode::Stale { max_age } => CallKind::Stale {
+                max_age_ms: max_age.as_millis().try_into().unwrap_or(u64::MAX),
+            },
+        };
+        let slot = self.calls.insert(Call {
+            entity: ask.kind,
+            key: ask.key,
+            message: ask.message,
+            body: ask.body,
+            trace: ask.trace,
+            ..Call::new(lane, kind, ask.deadline)
         });
+        let call = self.calls.id(slot);
+        self.call_timers.set(slot, ask.deadline);
+        if lane == NONE {
+            self.strand(now, slot);
+        } else {
+            self.house(now, slot, lane);
+        }
         call
     }
 
-    /// A reply of `from` arrived. One that belongs to no call, or comes late, changes nothing.
-    pub fn reply(&mut self, now: Duration, from: u64, reply: Reply) {
-        let _ = (now, from, reply);
-    }
-
-    /// A sending that certainly did not leave this process (no connection, queue full).
-    pub fn unsent(&mut self, now: Duration, store: u64, call: CallId, attempt: u32) {
-        let _ = (now, store, call, attempt);
+    fn admissible(&self, now: Duration, ask: &AskSpec) -> Result<(), AskError> {
+        if self.closed {
+            return Err(Refused::Closed.into());
+        }
+        if ask.deadline <= now {
+            let waited_for = "the call was being made";
+            return Err(match ask.mode {
+                Mode::Command => Refused::DeadlinePassed { waited_for }.into(),
+                Mode::Query | Mode::Stale { .. } => TimedOut { waited_for }.into(),
+            });
+        }
+        if ask.body.len() > self.options.message_max {
+            return Err(Failed(Failure::TooLarge {
+                what: "message".to_owned(),
+                size: ask.body.len() as u64,
+                limit: self.options.message_max as u64,
+            })
+            .into());
+        }
+        let busy = |queue: String| {
+            Err(Refused::Busy {
+                queue,
+                retry_after: BUSY_PAUSE,
+            }
+            .into())
+        };
+        if self.calls.len() >= self.options.calls_max
+            || self.bytes + ask.body.len() > self.options.bytes_max
+        {
+            return busy("this router".to_owned());
+        }
+        let Some(table) = &self.table else {
+            return Ok(());
+        };
+        let lane = &self.lanes[table.sharding.shard_of(&ask.key).number as usize];
+        let full = match ask.mode {
+            Mode::Command => lane.waiting.len() >= self.options.waiting_max,
+            Mode::Query | Mode::Stale { .. } => lane.queries >= self.options.queries_max,
+        };
+        if full {
+            return busy(format!("this router's queue for shard {}", lane.shard));
+        }
+        Ok(())
     }
 
     /// A table arrived. An older one, or another cluster's, changes nothing.
     pub fn table(&mut self, now: Duration, table: Arc<RoutingTable>) {
-        let _ = now;
+        let shards = table.sharding.shards;
+        if shards == 0 || shards > LANES_MAX {
+            return;
+        }
+        match &self.table {
+            Some(known) if known.cluster != table.cluster || known.sharding != table.sharding => {
+                return;
+            }
+            Some(known) if known.epoch > table.epoch => return,
+            Some(known) if **known == *table => return,
+            Some(_) => {}
+            None => {
+                self.lanes.extend((0..shards).map(|number| Lane {
+                    shard: ShardId::main(number),
+                    ..Lane::default()
+                }));
+            }
+        }
+        self.table_asks = 0;
+        self.peers.retain(|store| {
+            table.stores.iter().any(|known| known.store == store)
+                || table
+                    .shards
+                    .iter()
+                    .any(|place| place.replicas.contains(&store))
+        });
+        for (number, place) in table.shards.iter().enumerate().take(self.lanes.len()) {
+            self.place_shard(now, number as u32, &place.replicas, place.leader);
+        }
         self.table = Some(table);
+        let mut homeless = std::mem::take(&mut self.homeless);
+        while let Some(slot) = homeless.pop_front(&mut self.calls) {
+            self.calls.at(slot).place = Place::Paused;
+            self.rehouse(now, slot);
+        }
     }
 
-    /// Somebody who should know (the local group, gossip) says who leads.
-    pub fn leader(&mut self, now: Duration, shard: ShardId, store: u64) {
-        let _ = (now, shard, store);
+    fn rehouse(&mut self, now: Duration, slot: u32) {
+        let call = self.calls.at(slot);
+        if call.lane != NONE {
+            return self.dispatch(now, slot);
+        }
+        let table = self.table.as_ref().expect("called with a table");
+        let lane = table.sharding.shard_of(&call.key).number;
+        call.lane = lane;
+        self.house(now, slot, lane);
     }
 
-    /// The connection to a store was lost, or a failure detector calls it dead: requests on the way there may be lost.
-    pub fn disconnected(&mut self, now: Duration, store: u64) {
-        let _ = (now, store);
+    /// Puts a new call where it belongs, its shard being known.
+    fn house(&mut self, now: Duration, slot: u32, lane: u32) {
+        match self.calls.at(slot).kind {
+            CallKind::Command => {
+                self.move_to(slot, Place::Waiting);
+                self.admit(now, lane);
+            }
+            CallKind::Query | CallKind::Stale { .. } => {
+                self.lanes[lane as usize].queries += 1;
+                self.dispatch(now, slot);
+            }
+            CallKind::Opening => self.dispatch(now, slot),
+        }
     }
 
-    /// There is a connection to the store (again).
-    pub fn connected(&mut self, now: Duration, store: u64) {
-        let _ = (now, store);
+    /// No replica is known for the call: only a table helps.
+    pub(super) fn strand(&mut self, now: Duration, slot: u32) {
+        self.move_to(slot, Place::Homeless);
+        let deadline = self.calls.at(slot).deadline;
+        self.call_timers.set(slot, deadline);
+        self.want_table(now);
+    }
+
+    /// Asks for a table, unless it did so a moment ago.
+    pub(super) fn want_table(&mut self, now: Duration) {
+        if now < self.next_table_ask {
+            return;
+        }
+        self.next_table_ask = now + self.options.table_pause * 2u32.pow(self.table_asks.min(3));
+        self.table_asks += 1;
+        self.outputs.push_back(RouterOutput::NeedTable);
+    }
+
+    /// Gives waiting commands their sequences, as far as session and window allow.
+    pub(super) fn admit(&mut self, now: Duration, lane_number: u32) {
+        loop {
+            let lane = &mut self.lanes[lane_number as usize];
+            if lane.waiting.is_empty() {
+                return;
+            }
+            if !lane.session.open {
+                if lane.session.opening.is_none() {
+                    self.open_session(now, lane_number);
+                }
+                return;
+            }
+            if lane.session.window.span() >= self.options.window as usize {
+                return;
+            }
+            let slot = lane.waiting.head().expect("it is not empty");
+            let sequence = lane.session.window.next();
+            let session = lane.session.id;
+            self.move_to(slot, Place::Paused);
+            let call = self.calls.at(slot);
+            call.session = session;
+            call.sequence = sequence;
+            self.dispatch(now, slot);
+        }
+    }
+
+    fn open_session(&mut self, now: Duration, lane_number: u32) {
+        let slot = self
+            .calls
+            .insert(Call::new(lane_number, CallKind::Opening, NO_DEADLINE));
+        let session = &mut self.lanes[lane_number as usize].session;
+        session.opening = Some(slot);
+        session.openings += 1;
+        let openings = session.openings;
+        if openings > 1 {
+            // The shard forgot a session before it answered a single command: do not spin.
+            let pause = self.jittered(openings);
+            self.pause(now, slot, pause);
+        } else {
+            self.dispatch(now, slot);
+        }
     }
 
     /// Time has come; call when `now >= wake_at()`.
     pub fn tick(&mut self, now: Duration) {
-        let _ = now;
+        while let Some(slot) = self.call_timers.take_due(now) {
+            let call = self.calls.at(slot);
+            if call.deadline <= now {
+                self.give_up(now, slot);
+                continue;
+            }
+            match call.place {
+                Place::Flying { to, probing } => self.silent(now, slot, to, probing),
+                Place::Paused => self.dispatch(now, slot),
+                Place::Homeless | Place::Waiting | Place::Parked => {
+                    let deadline = call.deadline;
+                    self.call_timers.set(slot, deadline);
+                }
+            }
+        }
+        while let Some(lane) = self.lane_timers.take_due(now) {
+            self.probe(now, lane);
+        }
+        if !self.homeless.is_empty() {
+            self.want_table(now);
+        }
     }
 
     /// When [`tick`](Self::tick) has something to do.
     pub fn wake_at(&self) -> Option<Duration> {
-        None
+        let table = (!self.homeless.is_empty()).then_some(self.next_table_ask);
+        [
+            self.call_timers.earliest(),
+            self.lane_timers.earliest(),
+            table,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// The next thing to do. Poll until `None` after every input.
     pub fn poll_output(&mut self) -> Option<RouterOutput> {
         self.outputs.pop_front()
+    }
+
+    /// Ends every call, refused if it was not evaluated, else unknown, and refuses all that come.
+    pub fn close(&mut self) {
+        self.closed = true;
+        for slot in self.calls.live() {
+            if self.calls.find(self.calls.id(slot)).is_none() {
+                continue; // an opening that ended with its last command
+            }
+            let call = self.calls.at(slot);
+            let (kind, settled) = (call.kind, call.attempts.all_settled());
+            let error = match kind {
+                CallKind::Command if !settled => {
+                    self.unknown(slot, "this router was closed before the answer came")
+                }
+                _ => Refused::Closed.into(),
+            };
+            self.finish_quietly(slot, Err(error));
+        }
+    }
+
+    /// Calls that have not ended.
+    pub fn outstanding(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// What was counted since the start.
+    pub fn counters(&self) -> RouterCounters {
+        self.counters
+    }
+
+    /// The table in use.
+    pub fn routing_table(&self) -> Option<&Arc<RoutingTable>> {
+        self.table.as_ref()
+    }
+
+    /// Moves a call from the queue that it is in to the end of another.
+    pub(super) fn move_to(&mut self, slot: u32, place: Place) {
+        self.leave(slot);
+        let call = self.calls.at(slot);
+        call.place = place;
+        let lane = call.lane as usize;
+        match place {
+            Place::Homeless => self.homeless.push_back(&mut self.calls, slot),
+            Place::Waiting => self.lanes[lane].waiting.push_back(&mut self.calls, slot),
+            Place::Parked => self.lanes[lane].parked.push_back(&mut self.calls, slot),
+            Place::Flying { .. } => self.lanes[lane].flying.push_back(&mut self.calls, slot),
+            Place::Paused => {}
+        }
+    }
+
+    fn leave(&mut self, slot: u32) {
+        let call = self.calls.at(slot);
+        let (place, lane) = (call.place, call.lane as usize);
+        call.place = Place::Paused;
+        match place {
+            Place::Homeless => self.homeless.remove(&mut self.calls, slot),
+            Place::Waiting => self.lanes[lane].waiting.remove(&mut self.calls, slot),
+            Place::Parked => self.lanes[lane].parked.remove(&mut self.calls, slot),
+            Place::Flying { .. } => self.lanes[lane].flying.remove(&mut self.calls, slot),
+            Place::Paused => {}
+        }
+    }
+
+    /// Back to the head of the commands that wait for a sequence: it was certainly not evaluated under its old one.
+    pub(super) fn requeue(&mut self, now: Duration, slot: u32) {
+        self.leave(slot);
+        let call = self.calls.at(slot);
+        call.place = Place::Waiting;
+        let (lane_number, session, sequence) = (call.lane, call.session.take(), call.sequence);
+        let deadline = call.deadline;
+        let lane = &mut self.lanes[lane_number as usize];
+        lane.waiting.push_front(&mut self.calls, slot);
+        if session == lane.session.id {
+            lane.session.window.finish(sequence);
+        }
+        self.call_timers.set(slot, deadline);
+        self.admit(now, lane_number);
+    }
+
+    /// Ends a call with its answer, and lets the next one of its shard go.
+    pub(super) fn finish(&mut self, now: Duration, slot: u32, result: Result<Answered, AskError>) {
+        let lane = self.calls.at(slot).lane;
+        self.finish_quietly(slot, result);
+        if lane != NONE {
+            self.admit(now, lane);
+        }
+    }
+
+    /// Ends a call without a look at who waits behind it.
+    pub(super) fn finish_quietly(&mut self, slot: u32, result: Result<Answered, AskError>) {
+        self.leave(slot);
+        self.call_timers.remove(slot);
+        let id = self.calls.id(slot);
+        let call = self.calls.remove(slot);
+        self.bytes -= call.body.len();
+        if call.lane != NONE {
+            let lane = &mut self.lanes[call.lane as usize];
+            match call.kind {
+                CallKind::Command => {
+                    if call.session.is_some() && call.session == lane.session.id {
+                        lane.session.window.finish(call.sequence);
+                    }
+                }
+                CallKind::Query | CallKind::Stale { .. } => lane.queries -= 1,
+                CallKind::Opening => {
+                    lane.session.opening = None;
+                    return;
+                }
+            }
+        }
+        self.end(id, result);
+    }
+
+    fn end(&mut self, call: CallId, result: Result<Answered, AskError>) {
+        match &result {
+            Ok(_) => {}
+            Err(AskError::Refused(_)) => self.counters.refused += 1,
+            Err(AskError::Failed(_)) => self.counters.failed += 1,
+            Err(AskError::Unknown(_)) => self.counters.unknown += 1,
+            Err(AskError::TimedOut(_)) => self.counters.timed_out += 1,
+        }
+        self.outputs.push_back(RouterOutput::Done { call, result });
+    }
+
+    pub(super) fn unknown(&mut self, slot: u32, reason: &str) -> AskError {
+        let lane = self.calls.at(slot).lane as usize;
+        Unknown {
+            shard: self.lanes[lane].shard,
+            reason: reason.to_owned(),
+        }
+        .into()
+    }
+
+    /// The deadline passed: what that means depends on what may have been evaluated.
+    fn give_up(&mut self, now: Duration, slot: u32) {
+        let call = self.calls.at(slot);
+        let waited_for = match call.place {
+            Place::Homeless => "no node could say where the shard lives",
+            Place::Waiting => "the shard's session or earlier commands were not answered",
+            Place::Parked => "the shard had no known leader",
+            Place::Flying { .. } => "the shard's leader did not answer",
+            Place::Paused if call.busy.is_some() => "the shard was overloaded",
+            Place::Paused => "the shard had no time left for it",
+        };
+        let error = match call.kind {
+            CallKind::Command if !call.attempts.all_settled() => {
+                self.unknown(slot, "the deadline passed before an answer came")
+            }
+            CallKind::Command => match call.busy.take() {
+                Some((queue, retry_after)) => Refused::Busy { queue, retry_after }.into(),
+                None => Refused::DeadlinePassed { waited_for }.into(),
+            },
+            CallKind::Query | CallKind::Stale { .. } | CallKind::Opening => {
+                TimedOut { waited_for }.into()
+            }
+        };
+        self.finish(now, slot, Err(error));
+    }
+}
+
+impl Call {
+    fn new(lane: u32, kind: CallKind, deadline: Duration) -> Self {
+        Self {
+            lane,
+            kind,
+            place: Place::Paused,
+            prev: NONE,
+            next: NONE,
+            entity: String::new(),
+            key: String::new(),
+            message: String::new(),
+            body: Bytes::new(),
+            trace: None,
+            deadline,
+            attempts: Attempts::default(),
+            sent_at: Duration::ZERO,
+            silences: 0,
+            session: None,
+            sequence: 0,
+            lowest: 0,
+            doubts: 0,
+            start: 0,
+            turn: 0,
+            age: None,
+            busy: None,
+        }
     }
 }

@@ -47,11 +47,9 @@ impl AskError {
 pub enum Refused {
     /// Too much is waiting. Make the same call again after `retry_after`.
     #[error(
-        "refused, nothing happened: {queue} is full for shard {shard}; call again in {} ms", retry_after.as_millis()
+        "refused, nothing happened: {queue} is full; call again in {} ms", retry_after.as_millis()
     )]
     Busy {
-        /// The shard of the key.
-        shard: ShardId,
         /// Name of the queue that is full.
         queue: String,
         /// Pause before the next call.

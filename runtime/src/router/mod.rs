@@ -7,10 +7,16 @@
 //! One call = one [`CallId`] = the `id` of all its requests. A command belongs to a session per (router, shard), so
 //! that it takes effect at most once however often it is sent (RIFL, Lee et al., SOSP 2015).
 
+mod calls;
 mod core;
 mod error;
+mod lane;
 mod options;
+mod peers;
+mod replies;
+mod sending;
+mod timers;
 
-pub use self::core::{Answered, AskSpec, CallId, Mode, RouterCore, RouterOutput};
+pub use self::core::{Answered, AskSpec, CallId, Mode, RouterCore, RouterCounters, RouterOutput};
 pub use error::{AskError, Failed, Refused, TimedOut, Unknown};
 pub use options::{CheckedRouterOptions, RouterOptions, RouterOptionsError};

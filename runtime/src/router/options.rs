@@ -10,6 +10,8 @@ pub struct RouterOptions {
     pub window: u32,
     /// Commands per shard that wait for a place in the window or for the session; more are refused as busy.
     pub waiting_max: usize,
+    /// Queries per shard that are under way; more are refused as busy.
+    pub queries_max: usize,
     /// Calls of all shards together; more are refused as busy.
     pub calls_max: usize,
     /// Bytes of the bodies of all calls together; more are refused as busy.
@@ -37,6 +39,7 @@ impl Default for RouterOptions {
         Self {
             window: 256,
             waiting_max: 1_024,
+            queries_max: 4_096,
             calls_max: 65_536,
             bytes_max: 64 << 20,
             message_max: 1 << 20,
@@ -56,7 +59,7 @@ impl RouterOptions {
         if !(1..=256).contains(&self.window) {
             return Err(RouterOptionsError::Window { got: self.window });
         }
-        if self.calls_max == 0 || self.calls_max > 1 << 24 {
+        if self.calls_max == 0 || self.calls_max > 1 << 23 {
             return Err(RouterOptionsError::Calls {
                 got: self.calls_max,
             });
@@ -103,8 +106,8 @@ pub enum RouterOptionsError {
         /// The value given.
         got: u32,
     },
-    /// A router without calls is none, and ids of calls leave 24 bits to the number of calls.
-    #[error("calls_max is {got}, it must be between 1 and 16777216")]
+    /// A router without calls is none, and ids of calls leave 24 bits to calls and openings of sessions.
+    #[error("calls_max is {got}, it must be between 1 and 8388608")]
     Calls {
         /// The value given.
         got: usize,
