@@ -122,8 +122,6 @@ pub(super) struct Call {
     pub(super) sequence: u64,
     /// Lowest outstanding sequence of that session when last looked at.
     pub(super) lowest: u64,
-    /// Unlogged "unknown"s received.
-    pub(super) doubts: u32,
     /// Stale queries: index of the first replica asked, and how many were asked in this round.
     pub(super) start: u32,
     pub(super) turn: u32,

@@ -611,7 +611,6 @@ impl Call {
             session: None,
             sequence: 0,
             lowest: 0,
-            doubts: 0,
             start: 0,
             turn: 0,
             age: None,

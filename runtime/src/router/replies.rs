@@ -2,8 +2,8 @@
 //!
 //! Here: the half of [`RouterCore`] that takes replies. Three rules carry the promise "at most once, and never a wrong
 //! `Refused`":
-//! - A refusal settles its attempt: that sending was not evaluated and never will be (a sending reaches a store at most
-//!   once). A command ends as refused only when all of its sendings are settled.
+//! - A refusal settles its attempt: that sending took no effect and never will (a sending reaches a store at most once).
+//!   A command ends as refused only when all of its sendings are settled.
 //! - An outcome without an entry of its own counts only while no later attempt may be evaluated (E31).
 //! - A command whose session is unknown gets a new one only when all of its sendings are settled, else it ends as
 //!   unknown: under a new session it would look new and run twice (E10).
@@ -15,10 +15,6 @@ use rand::Rng;
 use super::calls::{CallKind, Place};
 use super::{Answered, AskError, CallId, Failed, Refused, RouterCore};
 use crate::wire::{Outcome, Refusal, Reply, SessionId};
-
-/// Unlogged "unknown"s of one command after which it ends as unknown. A leader that falls says it once; the next one
-/// finds the reply in the session, or that there was none.
-const DOUBTS_MAX: u32 = 3;
 
 impl RouterCore {
     /// A reply of `from` arrived. One that belongs to no call, or to an attempt never made, changes nothing.
@@ -44,9 +40,10 @@ impl RouterCore {
             }
             Outcome::Opened { session } => self.opened(now, slot, from, session),
             Outcome::Refused(refusal) => self.refused(now, slot, from, reply.attempt, refusal),
-            Outcome::Unknown { reason } => {
-                self.doubted(now, slot, from, reply.attempt, reply.logged, &reason);
+            Outcome::Interrupted { leader } => {
+                self.interrupted(now, slot, from, reply.attempt, leader);
             }
+            Outcome::Unknown { reason } => self.doubted(now, slot, reply.attempt, &reason),
         }
     }
 
@@ -197,32 +194,39 @@ impl RouterCore {
         self.pause(now, slot, pause);
     }
 
-    /// The store cannot tell. Logged, nobody ever can; else the session can, at whoever leads next.
-    fn doubted(
+    /// The leadership of `from` ended with the command on its way into the log: the session knows, at whoever leads next.
+    fn interrupted(
         &mut self,
         now: Duration,
         slot: u32,
         from: u64,
         attempt: u32,
-        logged: bool,
-        reason: &str,
+        leader: Option<u64>,
     ) {
         let call = self.calls.at(slot);
         let (kind, number) = (call.kind, call.lane);
         let newest = call.attempts.newest() == attempt;
         let flying = matches!(call.place, Place::Flying { .. });
-        if kind == CallKind::Command {
-            call.doubts += u32::from(newest);
-            if logged || call.doubts >= DOUBTS_MAX {
-                let error = self.unknown(slot, reason);
-                return self.finish(now, slot, Err(error));
-            }
+        if !matches!(kind, CallKind::Stale { .. }) {
+            self.hint(now, number, from, leader);
         }
         if newest && flying {
-            if !matches!(kind, CallKind::Stale { .. }) {
-                self.hint(now, number, from, None);
-            }
             self.dispatch(now, slot);
+        }
+    }
+
+    /// Nobody will ever know. An answer to a later attempt may still say more.
+    fn doubted(&mut self, now: Duration, slot: u32, attempt: u32, reason: &str) {
+        let call = self.calls.at(slot);
+        if call.attempts.newest() != attempt {
+            return;
+        }
+        match call.kind {
+            CallKind::Command => {
+                let error = self.unknown(slot, reason);
+                self.finish(now, slot, Err(error));
+            }
+            _ => self.pause(now, slot, self.options.backoff_max),
         }
     }
 }
