@@ -1,0 +1,135 @@
+//! The directory of a node's store: one process at a time, with subfolders for what lies in it.
+//!
+//! Here: [`StoreDirectory`]: the lock, the identity, and where the log, the checkpoints and the keys are.
+//! Not here: what those hold. Called by the node at start, before anything else is opened.
+//!
+//! ```text
+//! <store>/LOCK  identity  log/  state/  keys/
+//! ```
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::disk::{Disk, RealDisk, sync_path};
+use super::identity::{Admission, Identity, IdentityError};
+
+/// Why a store directory cannot be opened. Nothing in it has changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DirectoryError {
+    /// Stop the other process, or use another store.
+    #[error("the store {place} is in use by another process: stop that one, or use another store")]
+    InUse {
+        /// Where the store is.
+        place: String,
+    },
+    /// The path cannot be used.
+    #[error("cannot open the store {place}")]
+    Io {
+        /// Where the store is.
+        place: String,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The store is somebody else's, or cannot be read.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+}
+
+/// The open directory of a store. Dropping it releases the lock.
+#[derive(Debug)]
+pub struct StoreDirectory {
+    disk: RealDisk,
+    identity: Identity,
+    /// Held, never read: the lock lasts as long as the open file.
+    _lock: File,
+}
+
+impl StoreDirectory {
+    /// Makes the directory when it is missing, locks it, and counts a start. `name` is needed at the first start; later it must be the
+    /// recorded one, or `None`.
+    pub fn open(path: impl AsRef<Path>, name: Option<&str>) -> Result<Self, DirectoryError> {
+        let path = path.as_ref();
+        let io = |source| DirectoryError::Io { place: path.display().to_string(), source };
+        if let Some(parent) = path.parent()
+            && !parent.as_os_str().is_empty()
+        {
+            std::fs::create_dir_all(parent).map_err(io)?;
+        }
+        let disk = RealDisk::new(path).map_err(io)?;
+        let lock = OpenOptions::new().write(true).create(true).truncate(false).open(path.join("LOCK")).map_err(io)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(DirectoryError::InUse { place: disk.place() }),
+            Err(TryLockError::Error(error)) => return Err(io(error)),
+        }
+        let identity = Identity::start(&disk, name)?;
+        for folder in ["log", "state", "keys"] {
+            RealDisk::new(path.join(folder)).map_err(io)?;
+        }
+        sync_path(path).map_err(io)?;
+        Ok(Self { disk, identity, _lock: lock })
+    }
+
+    /// Who the store is.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Records the store's admission to a cluster; durable on return.
+    pub fn admit(&mut self, admission: Admission) -> Result<(), IdentityError> {
+        self.identity.admit(&self.disk, admission)
+    }
+
+    /// Refuses a cluster that is not the store's own.
+    pub fn expect_cluster(&self, cluster: u128) -> Result<(), IdentityError> {
+        self.identity.expect_cluster(&self.disk, cluster)
+    }
+
+    /// Where the store is.
+    pub fn path(&self) -> &Path {
+        self.disk.path()
+    }
+
+    /// The store's own folder, for small sealed values.
+    pub fn disk(&self) -> &RealDisk {
+        &self.disk
+    }
+
+    /// Where the log lies.
+    pub fn log(&self) -> io::Result<RealDisk> {
+        RealDisk::new(self.path().join("log"))
+    }
+
+    /// Where the checkpoints lie.
+    pub fn state(&self) -> io::Result<RealDisk> {
+        RealDisk::new(self.path().join("state"))
+    }
+
+    /// Where the transport keeps its keys.
+    pub fn keys(&self) -> PathBuf {
+        self.path().join("keys")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // DESIGN 13: one process per directory. flock excludes other opens of the same file within a process, too.
+    #[test]
+    fn second_opening_is_refused_until_the_first_is_closed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("data/n1");
+        let first = StoreDirectory::open(&path, Some("n1")).unwrap();
+        let refused = StoreDirectory::open(&path, Some("n1")).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            format!("the store {} is in use by another process: stop that one, or use another store", path.display())
+        );
+        drop(first);
+        let second = StoreDirectory::open(&path, None).unwrap();
+        assert_eq!((second.identity().name.as_str(), second.identity().starts), ("n1", 2), "a refused opening counts no start");
+    }
+}

@@ -1,0 +1,190 @@
+//! Files of the log made ahead of need, and taken back after use.
+//!
+//! Here: [`Supply`], which hands out empty [`Segment`]s. In the background (a node) the next file is made on an own thread while the
+//! present one fills, so that appends never wait for it; inline (simulators, where everything is one thread and repeatable) it is made
+//! when it is needed. A file that is no longer needed becomes the next one, under a new name, number and salt: its blocks are already
+//! written, which halves the time of a large write and sync (measured on ext4, 150 KB: 120 us; into blocks merely reserved by
+//! `fallocate`: 220 us). For the same reason the background fills a new file with zeros.
+//! Not here: when to take or retire a file (`log`).
+
+use std::io;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+
+use super::disk::{Disk, OpenMode};
+use super::segment::{FIRST_FRAME, Segment, SegmentHeader, segment_name};
+
+/// A file on its way from one life to the next has this name; whoever opens the log removes it.
+pub(crate) const SPARE: &str = "spare.tmp";
+const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+
+/// Makes and recycles files.
+struct Maker {
+    disk: Box<dyn Disk>,
+    segment_bytes: u64,
+    salt: u64,
+    /// Whether [`SPARE`] exists and has the right length.
+    spare: bool,
+    fill: bool,
+}
+
+impl Maker {
+    fn make(&mut self, order: Order) -> io::Result<Segment> {
+        let recycled = std::mem::take(&mut self.spare);
+        let mode = if recycled { OpenMode::Write } else { OpenMode::Create };
+        let mut file = self.disk.open(SPARE, mode)?;
+        if !recycled {
+            file.allocate(self.segment_bytes)?;
+            let mut at = FIRST_FRAME;
+            while self.fill && at < self.segment_bytes {
+                let bytes = (self.segment_bytes - at).min(ZEROS.len() as u64);
+                file.write_at(at, &ZEROS[..usize::try_from(bytes).expect("at most ZEROS.len()")])?;
+                at += bytes;
+            }
+        }
+        let header = SegmentHeader { sequence: order.sequence, salt: salt_of(self.salt, order.sequence), oldest: order.oldest };
+        file.write_at(0, &header.encode())?;
+        // The name comes last: whoever finds it finds a sound header.
+        file.sync()?;
+        self.disk.rename(SPARE, &segment_name(order.sequence))?;
+        self.disk.sync_directory()?;
+        Ok(Segment { header, file, end: FIRST_FRAME })
+    }
+
+    /// A failure to recycle costs room, never a record: the file is below the log's oldest and the next opening removes it.
+    fn retire(&mut self, sequence: u64) -> io::Result<()> {
+        let name = segment_name(sequence);
+        if !self.spare && self.disk.open(&name, OpenMode::Read)?.length()? == self.segment_bytes {
+            self.disk.rename(&name, SPARE)?;
+            self.spare = true;
+            Ok(())
+        } else {
+            self.disk.remove(&name)
+        }
+    }
+}
+
+/// The salt of one file: not zero, and unlike that of any other file of this log.
+fn salt_of(seed: u64, sequence: u64) -> u64 {
+    // SplitMix64's finalizer (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators): a bijection, so numbers never collide.
+    let mut mixed = seed.wrapping_add(sequence.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    mixed ^= mixed >> 31;
+    if mixed == 0 { 1 } else { mixed }
+}
+
+#[derive(Clone, Copy)]
+struct Order {
+    sequence: u64,
+    oldest: u64,
+}
+
+enum Task {
+    Make(Order),
+    Retire(u64),
+}
+
+struct Background {
+    tasks: Option<Sender<Task>>,
+    made: Receiver<io::Result<Segment>>,
+    thread: Option<JoinHandle<()>>,
+    /// Number of the file that was ordered and not yet taken.
+    ordered: Option<u64>,
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        self.tasks = None; // ends the thread's loop
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join(); // a panic there has already failed the log
+        }
+    }
+}
+
+enum Way {
+    Inline(Maker),
+    Background(Background),
+}
+
+/// Where the log takes its files from.
+pub(crate) struct Supply {
+    way: Way,
+    /// Files found ready at opening, lowest number last.
+    ready: Vec<Segment>,
+}
+
+impl Supply {
+    /// `ready`: files that exist already, made ahead by an earlier process.
+    pub(crate) fn start(disk: Box<dyn Disk>, segment_bytes: u64, salt: u64, background: bool, mut ready: Vec<Segment>) -> io::Result<Self> {
+        ready.sort_by_key(|segment| std::cmp::Reverse(segment.header.sequence));
+        let mut maker = Maker { disk, segment_bytes, salt, spare: false, fill: background };
+        if !background {
+            return Ok(Self { way: Way::Inline(maker), ready });
+        }
+        let (tasks, orders) = channel();
+        let (finished, made) = channel();
+        let thread = std::thread::Builder::new().name("synod-log-files".into()).spawn(move || {
+            for task in orders {
+                match task {
+                    Task::Make(order) => {
+                        if finished.send(maker.make(order)).is_err() {
+                            return;
+                        }
+                    }
+                    Task::Retire(sequence) => {
+                        if let Err(error) = maker.retire(sequence) {
+                            tracing::warn!(file = %segment_name(sequence), %error, "a file of the log could not be taken back");
+                        }
+                    }
+                }
+            }
+        })?;
+        Ok(Self { way: Way::Background(Background { tasks: Some(tasks), made, thread: Some(thread), ordered: None }), ready })
+    }
+
+    /// Says which file will be needed next. Inline, nothing happens before it is taken.
+    pub(crate) fn order(&mut self, sequence: u64, oldest: u64) {
+        let is_ready = self.ready.last().is_some_and(|segment| segment.header.sequence == sequence);
+        if let Way::Background(background) = &mut self.way
+            && !is_ready
+            && background.ordered.is_none()
+            && let Some(tasks) = &background.tasks
+        {
+            background.ordered = tasks.send(Task::Make(Order { sequence, oldest })).is_ok().then_some(sequence);
+        }
+    }
+
+    /// The file with this number; waits when it is still being made.
+    pub(crate) fn take(&mut self, sequence: u64, oldest: u64) -> io::Result<Segment> {
+        if let Some(segment) = self.ready.pop_if(|segment| segment.header.sequence == sequence) {
+            return Ok(segment);
+        }
+        self.order(sequence, oldest);
+        match &mut self.way {
+            Way::Inline(maker) => maker.make(Order { sequence, oldest }),
+            Way::Background(background) => {
+                background.ordered = None;
+                let segment = background.made.recv().map_err(|_| io::Error::other("the thread that makes log files has ended"))??;
+                assert_eq!(segment.header.sequence, sequence, "Files of the log are made in order");
+                Ok(segment)
+            }
+        }
+    }
+
+    /// Takes back a file that is no longer needed.
+    pub(crate) fn retire(&mut self, sequence: u64) {
+        match &mut self.way {
+            Way::Inline(maker) => {
+                if let Err(error) = maker.retire(sequence) {
+                    tracing::warn!(file = %segment_name(sequence), %error, "a file of the log could not be taken back");
+                }
+            }
+            Way::Background(background) => {
+                if let Some(tasks) = &background.tasks {
+                    let _ = tasks.send(Task::Retire(sequence)); // fails only when the thread has ended; then the next take says so
+                }
+            }
+        }
+    }
+}
