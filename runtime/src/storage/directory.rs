@@ -51,17 +51,29 @@ impl StoreDirectory {
     /// recorded one, or `None`.
     pub fn open(path: impl AsRef<Path>, name: Option<&str>) -> Result<Self, DirectoryError> {
         let path = path.as_ref();
-        let io = |source| DirectoryError::Io { place: path.display().to_string(), source };
+        let io = |source| DirectoryError::Io {
+            place: path.display().to_string(),
+            source,
+        };
         if let Some(parent) = path.parent()
             && !parent.as_os_str().is_empty()
         {
             std::fs::create_dir_all(parent).map_err(io)?;
         }
         let disk = RealDisk::new(path).map_err(io)?;
-        let lock = OpenOptions::new().write(true).create(true).truncate(false).open(path.join("LOCK")).map_err(io)?;
+        let lock = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path.join("LOCK"))
+            .map_err(io)?;
         match lock.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(DirectoryError::InUse { place: disk.place() }),
+            Err(TryLockError::WouldBlock) => {
+                return Err(DirectoryError::InUse {
+                    place: disk.place(),
+                });
+            }
             Err(TryLockError::Error(error)) => return Err(io(error)),
         }
         let identity = Identity::start(&disk, name)?;
@@ -69,7 +81,11 @@ impl StoreDirectory {
             RealDisk::new(path.join(folder)).map_err(io)?;
         }
         sync_path(path).map_err(io)?;
-        Ok(Self { disk, identity, _lock: lock })
+        Ok(Self {
+            disk,
+            identity,
+            _lock: lock,
+        })
     }
 
     /// Who the store is.
@@ -126,10 +142,17 @@ mod tests {
         let refused = StoreDirectory::open(&path, Some("n1")).unwrap_err();
         assert_eq!(
             refused.to_string(),
-            format!("the store {} is in use by another process: stop that one, or use another store", path.display())
+            format!(
+                "the store {} is in use by another process: stop that one, or use another store",
+                path.display()
+            )
         );
         drop(first);
         let second = StoreDirectory::open(&path, None).unwrap();
-        assert_eq!((second.identity().name.as_str(), second.identity().starts), ("n1", 2), "a refused opening counts no start");
+        assert_eq!(
+            (second.identity().name.as_str(), second.identity().starts),
+            ("n1", 2),
+            "a refused opening counts no start"
+        );
     }
 }

@@ -96,7 +96,11 @@ impl RealDisk {
 
 /// Makes the names inside a directory durable.
 pub(crate) fn sync_path(path: &Path) -> io::Result<()> {
-    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    let path = if path.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        path
+    };
     File::open(path)?.sync_all()
 }
 
@@ -124,7 +128,9 @@ impl Disk for RealDisk {
                 options.write(true).create(true).truncate(true);
             }
         }
-        Ok(Box::new(RealFile { file: options.open(self.path.join(name))? }))
+        Ok(Box::new(RealFile {
+            file: options.open(self.path.join(name))?,
+        }))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -156,7 +162,10 @@ impl DiskFile for RealFile {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         let mut filled = 0;
         while filled < buffer.len() {
-            match self.file.read_at(&mut buffer[filled..], offset + filled as u64) {
+            match self
+                .file
+                .read_at(&mut buffer[filled..], offset + filled as u64)
+            {
                 Ok(0) => break,
                 Ok(read) => filled += read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -212,7 +221,11 @@ mod tests {
         let mut buffer = [1; 7];
         file.read_exact_at(9, &mut buffer).unwrap();
         assert_eq!(&buffer, b"\0hello\0");
-        assert_eq!(file.read_at(8190, &mut buffer).unwrap(), 2, "a read past the end is short");
+        assert_eq!(
+            file.read_at(8190, &mut buffer).unwrap(),
+            2,
+            "a read past the end is short"
+        );
         disk.remove("b").unwrap();
         assert!(disk.open("b", OpenMode::Read).is_err());
         assert!(disk.list().unwrap().is_empty());

@@ -43,7 +43,15 @@ pub(crate) enum RecordKind {
 
 impl RecordKind {
     fn from_byte(byte: u8) -> Option<Self> {
-        [Self::Entry, Self::HardState, Self::Compact, Self::Reset, Self::Drop].into_iter().find(|kind| *kind as u8 == byte)
+        [
+            Self::Entry,
+            Self::HardState,
+            Self::Compact,
+            Self::Reset,
+            Self::Drop,
+        ]
+        .into_iter()
+        .find(|kind| *kind as u8 == byte)
     }
 }
 
@@ -108,7 +116,10 @@ impl<'a> Record<'a> {
         let head = RecordHead {
             kind: RecordKind::from_byte(head[8])?,
             entry_kind: entry_kind_from_byte(head[9])?,
-            key: ReplicaKey { group: GroupId::new(u64_at(head, 12)), replica: ReplicaId::new(u64_at(head, 20)) },
+            key: ReplicaKey {
+                group: GroupId::new(u64_at(head, 12)),
+                replica: ReplicaId::new(u64_at(head, 20)),
+            },
             index: LogIndex::new(u64_at(head, 28)),
             term: Term::new(u64_at(head, 36)),
         };
@@ -181,12 +192,18 @@ impl<'a> Frame<'a> {
 
     /// The frame that starts `bytes`, which [`Frame::decode`] has accepted before.
     pub(crate) fn assume(bytes: &'a [u8], header: FrameHeader) -> Self {
-        Self { header, bytes: &bytes[..FRAME_HEADER + header.body] }
+        Self {
+            header,
+            bytes: &bytes[..FRAME_HEADER + header.body],
+        }
     }
 
     /// The records in the order in which they were written.
     pub(crate) fn records(&self) -> Records<'a> {
-        Records { bytes: self.bytes, at: FRAME_HEADER }
+        Records {
+            bytes: self.bytes,
+            at: FRAME_HEADER,
+        }
     }
 }
 
@@ -269,7 +286,8 @@ impl FrameEncoder {
 
     /// Binds the frame to its place and returns its bytes.
     pub(crate) fn finish(&mut self, salt: u64, offset: u64, sequence: u64, oldest: u64) -> &[u8] {
-        let body = u32::try_from(self.body_end - FRAME_HEADER).expect("a frame was checked against FRAME_BYTES_MAX");
+        let body = u32::try_from(self.body_end - FRAME_HEADER)
+            .expect("a frame was checked against FRAME_BYTES_MAX");
         let header = &mut self.buffer[..FRAME_HEADER];
         header[0..8].copy_from_slice(&salt.to_le_bytes());
         header[8..16].copy_from_slice(&sequence.to_le_bytes());
@@ -279,13 +297,17 @@ impl FrameEncoder {
         header[32..36].copy_from_slice(&self.chain.to_le_bytes());
         let checksum = header_checksum(&header[..36], offset);
         header[36..40].copy_from_slice(&checksum.to_le_bytes());
-        self.buffer.resize(self.body_end.next_multiple_of(ALIGNMENT), 0);
+        self.buffer
+            .resize(self.body_end.next_multiple_of(ALIGNMENT), 0);
         &self.buffer
     }
 
     /// The records of the frame that was built.
     pub(crate) fn records(&self) -> Records<'_> {
-        Records { bytes: &self.buffer[..self.body_end], at: FRAME_HEADER }
+        Records {
+            bytes: &self.buffer[..self.body_end],
+            at: FRAME_HEADER,
+        }
     }
 }
 
@@ -299,7 +321,10 @@ mod tests {
         RecordHead {
             kind: RecordKind::Entry,
             entry_kind: EntryKind::Normal,
-            key: ReplicaKey { group: GroupId::new(3), replica: ReplicaId::new(9) },
+            key: ReplicaKey {
+                group: GroupId::new(3),
+                replica: ReplicaId::new(9),
+            },
             index: LogIndex::new(index),
             term: Term::new(2),
         }
@@ -320,9 +345,22 @@ mod tests {
         let bytes = frame(&[b"one", b"", b"three"]);
         assert_eq!(bytes.len() % ALIGNMENT, 0);
         let frame = Frame::decode(&bytes, SALT, 4096).unwrap();
-        assert_eq!((frame.header.sequence, frame.header.oldest, frame.header.frame_bytes()), (7, 1, bytes.len()));
-        let records: Vec<_> = frame.records().map(|record| (record.head.index.get(), record.payload.to_vec())).collect();
-        assert_eq!(records, [(1, b"one".to_vec()), (2, vec![]), (3, b"three".to_vec())]);
+        assert_eq!(
+            (
+                frame.header.sequence,
+                frame.header.oldest,
+                frame.header.frame_bytes()
+            ),
+            (7, 1, bytes.len())
+        );
+        let records: Vec<_> = frame
+            .records()
+            .map(|record| (record.head.index.get(), record.payload.to_vec()))
+            .collect();
+        assert_eq!(
+            records,
+            [(1, b"one".to_vec()), (2, vec![]), (3, b"three".to_vec())]
+        );
     }
 
     // H76: a bad checksum must be seen, wherever the bit lies.
@@ -334,7 +372,10 @@ mod tests {
             for bit in 0..8 {
                 let mut bytes = bytes.clone();
                 bytes[at] ^= 1 << bit;
-                assert!(Frame::decode(&bytes, SALT, 4096).is_none(), "byte {at}, bit {bit}");
+                assert!(
+                    Frame::decode(&bytes, SALT, 4096).is_none(),
+                    "byte {at}, bit {bit}"
+                );
             }
         }
     }
@@ -344,7 +385,10 @@ mod tests {
     fn every_cut_makes_the_frame_invalid() {
         let bytes = frame(&[b"abc", b"defgh"]);
         for end in 0..FRAME_HEADER + 2 * RECORD_HEADER + 8 {
-            assert!(Frame::decode(&bytes[..end], SALT, 4096).is_none(), "cut at {end}");
+            assert!(
+                Frame::decode(&bytes[..end], SALT, 4096).is_none(),
+                "cut at {end}"
+            );
         }
     }
 

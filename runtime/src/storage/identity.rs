@@ -53,7 +53,9 @@ pub enum IdentityError {
         place: String,
     },
     /// Use the recorded name, or another store.
-    #[error("the store {place} belongs to the node {recorded}, not to {given}: start it as {recorded}, or give {given} a store of its own")]
+    #[error(
+        "the store {place} belongs to the node {recorded}, not to {given}: start it as {recorded}, or give {given} a store of its own"
+    )]
     OtherName {
         /// Where the store is.
         place: String,
@@ -63,7 +65,9 @@ pub enum IdentityError {
         given: String,
     },
     /// Use another store, or join the store's own cluster.
-    #[error("the store {place} belongs to the cluster {recorded:032x}, not to {given:032x}: use another store, or join its own cluster")]
+    #[error(
+        "the store {place} belongs to the cluster {recorded:032x}, not to {given:032x}: use another store, or join its own cluster"
+    )]
     OtherCluster {
         /// Where the store is.
         place: String,
@@ -73,7 +77,9 @@ pub enum IdentityError {
         given: u128,
     },
     /// An admitted store never gets another id or another sharding.
-    #[error("the store {place} is already admitted as store {recorded}, it cannot become store {given}")]
+    #[error(
+        "the store {place} is already admitted as store {recorded}, it cannot become store {given}"
+    )]
     OtherStore {
         /// Where the store is.
         place: String,
@@ -83,7 +89,9 @@ pub enum IdentityError {
         given: u64,
     },
     /// Use a newer program.
-    #[error("the store {place} has format {found}, this program reads up to {STORE_FORMAT}: use a newer one")]
+    #[error(
+        "the store {place} has format {found}, this program reads up to {STORE_FORMAT}: use a newer one"
+    )]
     NewerFormat {
         /// Where the store is.
         place: String,
@@ -118,14 +126,25 @@ impl Identity {
         let mut identity = match Self::read(disk)? {
             Some(identity) => identity,
             None => {
-                let name = name.ok_or_else(|| IdentityError::NameMissing { place: place.clone() })?;
-                Self { format: STORE_FORMAT, name: name.to_owned(), starts: 0, admission: None }
+                let name = name.ok_or_else(|| IdentityError::NameMissing {
+                    place: place.clone(),
+                })?;
+                Self {
+                    format: STORE_FORMAT,
+                    name: name.to_owned(),
+                    starts: 0,
+                    admission: None,
+                }
             }
         };
         if let Some(given) = name
             && given != identity.name
         {
-            return Err(IdentityError::OtherName { place, recorded: identity.name, given: given.to_owned() });
+            return Err(IdentityError::OtherName {
+                place,
+                recorded: identity.name,
+                given: given.to_owned(),
+            });
         }
         identity.starts += 1;
         identity.write(disk)?;
@@ -135,12 +154,20 @@ impl Identity {
     /// Reads the identity without counting a start; `None` when the store is new.
     pub fn read(disk: &dyn Disk) -> Result<Option<Self>, IdentityError> {
         let place = disk.place();
-        let Some(bytes) = read_sealed(disk, FILE)? else { return Ok(None) };
-        let undecodable = |error: rmp_serde::decode::Error| IdentityError::Undecodable { place: place.clone(), detail: error.to_string() };
+        let Some(bytes) = read_sealed(disk, FILE)? else {
+            return Ok(None);
+        };
+        let undecodable = |error: rmp_serde::decode::Error| IdentityError::Undecodable {
+            place: place.clone(),
+            detail: error.to_string(),
+        };
         // The format first: a newer identity may have changed all the rest.
         let Format { format } = rmp_serde::from_slice(&bytes).map_err(undecodable)?;
         if format > STORE_FORMAT {
-            return Err(IdentityError::NewerFormat { place, found: format });
+            return Err(IdentityError::NewerFormat {
+                place,
+                found: format,
+            });
         }
         rmp_serde::from_slice(&bytes).map(Some).map_err(undecodable)
     }
@@ -151,14 +178,25 @@ impl Identity {
         match self.admission {
             Some(recorded) if recorded == admission => return Ok(()),
             Some(recorded) if recorded.cluster != admission.cluster => {
-                return Err(IdentityError::OtherCluster { place, recorded: recorded.cluster, given: admission.cluster });
+                return Err(IdentityError::OtherCluster {
+                    place,
+                    recorded: recorded.cluster,
+                    given: admission.cluster,
+                });
             }
             Some(recorded) => {
-                return Err(IdentityError::OtherStore { place, recorded: recorded.store, given: admission.store });
+                return Err(IdentityError::OtherStore {
+                    place,
+                    recorded: recorded.store,
+                    given: admission.store,
+                });
             }
             None => {}
         }
-        let admitted = Self { admission: Some(admission), ..self.clone() };
+        let admitted = Self {
+            admission: Some(admission),
+            ..self.clone()
+        };
         admitted.write(disk)?;
         *self = admitted;
         Ok(())
@@ -167,16 +205,21 @@ impl Identity {
     /// Refuses a cluster that is not the store's own; a store that is not admitted yet accepts any.
     pub fn expect_cluster(&self, disk: &dyn Disk, cluster: u128) -> Result<(), IdentityError> {
         match self.admission {
-            Some(recorded) if recorded.cluster != cluster => {
-                Err(IdentityError::OtherCluster { place: disk.place(), recorded: recorded.cluster, given: cluster })
-            }
+            Some(recorded) if recorded.cluster != cluster => Err(IdentityError::OtherCluster {
+                place: disk.place(),
+                recorded: recorded.cluster,
+                given: cluster,
+            }),
             _ => Ok(()),
         }
     }
 
     fn write(&self, disk: &dyn Disk) -> Result<(), IdentityError> {
         let bytes = rmp_serde::to_vec_named(self).expect("an identity is plain data");
-        write_sealed(disk, FILE, &bytes).map_err(|source| IdentityError::Write { place: disk.place(), source })
+        write_sealed(disk, FILE, &bytes).map_err(|source| IdentityError::Write {
+            place: disk.place(),
+            source,
+        })
     }
 }
 
@@ -190,8 +233,14 @@ mod tests {
     use super::*;
     use crate::storage::RealDisk;
 
-    const ADMISSION: Admission =
-        Admission { cluster: 7 << 100, store: 3, sharding: Sharding { seed: u64::MAX, shards: 256 } };
+    const ADMISSION: Admission = Admission {
+        cluster: 7 << 100,
+        store: 3,
+        sharding: Sharding {
+            seed: u64::MAX,
+            shards: 256,
+        },
+    };
 
     // DESIGN 13: format version, cluster, name and store id inside; the start count grows at each open.
     #[test]
@@ -202,7 +251,10 @@ mod tests {
         assert_eq!((first.starts, first.admission), (1, None));
         first.admit(&disk, ADMISSION).unwrap();
         let second = Identity::start(&disk, None).unwrap();
-        assert_eq!((second.name.as_str(), second.starts, second.admission), ("n1", 2, Some(ADMISSION)));
+        assert_eq!(
+            (second.name.as_str(), second.starts, second.admission),
+            ("n1", 2, Some(ADMISSION))
+        );
         assert_eq!(Identity::read(&disk).unwrap().unwrap(), second);
     }
 
@@ -213,21 +265,48 @@ mod tests {
         let disk = RealDisk::new(folder.path()).unwrap();
         let place = disk.place();
         let text = |result: Result<Identity, IdentityError>| result.unwrap_err().to_string();
-        assert_eq!(text(Identity::start(&disk, None)), format!("the store {place} is new and has no name yet: give the node a name"));
+        assert_eq!(
+            text(Identity::start(&disk, None)),
+            format!("the store {place} is new and has no name yet: give the node a name")
+        );
         let mut identity = Identity::start(&disk, Some("n1")).unwrap();
         assert_eq!(
             text(Identity::start(&disk, Some("n2"))),
-            format!("the store {place} belongs to the node n1, not to n2: start it as n1, or give n2 a store of its own")
+            format!(
+                "the store {place} belongs to the node n1, not to n2: start it as n1, or give n2 a store of its own"
+            )
         );
         identity.admit(&disk, ADMISSION).unwrap();
         identity.admit(&disk, ADMISSION).unwrap();
-        let refused = identity.admit(&disk, Admission { cluster: 8, ..ADMISSION });
-        assert!(matches!(refused, Err(IdentityError::OtherCluster { .. })), "{refused:?}");
-        let refused = identity.admit(&disk, Admission { store: 4, ..ADMISSION });
-        assert!(matches!(refused, Err(IdentityError::OtherStore { .. })), "{refused:?}");
+        let refused = identity.admit(
+            &disk,
+            Admission {
+                cluster: 8,
+                ..ADMISSION
+            },
+        );
+        assert!(
+            matches!(refused, Err(IdentityError::OtherCluster { .. })),
+            "{refused:?}"
+        );
+        let refused = identity.admit(
+            &disk,
+            Admission {
+                store: 4,
+                ..ADMISSION
+            },
+        );
+        assert!(
+            matches!(refused, Err(IdentityError::OtherStore { .. })),
+            "{refused:?}"
+        );
         assert!(identity.expect_cluster(&disk, 7 << 100).is_ok());
         assert!(identity.expect_cluster(&disk, 8).is_err());
-        assert_eq!(Identity::start(&disk, Some("n1")).unwrap().starts, 2, "a refused start is not counted");
+        assert_eq!(
+            Identity::start(&disk, Some("n1")).unwrap().starts,
+            2,
+            "a refused start is not counted"
+        );
     }
 
     // DESIGN 14: disk formats; a newer one is refused before anything of it is read.
@@ -240,8 +319,15 @@ mod tests {
         }
         let folder = tempfile::tempdir().unwrap();
         let disk = RealDisk::new(folder.path()).unwrap();
-        let bytes = rmp_serde::to_vec_named(&Newer { format: 2, who: "n1".into() }).unwrap();
+        let bytes = rmp_serde::to_vec_named(&Newer {
+            format: 2,
+            who: "n1".into(),
+        })
+        .unwrap();
         write_sealed(&disk, FILE, &bytes).unwrap();
-        assert!(matches!(Identity::start(&disk, Some("n1")), Err(IdentityError::NewerFormat { found: 2, .. })));
+        assert!(matches!(
+            Identity::start(&disk, Some("n1")),
+            Err(IdentityError::NewerFormat { found: 2, .. })
+        ));
     }
 }

@@ -1,1 +1,38 @@
 //! What lies on disk: the log, checkpoints, the store directory.
+//!
+//! - `disk`: what storage asks of a disk, and the real one.
+//! - `log` ([`SegmentedLog`]): one sequence of files for the entries of all replicas; below it `frame`, `segment`, `supply`, `index`,
+//!   `outline`, `carry`, `open`.
+//! - `checkpoints` ([`Checkpoints`]): whole states of replicas, which let logs be compacted.
+//! - `log_writer`, `checkpoint_writer`: the threads that own the two.
+//! - `directory` ([`StoreDirectory`]), `identity`, `sealed`: whose store it is.
+//!
+//! Not here: what entries and states mean. Source: DESIGN 13.
+
+mod carry;
+mod checkpoint_writer;
+mod checkpoints;
+mod directory;
+mod disk;
+mod frame;
+mod identity;
+mod index;
+mod log;
+mod log_writer;
+mod open;
+mod outline;
+mod queue;
+mod sealed;
+mod segment;
+mod supply;
+
+pub use carry::LogWatch;
+pub use checkpoint_writer::{CheckpointCounters, CheckpointSink, CheckpointWriter};
+pub use checkpoints::{Checkpoint, CheckpointError, Checkpoints};
+pub use directory::{DirectoryError, StoreDirectory};
+pub use disk::{Disk, DiskFile, OpenMode, RealDisk};
+pub use identity::{Admission, Identity, IdentityError, STORE_FORMAT};
+pub use log::{LogOptions, SegmentedLog};
+pub use log_writer::{LogCounters, LogWriter, WriteRequest, WriteSink};
+pub use open::OpenError;
+pub use sealed::{SealedError, read_sealed, write_sealed};

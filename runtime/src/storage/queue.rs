@@ -21,7 +21,14 @@ pub(crate) struct WriteQueue<T> {
 
 impl<T> WriteQueue<T> {
     pub(crate) fn new() -> Self {
-        Self { waiting: Mutex::new(Waiting { items: Vec::new(), closed: false }), arrived: Condvar::new(), bytes: AtomicUsize::new(0) }
+        Self {
+            waiting: Mutex::new(Waiting {
+                items: Vec::new(),
+                closed: false,
+            }),
+            arrived: Condvar::new(),
+            bytes: AtomicUsize::new(0),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting<T>> {
@@ -54,7 +61,10 @@ impl<T> WriteQueue<T> {
             if waiting.closed {
                 return None;
             }
-            waiting = self.arrived.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+            waiting = self
+                .arrived
+                .wait(waiting)
+                .unwrap_or_else(PoisonError::into_inner);
         }
         let (mut count, mut bytes) = (0, 0);
         for (size, _) in &waiting.items {
@@ -109,14 +119,22 @@ mod tests {
         assert_eq!((taken.as_slice(), queue.bytes()), (&['a', 'b'][..], 30));
         queue.release(20);
         taken.clear();
-        assert_eq!(queue.take(1, &mut taken), Some(10), "one item is taken however large");
+        assert_eq!(
+            queue.take(1, &mut taken),
+            Some(10),
+            "one item is taken however large"
+        );
         queue.release(10);
         assert_eq!(queue.bytes(), 0);
         assert!(queue.push([(1, 'd')]));
         queue.close();
         assert!(!queue.push([(1, 'e')]));
         taken.clear();
-        assert_eq!(queue.take(25, &mut taken), Some(1), "what waits is still taken");
+        assert_eq!(
+            queue.take(25, &mut taken),
+            Some(1),
+            "what waits is still taken"
+        );
         assert_eq!(queue.take(25, &mut taken), None);
     }
 }

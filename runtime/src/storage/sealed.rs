@@ -43,7 +43,12 @@ pub enum SealedError {
 pub fn write_sealed(disk: &dyn Disk, name: &str, value: &[u8]) -> io::Result<()> {
     let length = match u32::try_from(value.len()) {
         Ok(length) if value.len() <= VALUE_BYTES_MAX => length.to_le_bytes(),
-        _ => return Err(io::Error::new(io::ErrorKind::InvalidInput, "a sealed value is at most 1 MiB")),
+        _ => {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "a sealed value is at most 1 MiB",
+            ));
+        }
     };
     let mut bytes = Vec::with_capacity(HEADER + value.len());
     bytes.extend_from_slice(MAGIC);
@@ -62,8 +67,14 @@ pub fn write_sealed(disk: &dyn Disk, name: &str, value: &[u8]) -> io::Result<()>
 /// The value `name`; `None` when there is no such file.
 pub fn read_sealed(disk: &dyn Disk, name: &str) -> Result<Option<Vec<u8>>, SealedError> {
     let place = || format!("{}/{name}", disk.place());
-    let io = |source| SealedError::Io { file: place(), source };
-    let damaged = |detail| SealedError::Damaged { file: place(), detail };
+    let io = |source| SealedError::Io {
+        file: place(),
+        source,
+    };
+    let damaged = |detail| SealedError::Damaged {
+        file: place(),
+        detail,
+    };
     let file = match disk.open(name, OpenMode::Read) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -113,7 +124,10 @@ mod tests {
             let mut bytes = bytes.clone();
             bytes[at] ^= 4;
             std::fs::write(folder.path().join("fact"), &bytes).unwrap();
-            assert!(matches!(read_sealed(&disk, "fact"), Err(SealedError::Damaged { .. })), "byte {at}");
+            assert!(
+                matches!(read_sealed(&disk, "fact"), Err(SealedError::Damaged { .. })),
+                "byte {at}"
+            );
         }
     }
 }

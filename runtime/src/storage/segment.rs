@@ -32,8 +32,8 @@ pub(crate) fn segment_name(sequence: u64) -> String {
 
 /// The number of the file with this name, if it is one of ours.
 pub(crate) fn segment_of_name(name: &str) -> Option<u64> {
-    let digits = name.strip_suffix(".log")?;
-    (digits.len() == 16).then(|| u64::from_str_radix(digits, 16).ok())?
+    let sequence = u64::from_str_radix(name.strip_suffix(".log")?, 16).ok()?;
+    (segment_name(sequence) == name).then_some(sequence)
 }
 
 /// What a file says about itself.
@@ -69,7 +69,8 @@ impl SegmentHeader {
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, HeaderFault> {
         let bytes: &[u8; SEGMENT_HEADER] = bytes.first_chunk().ok_or(HeaderFault::Damaged)?;
-        let u64_at = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
+        let u64_at =
+            |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
         let checksum = u32::from_le_bytes(bytes[60..64].try_into().expect("four bytes"));
         if &bytes[0..8] != MAGIC || crc32c::crc32c(&bytes[..60]) != checksum {
             return Err(HeaderFault::Damaged);
@@ -78,7 +79,11 @@ impl SegmentHeader {
         if version != VERSION {
             return Err(HeaderFault::Version(version));
         }
-        Ok(Self { sequence: u64_at(16), salt: u64_at(24), oldest: u64_at(32) })
+        Ok(Self {
+            sequence: u64_at(16),
+            salt: u64_at(24),
+            oldest: u64_at(32),
+        })
     }
 
     /// Reads the header of a file.
@@ -108,7 +113,13 @@ pub(crate) struct FrameReader<'a> {
 
 impl<'a> FrameReader<'a> {
     pub(crate) fn new(file: &'a dyn DiskFile, salt: u64) -> Self {
-        Self { file, salt, window: Vec::new(), window_at: 0, next: FIRST_FRAME }
+        Self {
+            file,
+            salt,
+            window: Vec::new(),
+            window_at: 0,
+            next: FIRST_FRAME,
+        }
     }
 
     /// Where the next frame would start; after [`Self::read`] gave `None`: where there is none.
@@ -120,7 +131,9 @@ impl<'a> FrameReader<'a> {
     pub(crate) fn read(&mut self) -> io::Result<Option<(u64, Frame<'_>)>> {
         let at = self.next;
         self.fill(at, FRAME_HEADER)?;
-        let Some(header) = FrameHeader::decode(self.seen(at), self.salt, at) else { return Ok(None) };
+        let Some(header) = FrameHeader::decode(self.seen(at), self.salt, at) else {
+            return Ok(None);
+        };
         self.fill(at, header.frame_bytes())?;
         // Decoded twice on failure only (the borrow of the first result would otherwise outlive the change of `next`).
         if Frame::decode(self.seen(at), self.salt, at).is_none() {
@@ -165,7 +178,9 @@ pub(crate) fn frame_after(file: &dyn DiskFile, salt: u64, from: u64) -> io::Resu
         }
         let starts = (read - FRAME_HEADER + 1).min(WINDOW);
         for skip in (0..starts).step_by(ALIGNMENT) {
-            if window[skip..skip + 8] == mark && FrameHeader::decode(&window[skip..read], salt, at + skip as u64).is_some() {
+            if window[skip..skip + 8] == mark
+                && FrameHeader::decode(&window[skip..read], salt, at + skip as u64).is_some()
+            {
                 return Ok(Some(at + skip as u64));
             }
         }
@@ -184,23 +199,39 @@ mod tests {
     fn names_are_ordered_numbers() {
         assert_eq!(segment_name(0x1f), "000000000000001f.log");
         assert_eq!(segment_of_name("000000000000001f.log"), Some(0x1f));
-        for foreign in ["1f.log", "000000000000001f.tmp", "00000000000000zz.log", "+00000000000001f.log", ".log", "LOCK"] {
-            assert!(segment_of_name(foreign).is_none_or(|sequence| segment_name(sequence) == foreign), "{foreign}");
+        for foreign in [
+            "1f.log",
+            "000000000000001f.tmp",
+            "00000000000000zz.log",
+            "+00000000000001f.log",
+            "LOCK",
+        ] {
+            assert_eq!(segment_of_name(foreign), None, "{foreign}");
         }
     }
 
     // STYLE 11: formats are proven by old bytes.
     #[test]
     fn v1_header_still_decodes() {
-        let header = SegmentHeader { sequence: 2, salt: 0x8000_0000_0000_0003, oldest: 1 };
+        let header = SegmentHeader {
+            sequence: 2,
+            salt: 0x8000_0000_0000_0003,
+            oldest: 1,
+        };
         let bytes = header.encode();
-        assert_eq!(&bytes[..40], b"SYNODLOG\x01\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\x80\x01\0\0\0\0\0\0\0");
+        assert_eq!(
+            &bytes[..40],
+            b"SYNODLOG\x01\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\x80\x01\0\0\0\0\0\0\0"
+        );
         assert_eq!(SegmentHeader::decode(&bytes), Ok(header));
         let mut newer = bytes;
         newer[8] = 9;
         let checksum = crc32c::crc32c(&newer[..60]).to_le_bytes();
         newer[60..].copy_from_slice(&checksum);
         assert_eq!(SegmentHeader::decode(&newer), Err(HeaderFault::Version(9)));
-        assert_eq!(SegmentHeader::decode(&bytes[..63]), Err(HeaderFault::Damaged));
+        assert_eq!(
+            SegmentHeader::decode(&bytes[..63]),
+            Err(HeaderFault::Damaged)
+        );
     }
 }

@@ -16,7 +16,7 @@ use super::segment::{FIRST_FRAME, Segment, SegmentHeader, segment_name};
 
 /// A file on its way from one life to the next has this name; whoever opens the log removes it.
 pub(crate) const SPARE: &str = "spare.tmp";
-const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// Makes and recycles files.
 struct Maker {
@@ -25,41 +25,62 @@ struct Maker {
     salt: u64,
     /// Whether [`SPARE`] exists and has the right length.
     spare: bool,
-    fill: bool,
 }
 
 impl Maker {
     fn make(&mut self, order: Order) -> io::Result<Segment> {
         let recycled = std::mem::take(&mut self.spare);
-        let mode = if recycled { OpenMode::Write } else { OpenMode::Create };
+        let mode = if recycled {
+            OpenMode::Write
+        } else {
+            OpenMode::Create
+        };
         let mut file = self.disk.open(SPARE, mode)?;
         if !recycled {
             file.allocate(self.segment_bytes)?;
             let mut at = FIRST_FRAME;
-            while self.fill && at < self.segment_bytes {
+            while order.fill && at < self.segment_bytes {
                 let bytes = (self.segment_bytes - at).min(ZEROS.len() as u64);
-                file.write_at(at, &ZEROS[..usize::try_from(bytes).expect("at most ZEROS.len()")])?;
+                file.write_at(
+                    at,
+                    &ZEROS[..usize::try_from(bytes).expect("at most ZEROS.len()")],
+                )?;
                 at += bytes;
             }
         }
-        let header = SegmentHeader { sequence: order.sequence, salt: salt_of(self.salt, order.sequence), oldest: order.oldest };
+        let header = SegmentHeader {
+            sequence: order.sequence,
+            salt: salt_of(self.salt, order.sequence),
+            oldest: order.oldest,
+        };
         file.write_at(0, &header.encode())?;
         // The name comes last: whoever finds it finds a sound header.
         file.sync()?;
         self.disk.rename(SPARE, &segment_name(order.sequence))?;
         self.disk.sync_directory()?;
-        Ok(Segment { header, file, end: FIRST_FRAME })
+        Ok(Segment {
+            header,
+            file,
+            end: FIRST_FRAME,
+        })
     }
 
-    /// A failure to recycle costs room, never a record: the file is below the log's oldest and the next opening removes it.
-    fn retire(&mut self, sequence: u64) -> io::Result<()> {
+    /// Keeps one file for the next [`Self::make`] and removes the others. A failure costs room, never a record: the file is older than the
+    /// log's oldest and the next opening tries again.
+    fn retire(&mut self, sequence: u64) {
         let name = segment_name(sequence);
-        if !self.spare && self.disk.open(&name, OpenMode::Read)?.length()? == self.segment_bytes {
-            self.disk.rename(&name, SPARE)?;
-            self.spare = true;
-            Ok(())
-        } else {
+        let retired = (|| {
+            if !self.spare && self.disk.open(&name, OpenMode::Read)?.length()? == self.segment_bytes
+            {
+                self.disk.rename(&name, SPARE)?;
+                self.spare = true;
+                return Ok(());
+            }
             self.disk.remove(&name)
+        })();
+        if let Err(error) = retired {
+            let error: io::Error = error;
+            tracing::warn!(file = %name, %error, "a file of the log could not be taken back");
         }
     }
 }
@@ -78,6 +99,8 @@ fn salt_of(seed: u64, sequence: u64) -> u64 {
 struct Order {
     sequence: u64,
     oldest: u64,
+    /// Whether a new file is filled with zeros.
+    fill: bool,
 }
 
 enum Task {
@@ -91,6 +114,47 @@ struct Background {
     thread: Option<JoinHandle<()>>,
     /// Number of the file that was ordered and not yet taken.
     ordered: Option<u64>,
+}
+
+impl Background {
+    fn start(mut maker: Maker) -> io::Result<Self> {
+        let (tasks, orders) = channel();
+        let (finished, made) = channel();
+        let thread = std::thread::Builder::new()
+            .name("synod-log-files".into())
+            .spawn(move || {
+                for task in orders {
+                    match task {
+                        Task::Make(order) => {
+                            if finished.send(maker.make(order)).is_err() {
+                                return;
+                            }
+                        }
+                        Task::Retire(sequence) => maker.retire(sequence),
+                    }
+                }
+            })?;
+        Ok(Self {
+            tasks: Some(tasks),
+            made,
+            thread: Some(thread),
+            ordered: None,
+        })
+    }
+
+    /// Sends a task; one that is lost because the thread has ended shows at the next [`Self::receive`].
+    fn send(&self, task: Task) {
+        if let Some(tasks) = &self.tasks {
+            let _ = tasks.send(task);
+        }
+    }
+
+    fn receive(&mut self) -> io::Result<Segment> {
+        self.ordered = None;
+        self.made
+            .recv()
+            .map_err(|_| io::Error::other("the thread that makes log files has ended"))?
+    }
 }
 
 impl Drop for Background {
@@ -116,75 +180,81 @@ pub(crate) struct Supply {
 
 impl Supply {
     /// `ready`: files that exist already, made ahead by an earlier process.
-    pub(crate) fn start(disk: Box<dyn Disk>, segment_bytes: u64, salt: u64, background: bool, mut ready: Vec<Segment>) -> io::Result<Self> {
+    pub(crate) fn start(
+        disk: Box<dyn Disk>,
+        segment_bytes: u64,
+        salt: u64,
+        background: bool,
+        mut ready: Vec<Segment>,
+    ) -> io::Result<Self> {
         ready.sort_by_key(|segment| std::cmp::Reverse(segment.header.sequence));
-        let mut maker = Maker { disk, segment_bytes, salt, spare: false, fill: background };
-        if !background {
-            return Ok(Self { way: Way::Inline(maker), ready });
-        }
-        let (tasks, orders) = channel();
-        let (finished, made) = channel();
-        let thread = std::thread::Builder::new().name("synod-log-files".into()).spawn(move || {
-            for task in orders {
-                match task {
-                    Task::Make(order) => {
-                        if finished.send(maker.make(order)).is_err() {
-                            return;
-                        }
-                    }
-                    Task::Retire(sequence) => {
-                        if let Err(error) = maker.retire(sequence) {
-                            tracing::warn!(file = %segment_name(sequence), %error, "a file of the log could not be taken back");
-                        }
-                    }
-                }
-            }
-        })?;
-        Ok(Self { way: Way::Background(Background { tasks: Some(tasks), made, thread: Some(thread), ordered: None }), ready })
+        let maker = Maker {
+            disk,
+            segment_bytes,
+            salt,
+            spare: false,
+        };
+        let way = if background {
+            Way::Background(Background::start(maker)?)
+        } else {
+            Way::Inline(maker)
+        };
+        Ok(Self { way, ready })
     }
 
     /// Says which file will be needed next. Inline, nothing happens before it is taken.
     pub(crate) fn order(&mut self, sequence: u64, oldest: u64) {
-        let is_ready = self.ready.last().is_some_and(|segment| segment.header.sequence == sequence);
+        let is_ready = self
+            .ready
+            .last()
+            .is_some_and(|segment| segment.header.sequence == sequence);
         if let Way::Background(background) = &mut self.way
             && !is_ready
             && background.ordered.is_none()
-            && let Some(tasks) = &background.tasks
         {
-            background.ordered = tasks.send(Task::Make(Order { sequence, oldest })).is_ok().then_some(sequence);
+            background.ordered = Some(sequence);
+            background.send(Task::Make(Order {
+                sequence,
+                oldest,
+                fill: true,
+            }));
         }
     }
 
-    /// The file with this number; waits when it is still being made.
+    /// The file with this number; made at once, or waited for while it is being made.
     pub(crate) fn take(&mut self, sequence: u64, oldest: u64) -> io::Result<Segment> {
-        if let Some(segment) = self.ready.pop_if(|segment| segment.header.sequence == sequence) {
+        if let Some(segment) = self
+            .ready
+            .pop_if(|segment| segment.header.sequence == sequence)
+        {
             return Ok(segment);
         }
-        self.order(sequence, oldest);
-        match &mut self.way {
-            Way::Inline(maker) => maker.make(Order { sequence, oldest }),
+        let order = Order {
+            sequence,
+            oldest,
+            fill: false,
+        }; // somebody waits
+        let segment = match &mut self.way {
+            Way::Inline(maker) => maker.make(order)?,
             Way::Background(background) => {
-                background.ordered = None;
-                let segment = background.made.recv().map_err(|_| io::Error::other("the thread that makes log files has ended"))??;
-                assert_eq!(segment.header.sequence, sequence, "Files of the log are made in order");
-                Ok(segment)
+                if background.ordered.is_none() {
+                    background.send(Task::Make(order));
+                }
+                background.receive()?
             }
-        }
+        };
+        assert_eq!(
+            segment.header.sequence, sequence,
+            "Files of the log are made in order"
+        );
+        Ok(segment)
     }
 
     /// Takes back a file that is no longer needed.
     pub(crate) fn retire(&mut self, sequence: u64) {
         match &mut self.way {
-            Way::Inline(maker) => {
-                if let Err(error) = maker.retire(sequence) {
-                    tracing::warn!(file = %segment_name(sequence), %error, "a file of the log could not be taken back");
-                }
-            }
-            Way::Background(background) => {
-                if let Some(tasks) = &background.tasks {
-                    let _ = tasks.send(Task::Retire(sequence)); // fails only when the thread has ended; then the next take says so
-                }
-            }
+            Way::Inline(maker) => maker.retire(sequence),
+            Way::Background(background) => background.send(Task::Retire(sequence)),
         }
     }
 }

@@ -1,0 +1,231 @@
+//! The thread that owns a node's checkpoints.
+//!
+//! Here: [`CheckpointWriter`]: whatever waits becomes one file with one sync; then each arbiter's [`CheckpointSink`] hears which of its
+//! replicas may compact their logs through where.
+//! Not here: the files (`checkpoints`), taking a state (its owner).
+//!
+//! A thread of its own, so that large states never stand before small appends. The first error goes to every sink; logs are then not
+//! compacted any more, which loses nothing.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use synod_consensus::{LogIndex, ReplicaKey};
+
+use super::checkpoints::{Checkpoint, Checkpoints};
+use super::log_writer::panic_text;
+use super::queue::WriteQueue;
+
+/// Bytes of one file.
+const WRITE_BYTES_MAX: usize = 32 << 20;
+/// What may wait before owners should stop taking checkpoints.
+const QUEUED_BYTES_LIMIT: usize = 64 << 20;
+/// What a checkpoint is accounted for besides its state.
+const OVERHEAD: usize = 256;
+
+/// Where completions go; one per consensus arbiter. Called on the writer's thread: hand over and return.
+pub trait CheckpointSink: Send {
+    /// These are durable: the log of each may be compacted through its index.
+    fn checkpointed(&self, done: Vec<(ReplicaKey, LogIndex)>);
+    /// No checkpoint can be written any more. Called once.
+    fn failed(&self, error: String);
+}
+
+/// What a checkpoint writer has done.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct CheckpointCounters {
+    /// Files written, each synced once.
+    pub files: u64,
+    /// Checkpoints in them.
+    pub checkpoints: u64,
+    /// Bytes in them, as accounted.
+    pub bytes: u64,
+}
+
+enum Task {
+    Put { sink: usize, checkpoint: Checkpoint },
+    Remove(ReplicaKey),
+}
+
+struct Shared {
+    queue: WriteQueue<Task>,
+    files: AtomicU64,
+    checkpoints: AtomicU64,
+    bytes: AtomicU64,
+    failed: AtomicBool,
+}
+
+struct Owner {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.shared.queue.close();
+    }
+}
+
+/// A handle on the writer's thread.
+#[derive(Clone)]
+pub struct CheckpointWriter(Arc<Owner>);
+
+impl std::fmt::Debug for CheckpointWriter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CheckpointWriter")
+            .field("queued_bytes", &self.queued_bytes())
+            .field("counters", &self.counters())
+            .finish()
+    }
+}
+
+impl CheckpointWriter {
+    /// Starts the thread. `sinks` are numbered from 0. Fails only when the system has no thread left.
+    pub fn start(
+        checkpoints: Checkpoints,
+        sinks: Vec<Box<dyn CheckpointSink>>,
+    ) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared {
+            queue: WriteQueue::new(),
+            files: AtomicU64::new(0),
+            checkpoints: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            failed: AtomicBool::new(false),
+        });
+        let worker = Worker {
+            checkpoints,
+            sinks,
+            shared: Arc::clone(&shared),
+        };
+        let thread = std::thread::Builder::new()
+            .name("synod-checkpoints".into())
+            .spawn(move || worker.run())?;
+        Ok(Self(Arc::new(Owner {
+            shared,
+            thread: Mutex::new(Some(thread)),
+        })))
+    }
+
+    /// Queues checkpoints for the sink with this number. Never blocks. After a failure or a close they are dropped.
+    pub fn submit(&self, sink: usize, batch: Vec<Checkpoint>) {
+        let sized = batch.into_iter().map(|checkpoint| {
+            (
+                OVERHEAD + checkpoint.data.len(),
+                Task::Put { sink, checkpoint },
+            )
+        });
+        self.0.shared.queue.push(sized);
+    }
+
+    /// Forgets a replica's checkpoint, in order with what was submitted before. Nobody is told.
+    pub fn remove(&self, key: ReplicaKey) {
+        self.0.shared.queue.push([(OVERHEAD, Task::Remove(key))]);
+    }
+
+    /// Bytes that wait or are being written.
+    pub fn queued_bytes(&self) -> usize {
+        self.0.shared.queue.bytes()
+    }
+
+    /// What [`Self::queued_bytes`] should stay below.
+    pub fn queued_bytes_limit(&self) -> usize {
+        QUEUED_BYTES_LIMIT
+    }
+
+    /// What was done so far.
+    pub fn counters(&self) -> CheckpointCounters {
+        let shared = &self.0.shared;
+        CheckpointCounters {
+            files: shared.files.load(Ordering::Relaxed),
+            checkpoints: shared.checkpoints.load(Ordering::Relaxed),
+            bytes: shared.bytes.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Whether no checkpoint can be written any more.
+    pub fn has_failed(&self) -> bool {
+        self.0.shared.failed.load(Ordering::Acquire)
+    }
+
+    /// Writes what waits, ends the thread and waits for it. Must not be called from a sink.
+    pub fn close(&self) {
+        self.0.shared.queue.close();
+        let thread = self
+            .0
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(thread) = thread {
+            let _ = thread.join(); // panics are caught and told to the sinks
+        }
+    }
+}
+
+struct Worker {
+    checkpoints: Checkpoints,
+    sinks: Vec<Box<dyn CheckpointSink>>,
+    shared: Arc<Shared>,
+}
+
+impl Worker {
+    fn run(mut self) {
+        let mut taken = Vec::new();
+        while let Some(bytes) = self.shared.queue.take(WRITE_BYTES_MAX, &mut taken) {
+            let mut batch = Vec::new();
+            let mut done: Vec<Vec<(ReplicaKey, LogIndex)>> =
+                self.sinks.iter().map(|_| Vec::new()).collect();
+            let mut removed = Vec::new();
+            for task in taken.drain(..) {
+                match task {
+                    Task::Put { sink, checkpoint } => {
+                        done[sink].push((checkpoint.key, checkpoint.meta.position.index));
+                        batch.push(checkpoint);
+                    }
+                    // A removed replica's id is never used again, so a checkpoint that was queued before is not wanted either.
+                    Task::Remove(key) => removed.push(key),
+                }
+            }
+            let result = catch_unwind(AssertUnwindSafe(|| {
+                let result = self.checkpoints.put(&batch);
+                for key in removed {
+                    self.checkpoints.remove(key);
+                }
+                result
+            }));
+            let error = match result {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some(error.to_string()),
+                Err(panic) => Some(format!("the checkpoints panicked: {}", panic_text(&*panic))),
+            };
+            if let Some(error) = error {
+                self.shared.failed.store(true, Ordering::Release);
+                self.shared.queue.abandon();
+                self.shared.queue.release(bytes);
+                tracing::error!(
+                    error,
+                    "checkpoints have failed; logs are not compacted any more"
+                );
+                for sink in &self.sinks {
+                    sink.failed(error.clone());
+                }
+                return;
+            }
+            if !batch.is_empty() {
+                self.shared.files.fetch_add(1, Ordering::Relaxed);
+                self.shared
+                    .checkpoints
+                    .fetch_add(batch.len() as u64, Ordering::Relaxed);
+                self.shared.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+            }
+            self.shared.queue.release(bytes);
+            for (sink, done) in self.sinks.iter().zip(done) {
+                if !done.is_empty() {
+                    sink.checkpointed(done);
+                }
+            }
+        }
+    }
+}
