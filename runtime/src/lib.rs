@@ -7,6 +7,7 @@ pub mod entity;
 pub mod evaluation;
 pub mod router;
 pub mod storage;
+pub mod system;
 pub mod transport;
 pub mod wire;
 

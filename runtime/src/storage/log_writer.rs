@@ -27,8 +27,8 @@ const WRITE_OVERHEAD: usize = 64;
 pub struct WriteRequest {
     /// Whose log.
     pub key: ReplicaKey,
-    /// Comes back when `writes` are durable.
-    pub token: PersistToken,
+    /// Comes back when `writes` are durable; `None` when nobody waits.
+    pub token: Option<PersistToken>,
     /// In order.
     pub writes: Vec<Write>,
 }
@@ -197,7 +197,9 @@ impl Worker {
             let requests = taken.len() as u64;
             for (sink, WriteRequest { key, token, writes }) in taken.drain(..) {
                 batch.push((key, writes));
-                done[sink].push((key, token));
+                if let Some(token) = token {
+                    done[sink].push((key, token));
+                }
             }
             // A panic inside the log must reach the groups like any other failure: a silent writer would stall them for ever.
             let written = catch_unwind(AssertUnwindSafe(|| self.log.write(&batch)));

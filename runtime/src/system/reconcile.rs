@@ -1,0 +1,561 @@
+//! The next step of every group towards its goal.
+//!
+//! Here: [`Reconciler`], which the node that leads the system group runs periodically and on events: it compares the
+//! system state with what group leaders report and answers with [`Step`]s. Every step is idempotent and carries what it
+//! was computed from, so losing the system leader between any two of them loses nothing (S2, S10).
+//! Not here: the goals (`plan`), carrying the orders out (`node`).
+//!
+//! The one path of every change (DESIGN section 11): allot -> add learner -> catch up -> joint change -> move the
+//! leadership -> remove the old replicas -> retire them.
+
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use synod_consensus::{Configuration, GroupId, LogIndex, ReplicaId, Term};
+
+use super::plan::{plan, system_voters, voters_for};
+use super::state::{GroupEntry, ReplicaAddress, SystemCommand, SystemState};
+
+/// Group changes under way at the same time, cluster-wide: enough to overlap disks and round trips, few enough that
+/// snapshots do not crowd out commands.
+const CHANGES_MAX: usize = 24;
+/// System commands proposed by one step, so that one batch stays far below an entry's limit.
+const COMMANDS_MAX: usize = 64;
+/// An order that shows no effect is given again after this long.
+const ORDER_RETRY: Duration = Duration::from_millis(1_000);
+/// A report older than this says nothing about who leads.
+const REPORT_STALE: Duration = Duration::from_secs(5);
+/// A replica this many entries behind the leader counts as caught up.
+const CAUGHT_UP_ENTRIES: u64 = 256;
+
+/// What the leader of a group says about it.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct GroupReport {
+    /// The group.
+    pub group: GroupId,
+    /// The leader's term; a report of a lower term is ignored.
+    pub term: Term,
+    /// The leader's replica.
+    pub leader: ReplicaId,
+    /// The effective configuration.
+    pub configuration: Configuration,
+    /// Index of the entry that set it; orders name it.
+    pub configuration_index: LogIndex,
+    /// True when that entry is committed.
+    pub configuration_committed: bool,
+    /// Last index of the leader's log.
+    pub last: LogIndex,
+    /// Per other replica, the last index known to match; zero when unknown.
+    pub matched: Vec<(ReplicaId, LogIndex)>,
+}
+
+/// What a group's leader should do.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Order {
+    /// The group.
+    pub group: GroupId,
+    /// The leader that was seen; another replica ignores the order.
+    pub leader: ReplicaId,
+    /// What to do.
+    pub kind: OrderKind,
+}
+
+/// Kinds of orders.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub enum OrderKind {
+    /// Change the configuration, if it is still the expected one.
+    Change {
+        /// Index of the configuration that the order was computed from.
+        expected: LogIndex,
+        /// The voters to have.
+        voters: BTreeSet<ReplicaId>,
+        /// The learners to have.
+        learners: BTreeSet<ReplicaId>,
+    },
+    /// Hand the leadership over.
+    Transfer {
+        /// The replica that should lead.
+        to: ReplicaId,
+    },
+}
+
+/// One thing to do now.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// Propose this to the system group.
+    Propose(SystemCommand),
+    /// Send this to the store of `order.leader`.
+    Order(Order),
+}
+
+#[derive(Clone, Debug)]
+struct Seen {
+    report: GroupReport,
+    at: Duration,
+}
+
+/// What the system leader remembers between steps. Losing it costs a few repeated orders.
+#[derive(Debug, Default)]
+pub struct Reconciler {
+    seen: BTreeMap<GroupId, Seen>,
+    ordered: BTreeMap<GroupId, Duration>,
+    /// Epoch at which planning had nothing to change; until the next one, planning again would find the same.
+    planned: Option<u64>,
+    /// Configuration changes that reports have shown finished; for people.
+    finished: u64,
+}
+
+impl Reconciler {
+    /// An empty memory, as after a change of the system leader.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes a leader's report in. Reports of a lower term are late and ignored.
+    pub fn reported(&mut self, now: Duration, report: GroupReport) {
+        if let Some(seen) = self.seen.get(&report.group) {
+            if seen.report.term > report.term {
+                return;
+            }
+            let moved = seen.report.term < report.term
+                || seen.report.configuration_index < report.configuration_index
+                || seen.report.configuration_committed != report.configuration_committed;
+            if moved {
+                self.ordered.remove(&report.group);
+                self.finished += 1;
+            }
+        }
+        self.seen.insert(report.group, Seen { report, at: now });
+    }
+
+    /// The newest report of a group, if it is fresh.
+    pub fn report(&self, now: Duration, group: GroupId) -> Option<&GroupReport> {
+        let seen = self.seen.get(&group)?;
+        (now.saturating_sub(seen.at) <= REPORT_STALE).then_some(&seen.report)
+    }
+
+    /// What to do now.
+    pub fn steps(&mut self, now: Duration, state: &SystemState) -> Vec<Step> {
+        if state.founding.is_none() {
+            return Vec::new();
+        }
+        let goals = if self.planned == Some(state.epoch) {
+            Vec::new()
+        } else {
+            plan(state)
+        };
+        if goals.is_empty() {
+            self.planned = Some(state.epoch);
+        } else {
+            // Everything else waits for the new goals: steps towards old ones would be wasted.
+            return vec![Step::Propose(SystemCommand::Place {
+                epoch: state.epoch,
+                goals,
+            })];
+        }
+        let mut steps = Vec::new();
+        self.ordered
+            .retain(|_, at| now.saturating_sub(*at) < ORDER_RETRY);
+        let mut commands = 0;
+        for (group, entry) in &state.groups {
+            let Some(report) = self.report(now, *group) else {
+                continue;
+            };
+            match next_step(*group, entry, state, report) {
+                Some(Step::Propose(command)) if commands < COMMANDS_MAX => {
+                    commands += 1;
+                    steps.push(Step::Propose(command));
+                }
+                Some(Step::Order(order))
+                    if self.ordered.len() < CHANGES_MAX && !self.ordered.contains_key(group) =>
+                {
+                    self.ordered.insert(*group, now);
+                    steps.push(Step::Order(order));
+                }
+                _ => {}
+            }
+        }
+        steps
+    }
+
+    /// Groups that have not reached their goal, as far as fresh reports tell; unreported groups count.
+    pub fn unsettled(&self, now: Duration, state: &SystemState) -> usize {
+        let open = |(group, entry): (&GroupId, &GroupEntry)| match self.report(now, *group) {
+            Some(report) => {
+                next_step(*group, entry, state, report).is_some() || !report.configuration_committed
+            }
+            None => true,
+        };
+        let unplanned = if self.planned == Some(state.epoch) {
+            0
+        } else {
+            plan(state).len()
+        };
+        state.groups.iter().filter(|pair| open(*pair)).count() + unplanned
+    }
+}
+
+/// The one step that brings a group nearer to its goal; `None` when it is there, or has to wait.
+fn next_step(
+    group: GroupId,
+    entry: &GroupEntry,
+    state: &SystemState,
+    report: &GroupReport,
+) -> Option<Step> {
+    let configuration = &report.configuration;
+    if !report.configuration_committed
+        || !configuration.outgoing.is_empty()
+        || !configuration.learners_next.is_empty()
+    {
+        return None;
+    }
+    for store in &entry.placement.stores {
+        if state.replica_on(group, *store).is_none() {
+            return Some(Step::Propose(SystemCommand::Allot {
+                group,
+                store: *store,
+            }));
+        }
+    }
+    let goal: BTreeSet<ReplicaId> = entry
+        .placement
+        .stores
+        .iter()
+        .filter_map(|store| state.replica_on(group, *store))
+        .collect();
+    let present: BTreeSet<ReplicaId> = configuration
+        .voters
+        .union(&configuration.learners)
+        .copied()
+        .collect();
+    let order = |kind| {
+        Some(Step::Order(Order {
+            group,
+            leader: report.leader,
+            kind,
+        }))
+    };
+    let change = |voters, learners| {
+        order(OrderKind::Change {
+            expected: report.configuration_index,
+            voters,
+            learners,
+        })
+    };
+
+    // New replicas come in as learners first.
+    let missing: BTreeSet<ReplicaId> = goal.difference(&present).copied().collect();
+    if !missing.is_empty() {
+        let learners = configuration.learners.union(&missing).copied().collect();
+        return change(configuration.voters.clone(), learners);
+    }
+
+    let voters = wanted_voters(group, &goal, configuration, report);
+    if voters != configuration.voters {
+        let ready = voters
+            .iter()
+            .all(|id| configuration.voters.contains(id) || caught_up(*id, report));
+        if !ready {
+            return None;
+        }
+        // Leadership moves before its holder goes (S5), if somebody who stays can take it now.
+        if !voters.contains(&report.leader) {
+            let heir = voters
+                .iter()
+                .copied()
+                .find(|id| configuration.voters.contains(id) && caught_up(*id, report));
+            if let Some(to) = heir {
+                return order(OrderKind::Transfer { to });
+            }
+        }
+        let learners = goal.difference(&voters).copied().collect();
+        return change(voters, learners);
+    }
+    let learners: BTreeSet<ReplicaId> = goal.difference(&voters).copied().collect();
+    if learners != configuration.learners {
+        return change(voters, learners);
+    }
+
+    // Nothing of the group names the old replicas any more.
+    if let Some(old) = entry
+        .replicas
+        .iter()
+        .find(|id| !goal.contains(id) && !present.contains(id))
+    {
+        return Some(Step::Propose(SystemCommand::Retire {
+            group,
+            replica: *old,
+        }));
+    }
+
+    let preferred = entry
+        .placement
+        .leader
+        .and_then(|store| state.replica_on(group, store))?;
+    let can_lead = voters.contains(&preferred) && caught_up(preferred, report);
+    (report.leader != preferred && can_lead)
+        .then(|| order(OrderKind::Transfer { to: preferred }))
+        .flatten()
+}
+
+/// Which of the goal's replicas should vote: an odd number, present voters first so that nothing moves without need,
+/// then those that are caught up, then by id.
+fn wanted_voters(
+    group: GroupId,
+    goal: &BTreeSet<ReplicaId>,
+    configuration: &Configuration,
+    report: &GroupReport,
+) -> BTreeSet<ReplicaId> {
+    let count = if group == GroupId::ZERO {
+        system_voters(goal.len())
+    } else {
+        voters_for(goal.len())
+    };
+    let mut ranked: Vec<ReplicaId> = goal.iter().copied().collect();
+    ranked.sort_by_key(|id| {
+        (
+            !configuration.voters.contains(id),
+            !caught_up(*id, report),
+            *id,
+        )
+    });
+    ranked.truncate(count);
+    ranked.into_iter().collect()
+}
+
+fn caught_up(replica: ReplicaId, report: &GroupReport) -> bool {
+    if replica == report.leader {
+        return true;
+    }
+    let matched = report
+        .matched
+        .iter()
+        .find(|(id, _)| *id == replica)
+        .map(|(_, matched)| *matched);
+    matched.is_some_and(|matched| {
+        matched > LogIndex::ZERO
+            && report.last.get().saturating_sub(matched.get()) <= CAUGHT_UP_ENTRIES
+    })
+}
+
+/// The store to send an order to.
+pub fn store_of(order: &Order) -> u64 {
+    ReplicaAddress::of(order.leader).store
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::system::state::{Founding, MemberEntry, SystemOutcome};
+    use crate::wire::{Sharding, encode};
+    use bytes::Bytes;
+
+    /// A world in which every order is carried out at once: the fixed point is what the reconciler aims at.
+    struct World {
+        state: SystemState,
+        groups: BTreeMap<GroupId, GroupReport>,
+        orders: usize,
+        smallest_voters: usize,
+    }
+
+    impl World {
+        fn founded(shards: u32) -> Self {
+            let mut state = SystemState::default();
+            let founding = Founding {
+                cluster: 1,
+                sharding: Sharding { seed: 3, shards },
+                copies: 3,
+                name: "n1".into(),
+                key: Bytes::new(),
+            };
+            let groups = founding
+                .groups()
+                .map(|group| {
+                    let leader = Founding::replica(group);
+                    let configuration = Configuration {
+                        voters: BTreeSet::from([leader]),
+                        ..Configuration::default()
+                    };
+                    let report = GroupReport {
+                        group,
+                        term: Term::new(1),
+                        leader,
+                        configuration,
+                        configuration_index: LogIndex::ZERO,
+                        configuration_committed: true,
+                        last: LogIndex::new(10),
+                        matched: Vec::new(),
+                    };
+                    (group, report)
+                })
+                .collect();
+            state.apply(LogIndex::new(1), &encode(&SystemCommand::Found(founding)));
+            Self {
+                state,
+                groups,
+                orders: 0,
+                smallest_voters: usize::MAX,
+            }
+        }
+
+        fn join(&mut self, name: &str) {
+            let member = MemberEntry {
+                name: name.into(),
+                key: Bytes::new(),
+                capacity: 1,
+                zone: None,
+                nonce: name.len() as u64,
+            };
+            let outcome = self.commit(SystemCommand::Admit(member));
+            assert!(
+                matches!(outcome, SystemOutcome::Admitted { .. }),
+                "{outcome:?}"
+            );
+        }
+
+        fn commit(&mut self, command: SystemCommand) -> SystemOutcome {
+            let index = self.state.applied.next();
+            self.state.apply(index, &encode(&command))
+        }
+
+        fn carry_out(&mut self, order: Order) {
+            self.orders += 1;
+            let report = self.groups.get_mut(&order.group).expect("a group");
+            assert_eq!(report.leader, order.leader);
+            match order.kind {
+                OrderKind::Change {
+                    expected,
+                    voters,
+                    learners,
+                } => {
+                    assert_eq!(expected, report.configuration_index);
+                    assert_eq!(voters.len() % 2, 1, "voters are odd");
+                    for voter in &voters {
+                        let known = report.configuration.voters.contains(voter)
+                            || report.configuration.learners.contains(voter);
+                        assert!(known, "a voter was a learner first (E26)");
+                    }
+                    self.smallest_voters = self.smallest_voters.min(voters.len());
+                    report.last = report.last.next();
+                    report.configuration_index = report.last;
+                    report.matched = voters
+                        .union(&learners)
+                        .map(|id| (*id, report.last))
+                        .collect();
+                    if !voters.contains(&report.leader) {
+                        report.leader = *voters.first().expect("a voter");
+                        report.term = report.term.next();
+                    }
+                    report.configuration = Configuration {
+                        voters,
+                        learners,
+                        ..Configuration::default()
+                    };
+                }
+                OrderKind::Transfer { to } => {
+                    assert!(report.configuration.voters.contains(&to));
+                    report.leader = to;
+                    report.term = report.term.next();
+                }
+            }
+        }
+
+        fn settle(&mut self) -> usize {
+            let mut reconciler = Reconciler::new();
+            for round in 0..2_000u64 {
+                let now = Duration::from_millis(round * 100);
+                for report in self.groups.values() {
+                    reconciler.reported(now, report.clone());
+                }
+                let steps = reconciler.steps(now, &self.state);
+                if steps.is_empty() && reconciler.unsettled(now, &self.state) == 0 {
+                    return round as usize;
+                }
+                for step in steps {
+                    match step {
+                        Step::Propose(command) => {
+                            self.commit(command);
+                        }
+                        Step::Order(order) => self.carry_out(order),
+                    }
+                }
+                // A system leader lost at any moment leaves a fresh reconciler behind (S2).
+                if round % 7 == 3 {
+                    reconciler = Reconciler::new();
+                }
+            }
+            panic!("did not settle");
+        }
+    }
+
+    #[test]
+    fn a_cluster_grows_from_one_to_six_and_settles_each_time() {
+        let mut world = World::founded(32);
+        world.settle();
+        for (name, copies, system) in [
+            ("n2", 1, 1),
+            ("n33", 3, 3),
+            ("n444", 3, 3),
+            ("n5555", 3, 5),
+            ("n66666", 3, 5),
+        ] {
+            world.join(name);
+            world.settle();
+            for (group, report) in &world.groups {
+                let wanted = if *group == GroupId::ZERO {
+                    system
+                } else {
+                    copies
+                };
+                assert_eq!(
+                    report.configuration.voters.len(),
+                    wanted,
+                    "group {group} after {name}"
+                );
+                let entry = &world.state.groups[group];
+                if let Some(store) = entry.placement.leader.filter(|_| copies > 1) {
+                    assert_eq!(
+                        ReplicaAddress::of(report.leader).store,
+                        store,
+                        "group {group} is led where planned"
+                    );
+                }
+                let present: BTreeSet<ReplicaId> = report
+                    .configuration
+                    .voters
+                    .union(&report.configuration.learners)
+                    .copied()
+                    .collect();
+                assert_eq!(
+                    entry.replicas, present,
+                    "nothing is left behind of group {group}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn the_voters_never_become_fewer_on_the_way() {
+        // H41-H44's frame: our own moves never give up a quorum.
+        let mut world = World::founded(16);
+        world.join("a");
+        world.join("bb");
+        world.settle();
+        world.smallest_voters = usize::MAX;
+        world.join("ccc");
+        world.settle();
+        assert_eq!(world.smallest_voters, 3);
+    }
+
+    #[test]
+    fn a_settled_cluster_gives_no_orders() {
+        let mut world = World::founded(16);
+        world.join("a");
+        world.join("bb");
+        world.settle();
+        world.orders = 0;
+        assert_eq!(world.settle(), 0);
+        assert_eq!(world.orders, 0);
+    }
+}
