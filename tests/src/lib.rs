@@ -1,1 +1,3 @@
 //! The world in a box.
+
+pub mod disk;
