@@ -11,6 +11,8 @@ pub struct Peer {
     pub store: Option<u64>,
     /// Its name, which is the name in its certificate.
     pub name: Arc<str>,
+    /// The cluster that it is of, which is ours if we are of one; `None` before it joined.
+    pub cluster: Option<u128>,
     /// Start count of its store; 0 without a store.
     pub generation: u64,
     /// The public key of its certificate, which also signs its gossip records.

@@ -95,7 +95,7 @@ impl DevelopmentCa {
         let certificate_pem = match fs::read_to_string(&certificate_path) {
             Ok(pem) => pem,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let pem = ca_params().self_signed(&key).map_err(issue)?.pem();
+                let pem = ca_params(&key).self_signed(&key).map_err(issue)?.pem();
                 write_secret(&certificate_path, pem.as_bytes())?;
                 pem
             }
@@ -234,11 +234,19 @@ impl std::fmt::Debug for Issued {
     }
 }
 
-fn ca_params() -> CertificateParams {
+/// The name holds part of the key, so that two of these CAs have two names and a stranger's certificate is called unknown
+/// and not badly signed.
+fn ca_params(key: &KeyPair) -> CertificateParams {
     let mut params = CertificateParams::default();
+    let mark: String = key
+        .public_key_raw()
+        .iter()
+        .take(4)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     params
         .distinguished_name
-        .push(DnType::CommonName, "synod development CA");
+        .push(DnType::CommonName, format!("synod development CA {mark}"));
     params
         .distinguished_name
         .push(DnType::OrganizationName, DEVELOPMENT_ORGANISATION);

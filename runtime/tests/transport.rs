@@ -1,0 +1,430 @@
+//! The transport between processes, here several endpoints in one: over real sockets on loopback.
+
+#[path = "transport/world.rs"]
+mod world;
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use synod::transport::{BindError, CallError, EndpointKeys, Lane, SendRefused};
+use world::{Event, World, numbered};
+
+const SOON: Duration = Duration::from_secs(10);
+
+#[test]
+fn frames_arrive_in_order_on_every_lane_and_both_ways_over_one_connection() {
+    // DESIGN 12: one long-lived stream per lane; the connection serves both directions.
+    let world = World::new();
+    let (mut a, mut b) = world.pair();
+    for lane in [Lane::Raft, Lane::Request, Lane::Reply, Lane::Gossip] {
+        for from in [0, 700] {
+            a.transport
+                .send(2, lane, numbered(from..from + 700))
+                .unwrap();
+        }
+        assert_eq!(b.frames(lane, 1_400), numbered(0..1_400));
+        b.transport.send(1, lane, numbered(0..50)).unwrap();
+        assert_eq!(a.frames(lane, 50), numbered(0..50));
+    }
+    assert_eq!(
+        (a.transport.connections(), b.transport.connections()),
+        (1, 1)
+    );
+    let writes = a.counter("writes");
+    assert!(
+        writes < 100,
+        "5,600 frames left in {writes} writes: a burst must leave together"
+    );
+}
+
+#[test]
+fn a_large_frame_arrives_whole_and_one_above_the_limit_is_refused_at_once() {
+    let world = World::new();
+    let (a, mut b) = world.pair();
+    let large = Bytes::from(vec![7; 4 << 20]);
+    a.transport
+        .send(2, Lane::Raft, vec![large.clone()])
+        .unwrap();
+    assert_eq!(b.frames(Lane::Raft, 1), [large]);
+    let larger = Bytes::from(vec![7; (4 << 20) + 1]);
+    let refused = a.transport.send(2, Lane::Raft, vec![larger]).unwrap_err();
+    assert_eq!(
+        refused,
+        SendRefused::FrameTooLarge {
+            bytes: (4 << 20) + 1,
+            limit: 4 << 20
+        }
+    );
+}
+
+#[test]
+fn bulk_has_a_connection_of_its_own() {
+    // E29: snapshots on the connection of the beats stall liveness.
+    let world = World::new();
+    let (a, mut b) = world.pair();
+    a.transport.send(2, Lane::Raft, numbered(0..1)).unwrap();
+    a.transport.send(2, Lane::Bulk, numbered(0..9)).unwrap();
+    assert_eq!(b.frames(Lane::Bulk, 9), numbered(0..9));
+    assert_eq!(b.frames(Lane::Raft, 1), numbered(0..1));
+    assert_eq!(a.transport.connections(), 2);
+}
+
+#[test]
+fn datagrams_arrive_and_one_above_the_path_is_refused() {
+    // M48: a datagram above the path's MTU is an error, so budgets follow the path.
+    let world = World::new();
+    let (a, mut b) = world.pair();
+    a.transport
+        .datagram(2, Bytes::from_static(b"beat"))
+        .unwrap();
+    assert_eq!(b.datagram(), "beat");
+    let most = a.transport.max_datagram(2);
+    assert!(most >= 1_100);
+    a.transport.datagram(2, Bytes::from(vec![1; most])).unwrap();
+    assert_eq!(b.datagram().len(), most);
+    let refused = a
+        .transport
+        .datagram(2, Bytes::from(vec![1; 70_000]))
+        .unwrap_err();
+    assert!(matches!(
+        refused,
+        SendRefused::DatagramTooLarge { bytes: 70_000, .. }
+    ));
+}
+
+#[test]
+fn a_client_gets_its_replies_and_is_told_when_the_node_goes_and_comes_back() {
+    // S20: a gateway client across the restart of its node.
+    let world = World::new();
+    let node = world.node("n1", 1, 1);
+    let mut client = world.client("gateway");
+    client.transport.set_address(1, vec![node.address()]);
+    client
+        .transport
+        .send(1, Lane::Request, numbered(0..3))
+        .unwrap();
+    let connected = client.connected();
+    assert_eq!(
+        (connected.store, &*connected.name, connected.client),
+        (Some(1), "n1", false)
+    );
+    assert_eq!(
+        client.frames(Lane::Reply, 3),
+        numbered(0..3),
+        "the node's recorder echoes requests"
+    );
+    assert!(
+        node.transport.send(9, Lane::Raft, numbered(0..1)).is_err(),
+        "a client has no store to send to"
+    );
+
+    let address = node.address();
+    let keys = node.keys.clone();
+    node.kill();
+    let node = world.node_at("n1", 1, 2, address, keys);
+    let back = Instant::now();
+    assert_eq!(client.disconnected().generation, 1);
+    assert_eq!(client.connected().generation, 2);
+    client
+        .transport
+        .send(1, Lane::Request, numbered(0..3))
+        .unwrap();
+    assert_eq!(client.frames(Lane::Reply, 3), numbered(0..3));
+    println!("client served again {:?} after the restart", back.elapsed());
+    drop(node);
+}
+
+#[test]
+fn a_killed_and_restarted_node_is_reached_again_at_once() {
+    // M47, S24: with persisted keys the successor ends its predecessor's connections; no idle timeout is waited for.
+    let world = World::new();
+    let (a, mut b) = world.pair();
+    a.transport.send(2, Lane::Raft, numbered(0..1)).unwrap();
+    b.frames(Lane::Raft, 1);
+    for (generation, down_for) in [(2, 0), (3, 300), (4, 1_500)] {
+        let (address, keys) = (b.address(), b.keys.clone());
+        b.kill();
+        let down = Instant::now();
+        while down.elapsed() < Duration::from_millis(down_for) {
+            drop(a.transport.send(2, Lane::Raft, numbered(0..1))); // as heartbeats would
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        b = world.node_at("n2", 2, generation, address, keys);
+        let back = Instant::now();
+        loop {
+            drop(a.transport.send(2, Lane::Raft, numbered(5..6)));
+            if b.frames_within(Lane::Raft, Duration::from_millis(20))
+                .contains(&numbered(5..6)[0])
+            {
+                break;
+            }
+            assert!(
+                back.elapsed() < Duration::from_secs(2),
+                "not reached after a pause of {down_for} ms"
+            );
+        }
+        println!(
+            "down for {down_for} ms: reached {:?} after the restart",
+            back.elapsed()
+        );
+    }
+}
+
+#[test]
+fn both_dial_at_once_and_exactly_one_connection_stays() {
+    // DESIGN 12: both sides may dial, the connection dialled by the smaller store id survives.
+    let world = World::new();
+    for _ in 0..10 {
+        let (mut a, mut b) = world.pair();
+        let barrier = std::sync::Barrier::new(2);
+        std::thread::scope(|threads| {
+            for (transport, to) in [(&a.transport, 2), (&b.transport, 1)] {
+                let barrier = &barrier;
+                threads.spawn(move || {
+                    barrier.wait();
+                    transport.send(to, Lane::Raft, numbered(0..100)).unwrap();
+                });
+            }
+        });
+        assert_eq!(
+            a.frames(Lane::Raft, 100),
+            numbered(0..100),
+            "nothing is lost when the other connection retires"
+        );
+        assert_eq!(b.frames(Lane::Raft, 100), numbered(0..100));
+        let begun = Instant::now();
+        while (a.transport.connections(), b.transport.connections()) != (1, 1) {
+            assert!(begun.elapsed() < SOON);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        a.transport.send(2, Lane::Gossip, numbered(0..1)).unwrap();
+        b.transport.send(1, Lane::Gossip, numbered(0..1)).unwrap();
+        a.frames(Lane::Gossip, 1);
+        b.frames(Lane::Gossip, 1);
+        let connected = a
+            .seen
+            .iter()
+            .filter(|event| matches!(event, Event::Connected(_)))
+            .count();
+        let disconnected = a
+            .seen
+            .iter()
+            .filter(|event| matches!(event, Event::Disconnected(_)))
+            .count();
+        assert_eq!(
+            (connected, disconnected),
+            (1, 0),
+            "the change of connections is not announced"
+        );
+    }
+}
+
+#[test]
+fn an_older_start_of_a_store_is_refused() {
+    // DESIGN 10: a peer that has seen a higher start count of a store refuses a lower one.
+    let world = World::new();
+    let mut a = world.node("n1", 1, 1);
+    let newer = world.node("n2", 2, 5);
+    newer.transport.set_address(1, vec![a.address()]);
+    newer.transport.send(1, Lane::Raft, numbered(0..1)).unwrap();
+    a.frames(Lane::Raft, 1);
+    let older = world.node("n2", 2, 4);
+    older.transport.set_address(1, vec![a.address()]);
+    older.transport.send(1, Lane::Raft, numbered(7..8)).unwrap();
+    assert!(
+        a.frames_within(Lane::Raft, Duration::from_millis(400))
+            .is_empty()
+    );
+    assert!(older.counter("dials_failed") > 0);
+    assert!(a.transport.is_connected(2) && !older.transport.is_connected(1));
+}
+
+#[test]
+fn what_waits_for_a_silent_store_is_bounded_and_dropped_when_it_stays_silent() {
+    // STYLE 14: every queue has a bound; every dropped message is counted under a name.
+    let world = World::new();
+    let a = world.node("n1", 1, 1);
+    let nobody = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    assert_eq!(
+        a.transport.send(2, Lane::Raft, numbered(0..1)),
+        Err(SendRefused::NoAddress { to: 2 })
+    );
+    a.transport
+        .set_address(2, vec![nobody.local_addr().unwrap()]);
+    let full = loop {
+        if let Err(refused) = a.transport.send(2, Lane::Raft, numbered(0..1_000)) {
+            break refused;
+        }
+    };
+    assert_eq!(
+        full,
+        SendRefused::QueueFull {
+            to: 2,
+            lane: Lane::Raft
+        }
+    );
+    assert!(a.counter("refused_raft_queue_full") > 0);
+    a.transport.send(2, Lane::Reply, numbered(0..1)).unwrap(); // bounds are per lane
+    let begun = Instant::now();
+    while !matches!(
+        a.transport.send(2, Lane::Reply, numbered(0..1)),
+        Err(SendRefused::Unreachable { to: 2, .. })
+    ) {
+        assert!(begun.elapsed() < SOON);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(a.counter("dropped_unreachable") >= 65_000 && a.counter("refused_unreachable") > 0);
+}
+
+#[test]
+fn a_call_is_answered_and_says_what_went_wrong_otherwise() {
+    // Contract: call to an address whose store is not known.
+    let world = World::new();
+    let node = world.node("n1", 1, 1);
+    let client = world.client("gateway");
+    let call = |words: &'static str, deadline| client.call(node.address(), words, deadline);
+    assert_eq!(call("who leads?", SOON).unwrap(), "who leads? n1 says");
+    let unanswered = call("drop", SOON).unwrap_err();
+    assert!(
+        matches!(unanswered, CallError::Unanswered { .. }),
+        "{unanswered}"
+    );
+    let late = call("hold", Duration::from_millis(150)).unwrap_err();
+    assert!(matches!(late, CallError::Deadline { .. }), "{late}");
+    let nobody = std::net::UdpSocket::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let unreachable = client
+        .call(nobody, "?", Duration::from_millis(300))
+        .unwrap_err();
+    assert_eq!(
+        unreachable.to_string(),
+        format!("nobody answers at {nobody}: nothing came from there")
+    );
+    let itself = node.call(node.address(), "?", SOON).unwrap_err();
+    assert!(
+        itself
+            .to_string()
+            .ends_with("'n1' dialled itself: pass the address of another node"),
+        "{itself}"
+    );
+}
+
+#[test]
+fn a_call_finds_a_node_that_starts_only_now() {
+    // A joiner keeps trying an address that does not answer yet.
+    let world = World::new();
+    let client = world.client("gateway");
+    let address = std::net::UdpSocket::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let answer = std::thread::spawn(move || client.call(address, "hello?", SOON));
+    std::thread::sleep(Duration::from_millis(700));
+    let started = Instant::now();
+    let _node = world.node_at("n1", 1, 1, address, EndpointKeys::ephemeral());
+    assert_eq!(answer.join().unwrap().unwrap(), "hello? n1 says");
+    println!("answered {:?} after the start", started.elapsed());
+}
+
+#[test]
+fn another_ca_is_named_as_the_reason() {
+    // Issue: wrong CA gets a one-sentence error.
+    let (world, other) = (World::new(), World::new());
+    let node = world.node("n1", 1, 1);
+    let stranger = other.client("gateway");
+    let refused = stranger.call(node.address(), "?", SOON).unwrap_err();
+    assert!(matches!(refused, CallError::Refused { .. }));
+    assert!(
+        refused
+            .to_string()
+            .contains("the other end's certificate is not signed by this process's CA"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn another_cluster_is_named_as_the_reason() {
+    // Section 8: nodes and clients pin the cluster id.
+    let world = World::new();
+    let node = world.node("n1", 1, 1);
+    let client = world.client("gateway");
+    client.hello.lock().unwrap().cluster = Some(99);
+    let refused = client.call(node.address(), "?", SOON).unwrap_err();
+    assert!(matches!(refused, CallError::Refused { .. }));
+    assert!(
+        refused
+            .to_string()
+            .contains("of cluster 00000000000000000000000000000063"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn a_removed_store_is_refused_by_the_nodes_own_objection() {
+    // What only the system log knows: `Inbound::admit`.
+    let world = World::new();
+    let a = world.node("n1", 1, 1);
+    let removed = world.node("removed", 3, 1); // the recorder objects to that name
+    removed.transport.set_address(1, vec![a.address()]);
+    removed
+        .transport
+        .send(1, Lane::Raft, numbered(0..1))
+        .unwrap();
+    let begun = Instant::now();
+    while removed.counter("dials_failed") == 0 {
+        assert!(begun.elapsed() < SOON);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(!a.transport.is_connected(3) && !removed.transport.is_connected(1));
+}
+
+#[test]
+fn binding_says_what_is_wrong_in_one_sentence() {
+    // Issue: port in use, certificate of another node, client certificate, development CA beyond loopback.
+    let world = World::new();
+    let node = world.node("n1", 1, 1);
+    let bind = |identity: &str, name: &str, listen: &str, client: bool| {
+        let identity = if client {
+            world.ca.client_identity(identity)
+        } else {
+            world.node_identity(identity)
+        };
+        world::bind(identity.unwrap(), name, listen.parse().ok()).unwrap_err()
+    };
+    let taken = bind("n2", "n2", &node.address().to_string(), false);
+    assert!(matches!(taken, BindError::AddressInUse { .. }), "{taken}");
+    let another = bind("n2", "n3", "127.0.0.1:0", false);
+    assert!(
+        matches!(another, BindError::CertificateOfAnother { .. }),
+        "{another}"
+    );
+    let client = bind("c", "c", "127.0.0.1:0", true);
+    assert!(
+        matches!(client, BindError::ClientCertificate { .. }),
+        "{client}"
+    );
+    let beyond = bind("n2", "n2", "0.0.0.0:0", false);
+    assert!(
+        matches!(beyond, BindError::DevelopmentBeyondLoopback { .. }),
+        "{beyond}"
+    );
+}
+
+#[test]
+fn a_closed_transport_frees_its_port_and_its_peers_know_at_once() {
+    let world = World::new();
+    let (mut a, b) = world.pair();
+    a.transport.send(2, Lane::Raft, numbered(0..1)).unwrap();
+    a.connected();
+    let address = b.address();
+    b.transport.close();
+    b.wait_closed();
+    assert_eq!(
+        b.transport.send(1, Lane::Raft, numbered(0..1)),
+        Err(SendRefused::Closed)
+    );
+    drop(std::net::UdpSocket::bind(address).unwrap());
+    assert_eq!(a.disconnected().store, Some(2));
+}
