@@ -17,6 +17,9 @@ mod replies;
 mod sending;
 mod timers;
 
+#[cfg(test)]
+mod tests;
+
 pub use self::core::{Answered, AskSpec, CallId, Mode, RouterCore, RouterCounters, RouterOutput};
 pub use error::{AskError, Failed, Refused, TimedOut, Unknown};
 pub use options::{CheckedRouterOptions, RouterOptions, RouterOptionsError};

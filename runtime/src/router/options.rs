@@ -27,8 +27,8 @@ pub struct RouterOptions {
     pub backoff_min: Duration,
     /// Greatest pause between two probes. An election takes longer, so a new leader is found this late at most.
     pub backoff_max: Duration,
-    /// How long a store that fell silent or lost its connection is passed over, unless it is heard again. Doubles up to
-    /// eight times.
+    /// How long a store that fell silent or lost its connection is passed over, unless it is heard again; twice as long
+    /// when that happens again.
     pub avoid: Duration,
     /// Least pause between two requests for a newer table; doubles up to eight times.
     pub table_pause: Duration,

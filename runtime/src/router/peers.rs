@@ -6,8 +6,8 @@
 
 use std::time::Duration;
 
-/// Doublings of the time that a store is avoided.
-const AVOID_DOUBLINGS_MAX: u32 = 3;
+/// Doublings of the time that a store is avoided. A restarted store may lead again within a second or two.
+const AVOID_DOUBLINGS_MAX: u32 = 1;
 
 #[derive(Debug)]
 struct Peer {
@@ -49,7 +49,9 @@ impl Peers {
 
     /// There is news that the store is reachable, though it has not answered yet.
     pub(super) fn trust(&mut self, store: u64) {
-        self.of(store).avoid_until = Duration::ZERO;
+        let peer = self.of(store);
+        peer.avoid_until = Duration::ZERO;
+        peer.strikes = 0;
     }
 
     /// Passes the store over for `base`, doubled with each time in a row.
@@ -67,6 +69,14 @@ impl Peers {
         self.0
             .iter()
             .any(|peer| peer.store == store && now < peer.avoid_until)
+    }
+
+    /// Whether nothing was heard of the store since it was last avoided: others' word for it counts nothing, though it
+    /// may be asked in its turn.
+    pub(super) fn doubted(&self, store: u64) -> bool {
+        self.0
+            .iter()
+            .any(|peer| peer.store == store && peer.strikes > 0)
     }
 
     /// Whether anything was heard of the store after `since`.

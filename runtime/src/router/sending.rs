@@ -117,8 +117,7 @@ impl RouterCore {
         }
         let news = lane.table_leader != leader;
         lane.table_leader = leader;
-        let told =
-            leader.filter(|store| news && !lane.verified && !self.peers.avoided(now, *store));
+        let told = leader.filter(|store| news && !lane.verified && !self.peers.doubted(*store));
         match told {
             Some(store) => self.believe(now, number, store),
             None if moved => self.probe(now, number),
@@ -141,7 +140,7 @@ impl RouterCore {
     /// An answer that only a leader gives came from `store`.
     pub(super) fn confirm(&mut self, now: Duration, number: u32, store: u64) {
         let lane = &mut self.lanes[number as usize];
-        let news = lane.leader != Some(store);
+        let news = lane.leader != Some(store) || !lane.verified;
         lane.leader = Some(store);
         lane.verified = true;
         lane.redirects = 0;
@@ -163,7 +162,7 @@ impl RouterCore {
             Some(store)
                 if store != from
                     && lane.redirects < REDIRECTS_MAX
-                    && !self.peers.avoided(now, store) =>
+                    && !self.peers.doubted(store) =>
             {
                 lane.leader = Some(store);
                 lane.verified = false;
