@@ -14,7 +14,7 @@
 //! | accusers beyond the first that are enough | `min(2, N - 2)` | 2 |
 //! | transmissions of one rumour per node | `retransmit_factor ceil(log10(N + 1))` | 8 / 12 / 16 |
 //! | a dead member is called again | `4 I` | 2 s |
-//! | between two syncs that one node starts | `2 I` | 1 s |
+//! | between two syncs that one node starts | `2 I`, doubled up to five times while they bear no fruit | 1 s |
 //!
 //! Between none and enough accusers the suspicion shrinks with the logarithm of their number (Lifeguard, section 4).
 

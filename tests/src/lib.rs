@@ -1,3 +1,4 @@
 //! The world in a box.
 
 pub mod disk;
+pub mod membership;

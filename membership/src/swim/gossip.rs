@@ -82,6 +82,7 @@ impl News {
 impl Swim {
     /// What is known about `subject` is news from now on.
     pub(super) fn spread(&mut self, now: Duration, subject: StoreId, class: Class, record: bool) {
+        self.syncs.bore_fruit();
         let old = self.news.take(subject);
         self.news.added += 1;
         let record = record || old.is_some_and(|old| old.record);
@@ -153,6 +154,9 @@ impl Swim {
             }
         }
         self.add_news(to, owed, room, &mut rumours);
+        if body == Body::Gossip && rumours.is_empty() && !want {
+            return;
+        }
         let packet = self.packet(body, want, rumours);
         Counters::add(&mut self.counters.packets);
         self.outputs.push_back(match lane {
@@ -198,10 +202,11 @@ impl Swim {
                     let Some(&slot) = self.news.slots.get(&subject) else {
                         continue;
                     };
-                    if subject == to || said.contains(&subject) {
-                        continue; // it knows, or is told on this very packet
-                    }
-                    let pieces = self.rumours_about(subject, slot.record, slot.sent);
+                    let pieces = if subject == to || said.contains(&subject) {
+                        Vec::new() // it knows, or is told on this very packet
+                    } else {
+                        self.rumours_about(subject, slot.record, slot.sent)
+                    };
                     let bytes: usize = pieces.iter().map(Rumour::wire_bytes).sum();
                     if bytes > share {
                         continue;

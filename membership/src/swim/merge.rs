@@ -156,7 +156,12 @@ impl Swim {
     fn hear_of_oneself(&mut self, signed: &SignedRecord) -> Merged {
         let own = self.position();
         let position = signed.record().position();
-        if position > own {
+        let other_content = || {
+            self.members
+                .get(self.me)
+                .is_some_and(|held| held.signed != *signed)
+        };
+        if position > own || position == own && other_content() {
             Counters::add(&mut self.counters.superseded);
             self.phase = Phase::Silent;
             self.outputs

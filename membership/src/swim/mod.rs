@@ -125,6 +125,8 @@ pub struct Counters {
     pub refused_jumps: u64,
     /// Records whose signature was not their subject's.
     pub refused_signatures: u64,
+    /// Different records of one store at one position: two copies of it run.
+    pub conflicts: u64,
     /// Records of the own store by another process.
     pub superseded: u64,
 }
@@ -408,7 +410,18 @@ impl Swim {
             if self.phase == Phase::Silent {
                 return;
             }
+            let contradicts = |signed: &SignedRecord| {
+                let held = self.members.get(subject);
+                held.is_some_and(|held| held.position() == position && held.signed != *signed)
+            };
             if merged == Merged::Stale {
+                owed.insert(subject);
+            } else if let Rumour::Record(signed) = rumour
+                && subject == from
+                && contradicts(signed)
+            {
+                // M20: two processes say different things as the same start of one store. The later one is told.
+                Counters::add(&mut self.counters.conflicts);
                 owed.insert(subject);
             }
             let claim = claimed.entry(subject).or_insert((position, state));
@@ -467,6 +480,7 @@ impl Swim {
         if compares && self.phase == Phase::Active {
             self.compare(now, from, packet.hash);
         }
+        self.said_goodbye();
     }
 
     /// Does what is due. Call it when `now` has reached [`Swim::wake_at`]; earlier does no harm.

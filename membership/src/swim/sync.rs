@@ -23,13 +23,25 @@ const SYNC_BYTES_MAX: usize = Packet::BYTES_MAX - (64 << 10);
 /// When to sync, and how many to serve.
 #[derive(Debug, Default)]
 pub(crate) struct Syncs {
-    next_at: Duration,
+    /// When the last own sync began.
+    last: Option<Duration>,
     /// Since when every hash heard was different.
     differs_since: Option<Duration>,
+    /// Own syncs since anything was learnt or a hash was equal: versions may differ for good, or a log may lag.
+    fruitless: u32,
     /// A busy peer's referral was followed since the last own sync.
     referred: bool,
     inbound_since: Duration,
     inbound: u32,
+}
+
+/// The interval between fruitless syncs doubles this often.
+const BACK_OFF_MAX: u32 = 5;
+
+impl Syncs {
+    pub(super) fn bore_fruit(&mut self) {
+        self.fruitless = 0;
+    }
 }
 
 impl Swim {
@@ -37,12 +49,16 @@ impl Swim {
     pub(super) fn compare(&mut self, now: Duration, from: StoreId, hash: u64) {
         if hash == self.members.hash() {
             self.syncs.differs_since = None;
+            self.syncs.fruitless = 0;
             return;
         }
         let since = *self.syncs.differs_since.get_or_insert(now);
         // Half an interval for rumours under way; then at most one sync per interval.
-        if now >= since + self.options.probe_interval / 2 && now >= self.syncs.next_at {
-            self.syncs.next_at = now + self.timing().sync_interval;
+        let interval = self.timing().sync_interval * (1 << self.syncs.fruitless.min(BACK_OFF_MAX));
+        let rested = self.syncs.last.is_none_or(|last| now >= last + interval);
+        if rested && now >= since + self.options.probe_interval / 2 {
+            self.syncs.last = Some(now);
+            self.syncs.fruitless = self.syncs.fruitless.saturating_add(1);
             self.syncs.referred = false;
             self.request_sync(from);
         }
@@ -50,7 +66,7 @@ impl Swim {
 
     /// Asks one peer for everything that differs, without waiting for a hash; for a node that just started.
     pub fn sync_with(&mut self, now: Duration, peer: StoreId) {
-        self.syncs.next_at = now + self.timing().sync_interval;
+        self.syncs.last = Some(now);
         self.request_sync(peer);
     }
 

@@ -1,0 +1,16 @@
+//! The gossip of many nodes in one process, on one virtual clock, from one seed.
+//!
+//! Here: [`World`] (nodes, log of admissions, faults), its [`network`], the [`invariants`] that every step is held against, and
+//! what a run must have seen ([`Coverage`]). Every packet goes through the real encoder, decoder and signature check, and the
+//! machine is the very type that the node of `runtime` drives. Not here: real sockets and processes.
+
+mod coverage;
+mod faults;
+mod invariants;
+mod network;
+mod process;
+mod world;
+
+pub use coverage::Coverage;
+pub use invariants::{Observed, Observer, Violation};
+pub use world::{Report, Sabotage, World};
