@@ -10,7 +10,11 @@ use tests::membership::{Coverage, Observed, Observer, Sabotage, Violation, World
 const SEEDS: u64 = 100;
 
 fn seeds() -> Vec<u64> {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let number = |name: &str| {
+        std::env::var(name)
+            .ok()
+            .and_then(|text| text.parse::<u64>().ok())
+    };
     match (number("SIM_SEED"), number("SIM_SEEDS")) {
         (Some(seed), _) => vec![seed],
         (None, count) => (0..count.unwrap_or(SEEDS)).collect(),
@@ -27,8 +31,14 @@ fn everybody_agrees_after_every_storm() {
     for &seed in &seeds {
         match World::from_seed(seed).run() {
             Ok(report) => {
-                assert!(report.coverage.get("messages") >= 20_000, "seed {seed}: too few messages");
-                assert!(report.coverage.get("faults") >= 20, "seed {seed}: too few faults");
+                assert!(
+                    report.coverage.get("messages") >= 20_000,
+                    "seed {seed}: too few messages"
+                );
+                assert!(
+                    report.coverage.get("faults") >= 20,
+                    "seed {seed}: too few faults"
+                );
                 coverage.merge(&report.coverage);
                 if report.converged_intervals > slowest.0 {
                     slowest = (report.converged_intervals, seed);
@@ -39,7 +49,13 @@ fn everybody_agrees_after_every_storm() {
             ),
         }
     }
-    println!("{} seeds in {:?}; slowest agreement {:.0} probe intervals (seed {})", seeds.len(), started.elapsed(), slowest.0, slowest.1);
+    println!(
+        "{} seeds in {:?}; slowest agreement {:.0} probe intervals (seed {})",
+        seeds.len(),
+        started.elapsed(),
+        slowest.0,
+        slowest.1
+    );
     println!("{coverage}");
     if seeds.len() >= 20 {
         let lacking = coverage.lacking(seeds.len());
@@ -51,7 +67,12 @@ fn everybody_agrees_after_every_storm() {
 fn same_seed_gives_the_same_trace() {
     // A replay line is worth something only if the run repeats to the byte.
     for seed in [3, 4] {
-        let trace = || World::from_seed(seed).run().map(|report| report.trace).map_err(|violation| violation.to_string());
+        let trace = || {
+            World::from_seed(seed)
+                .run()
+                .map(|report| report.trace)
+                .map_err(|violation| violation.to_string())
+        };
         let first = trace();
         assert!(first.is_ok(), "{first:?}");
         assert_eq!(first, trace());
@@ -60,7 +81,13 @@ fn same_seed_gives_the_same_trace() {
 
 /// The first violation that `sabotage` causes in a few seeds.
 fn broken_by(sabotage: Sabotage) -> Option<&'static str> {
-    let broken = |seed| World::from_seed(seed).sabotaged(sabotage).run().err().map(|violation| violation.invariant);
+    let broken = |seed| {
+        World::from_seed(seed)
+            .sabotaged(sabotage)
+            .run()
+            .err()
+            .map(|violation| violation.invariant)
+    };
     (0..20).find_map(broken)
 }
 
@@ -79,25 +106,66 @@ fn invariants_see_a_safeguard_taken_away() {
 #[test]
 fn observer_refuses_every_step_that_may_not_follow() {
     // The same by hand, for the steps that no sabotage of the surroundings can bring about.
-    let at = |generation, incarnation| Position { generation, incarnation };
+    let at = |generation, incarnation| Position {
+        generation,
+        incarnation,
+    };
     let seen = |position, state| Observed { position, state };
     let second = Duration::from_secs(1);
     let (me, other, said) = (StoreId::new(1), StoreId::new(2), Some(at(2, 9)));
     let name = |result: Result<(), Violation>| result.err().map(|violation| violation.invariant);
     let mut observer = Observer::new(me, second * 2);
-    let mut check = |now: u32, store, seen| name(observer.check(second * now, store, seen, true, said));
+    let mut check =
+        |now: u32, store, seen| name(observer.check(second * now, store, seen, true, said));
     assert_eq!(check(1, other, seen(at(1, 1), MemberState::Alive)), None);
-    assert_eq!(check(2, other, seen(at(1, 1), MemberState::Dead)), Some("Time to refute"));
+    assert_eq!(
+        check(2, other, seen(at(1, 1), MemberState::Dead)),
+        Some("Time to refute")
+    );
     assert_eq!(check(2, other, seen(at(1, 1), MemberState::Suspect)), None);
-    assert_eq!(check(3, other, seen(at(1, 1), MemberState::Dead)), Some("Time to refute"));
+    assert_eq!(
+        check(3, other, seen(at(1, 1), MemberState::Dead)),
+        Some("Time to refute")
+    );
     assert_eq!(check(4, other, seen(at(1, 1), MemberState::Dead)), None);
-    assert_eq!(check(5, other, seen(at(1, 1), MemberState::Alive)), Some("Order"), "no resurrection");
-    assert_eq!(check(5, other, seen(at(1, 0), MemberState::Left)), Some("Order"), "no older incarnation");
-    assert_eq!(check(5, other, seen(at(2, 0), MemberState::Alive)), None, "a new start returns");
-    assert_eq!(check(6, other, seen(at(1, 9), MemberState::Alive)), Some("Order"), "no older generation");
-    assert_eq!(check(6, other, seen(at(2, 10), MemberState::Alive)), Some("Own word"));
-    assert_eq!(check(6, me, seen(at(1, 0), MemberState::Suspect)), Some("Self"));
-    assert_eq!(check(6, me, seen(at(1, 0), MemberState::Dead)), Some("Self"));
-    let unknown = observer.check(second, StoreId::new(3), seen(at(1, 0), MemberState::Alive), false, said);
+    assert_eq!(
+        check(5, other, seen(at(1, 1), MemberState::Alive)),
+        Some("Order"),
+        "no resurrection"
+    );
+    assert_eq!(
+        check(5, other, seen(at(1, 0), MemberState::Left)),
+        Some("Order"),
+        "no older incarnation"
+    );
+    assert_eq!(
+        check(5, other, seen(at(2, 0), MemberState::Alive)),
+        None,
+        "a new start returns"
+    );
+    assert_eq!(
+        check(6, other, seen(at(1, 9), MemberState::Alive)),
+        Some("Order"),
+        "no older generation"
+    );
+    assert_eq!(
+        check(6, other, seen(at(2, 10), MemberState::Alive)),
+        Some("Own word")
+    );
+    assert_eq!(
+        check(6, me, seen(at(1, 0), MemberState::Suspect)),
+        Some("Self")
+    );
+    assert_eq!(
+        check(6, me, seen(at(1, 0), MemberState::Dead)),
+        Some("Self")
+    );
+    let unknown = observer.check(
+        second,
+        StoreId::new(3),
+        seen(at(1, 0), MemberState::Alive),
+        false,
+        said,
+    );
     assert_eq!(name(unknown), Some("Log"));
 }

@@ -32,8 +32,6 @@ pub(crate) enum Class {
 const SHARES: [usize; 3] = [50, 30, 20];
 /// Slots looked at per class and packet for something that still fits.
 const SCANNED_MAX: usize = 16;
-/// A lightweight packet without rumours: version, five named fields, a body of at most three, the header of the rumours.
-pub(crate) const PACKET_BYTES_BARE: usize = 96;
 
 /// One slot per subject; what is said is taken from the member table when it is sent, so newer replaces older by itself.
 #[derive(Debug, Default)]
@@ -140,7 +138,7 @@ impl Swim {
         owed: &BTreeSet<StoreId>,
         want: bool,
     ) {
-        let mut room = self.datagram_bytes.saturating_sub(PACKET_BYTES_BARE);
+        let mut room = self.datagram_bytes.saturating_sub(Packet::BYTES_BARE);
         let mut rumours = Vec::new();
         for subject in
             core::iter::once(to).chain(owed.iter().copied().filter(|&subject| subject != to))

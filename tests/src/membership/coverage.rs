@@ -15,30 +15,34 @@ pub struct Coverage {
 /// Name, and how often a seed must show it on average.
 const LEAST_PER_SEED: &[(&str, f64)] = &[
     ("messages", 20_000.0),
-    ("suspicions", 50.0),
-    ("refutations", 10.0),
-    ("deaths", 30.0),
-    ("returns", 30.0),
-    ("syncs", 10.0),
-    ("doubts", 3.0),
-    ("late_wakes", 3.0),
-    ("answers", 30.0),
-    ("refused_unadmitted", 1.0),
-    ("refused_removed", 0.3),
-    ("refused_old_generation", 0.1),
-    ("send_failures", 1.0),
+    ("faults", 30.0),
+    ("suspicions", 200.0),
+    ("refutations", 20.0),
+    ("deaths", 60.0),
+    ("returns", 200.0),
+    ("syncs", 15.0),
+    ("syncs_refused", 0.2),
+    ("doubts", 10.0),
+    ("late_wakes", 1.0),
+    ("answers", 200.0),
+    ("refused_unadmitted", 30.0),
+    ("refused_removed", 3.0),
+    ("refused_old_generation", 0.5),
+    ("refused_signatures", 0.5),
+    ("conflicts", 0.05),
+    ("send_failures", 20.0),
     ("crashes", 3.0),
     ("restarts", 3.0),
-    ("wipes", 0.5),
-    ("pauses", 3.0),
-    ("partitions", 3.0),
+    ("wipes", 1.0),
+    ("pauses", 2.0),
+    ("partitions", 2.0),
     ("one_way_cuts", 1.0),
     ("farewells", 0.5),
-    ("joins", 0.5),
+    ("joins", 1.0),
     ("removals", 0.5),
     ("copies", 0.5),
     ("copies_stopped", 0.5),
-    ("undecodable", 1.0),
+    ("undecodable", 5.0),
 ];
 
 impl Coverage {
@@ -57,7 +61,10 @@ impl Coverage {
 
     /// How often `name` was seen.
     pub fn get(&self, name: &str) -> u64 {
-        self.counts.iter().find(|(known, _)| *known == name).map_or(0, |&(_, count)| count)
+        self.counts
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map_or(0, |&(_, count)| count)
     }
 
     /// Adds another run.
@@ -92,8 +99,14 @@ impl Coverage {
 
     /// What `seeds` runs hardly showed; empty is good.
     pub fn lacking(&self, seeds: usize) -> Vec<String> {
-        let lacks = |&&(name, least): &&(&'static str, f64)| (self.get(name) as f64) < least * seeds as f64;
-        let tell = |&(name, least): &(&'static str, f64)| format!("{name}: {} in {seeds} seeds, at least {least} per seed", self.get(name));
+        let lacks =
+            |&&(name, least): &&(&'static str, f64)| (self.get(name) as f64) < least * seeds as f64;
+        let tell = |&(name, least): &(&'static str, f64)| {
+            format!(
+                "{name}: {} in {seeds} seeds, at least {least} per seed",
+                self.get(name)
+            )
+        };
         LEAST_PER_SEED.iter().filter(lacks).map(tell).collect()
     }
 }

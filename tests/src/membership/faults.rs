@@ -52,7 +52,9 @@ impl World {
     }
 
     fn crash(&mut self) -> Result<(), Violation> {
-        let Some(victim) = self.victim() else { return Ok(()) };
+        let Some(victim) = self.victim() else {
+            return Ok(());
+        };
         self.coverage.count("crashes");
         self.stop(victim);
         if self.rng.random_bool(0.9) {
@@ -65,7 +67,9 @@ impl World {
 
     /// E32: the disk is lost; the node comes back under the same name as a new store whose count starts at 1.
     fn wipe(&mut self) -> Result<(), Violation> {
-        let Some(victim) = self.victim().filter(|_| self.disks.len() < STORES_MAX) else { return Ok(()) };
+        let Some(victim) = self.victim().filter(|_| self.disks.len() < STORES_MAX) else {
+            return Ok(());
+        };
         self.coverage.count("wipes");
         let store = self.processes[victim].store;
         let name = self.disks[&store].name.clone();
@@ -80,7 +84,9 @@ impl World {
     }
 
     fn pause(&mut self) -> Result<(), Violation> {
-        let Some(victim) = self.victim() else { return Ok(()) };
+        let Some(victim) = self.victim() else {
+            return Ok(());
+        };
         self.coverage.count("pauses");
         let spell = self.spell(0.3, 60.0);
         self.processes[victim].paused_until = Some(self.now + spell);
@@ -92,7 +98,9 @@ impl World {
         self.coverage.count("partitions");
         let share = self.rng.random_range(0.1..0.6);
         let stores: Vec<StoreId> = self.disks.keys().copied().collect();
-        let (one, other): (Vec<_>, Vec<_>) = stores.into_iter().partition(|_| self.rng.random_bool(share));
+        let (one, other): (Vec<_>, Vec<_>) = stores
+            .into_iter()
+            .partition(|_| self.rng.random_bool(share));
         let spell = self.spell(1.0, 120.0);
         self.cut(&one, &other, false, spell);
         self.cut(&other, &one, false, spell);
@@ -101,9 +109,16 @@ impl World {
 
     /// One node hears nobody, is heard by nobody, or both; its system may say so.
     fn cut_off_one(&mut self) -> Result<(), Violation> {
-        let Some(victim) = self.victim() else { return Ok(()) };
+        let Some(victim) = self.victim() else {
+            return Ok(());
+        };
         let one = [self.processes[victim].store];
-        let others: Vec<StoreId> = self.disks.keys().copied().filter(|store| *store != one[0]).collect();
+        let others: Vec<StoreId> = self
+            .disks
+            .keys()
+            .copied()
+            .filter(|store| *store != one[0])
+            .collect();
         let spell = self.spell(1.0, 80.0);
         let ways = self.rng.random_range(0..3);
         if ways < 2 {
@@ -121,8 +136,17 @@ impl World {
 
     fn cut(&mut self, from: &[StoreId], to: &[StoreId], loud: bool, spell: Duration) {
         self.cuts += 1;
-        let (number, from, to) = (self.cuts, from.iter().copied().collect(), to.iter().copied().collect());
-        self.network.cuts.push(Cut { number, from, to, loud });
+        let (number, from, to) = (
+            self.cuts,
+            from.iter().copied().collect(),
+            to.iter().copied().collect(),
+        );
+        self.network.cuts.push(Cut {
+            number,
+            from,
+            to,
+            loud,
+        });
         self.schedule(spell, Happening::Mend(number));
     }
 
@@ -133,7 +157,12 @@ impl World {
     }
 
     fn leave(&mut self) -> Result<(), Violation> {
-        let Some(victim) = self.victim().filter(|&victim| self.processes[victim].joined) else { return Ok(()) };
+        let Some(victim) = self
+            .victim()
+            .filter(|&victim| self.processes[victim].joined)
+        else {
+            return Ok(());
+        };
         self.coverage.count("farewells");
         self.processes[victim].leaving = true;
         self.schedule(self.interval * 20, Happening::Kill(victim)); // whoever cannot say goodbye goes without
@@ -159,10 +188,19 @@ impl World {
 
     /// Mostly of stores that are down; sometimes of a living one, which then stops when it learns so.
     fn remove(&mut self) -> Result<(), Violation> {
-        let up: Vec<StoreId> = self.running().into_iter().map(|process| self.processes[process].store).collect();
+        let up: Vec<StoreId> = self
+            .running()
+            .into_iter()
+            .map(|process| self.processes[process].store)
+            .collect();
         let living = self.rng.random_bool(0.2) && up.len() > 3;
-        let candidates = self.disks.iter().filter(|(store, disk)| !disk.removed && up.contains(store) == living);
-        let Some(store) = candidates.map(|(&store, _)| store).choose(&mut self.rng) else { return Ok(()) };
+        let candidates = self
+            .disks
+            .iter()
+            .filter(|(store, disk)| !disk.removed && up.contains(store) == living);
+        let Some(store) = candidates.map(|(&store, _)| store).choose(&mut self.rng) else {
+            return Ok(());
+        };
         self.coverage.count("removals");
         self.append(Entry::Remove(store));
         Ok(())
@@ -170,7 +208,12 @@ impl World {
 
     /// M20: a copy of a running node's disk is started, with the same start count or an older one.
     fn copy(&mut self) -> Result<(), Violation> {
-        let Some(victim) = self.victim().filter(|&victim| self.processes[victim].joined) else { return Ok(()) };
+        let Some(victim) = self
+            .victim()
+            .filter(|&victim| self.processes[victim].joined)
+        else {
+            return Ok(());
+        };
         self.coverage.count("copies");
         let generation = self.processes[victim].generation - u64::from(self.rng.random_bool(0.5));
         let store = self.processes[victim].store;
@@ -178,8 +221,13 @@ impl World {
     }
 
     fn advertise(&mut self) -> Result<(), Violation> {
-        let Some(one) = self.running().into_iter().choose(&mut self.rng) else { return Ok(()) };
-        let metadata = Metadata { capacity: self.rng.random_range(1..10), ..Metadata::default() };
+        let Some(one) = self.running().into_iter().choose(&mut self.rng) else {
+            return Ok(());
+        };
+        let metadata = Metadata {
+            capacity: self.rng.random_range(1..10),
+            ..Metadata::default()
+        };
         let addresses = vec![self.processes[one].address];
         self.act(one, None, move |swim, now| {
             let kept = swim.advertise(now, addresses, metadata);

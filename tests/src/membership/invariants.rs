@@ -48,7 +48,11 @@ pub struct Observer {
 impl Observer {
     /// `suspicion_least` is the shortest suspicion at any size of the membership.
     pub fn new(me: StoreId, suspicion_least: Duration) -> Self {
-        Self { me, suspicion_least, held: BTreeMap::new() }
+        Self {
+            me,
+            suspicion_least,
+            held: BTreeMap::new(),
+        }
     }
 
     /// Holds what is seen now against what was seen before. `said` is the newest position that a store ever signed.
@@ -65,16 +69,25 @@ impl Observer {
             return violated("Self", format!("{me} holds itself for {:?}", seen.state));
         }
         if !admitted {
-            return violated("Log", format!("{me} holds {store}, which the log did not admit"));
+            return violated(
+                "Log",
+                format!("{me} holds {store}, which the log did not admit"),
+            );
         }
         if said.is_none_or(|said| seen.position > said) {
-            return violated("Own word", format!("{me} holds {store} at {}, it said {said:?}", seen.position));
+            return violated(
+                "Own word",
+                format!("{me} holds {store} at {}, it said {said:?}", seen.position),
+            );
         }
         let since = match self.held.get(&store) {
             Some(&(before, since)) if before == seen => since,
             Some(&(before, since)) => {
                 if (seen.position, seen.state) < (before.position, before.state) {
-                    return violated("Order", format!("{me} held {store} at {before:?}, now {seen:?}"));
+                    return violated(
+                        "Order",
+                        format!("{me} held {store} at {before:?}, now {seen:?}"),
+                    );
                 }
                 let waited = now - since;
                 let ready = before.state == MemberState::Suspect

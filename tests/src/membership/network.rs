@@ -61,9 +61,22 @@ impl Network {
         self.cuts.clear();
     }
 
-    pub(super) fn fate(&self, rng: &mut ChaCha8Rng, from: StoreId, to: StoreId, reliable: bool) -> Fate {
-        if let Some(cut) = self.cuts.iter().find(|cut| cut.from.contains(&from) && cut.to.contains(&to)) {
-            return Fate { refused: cut.loud, ..Fate::default() };
+    pub(super) fn fate(
+        &self,
+        rng: &mut ChaCha8Rng,
+        from: StoreId,
+        to: StoreId,
+        reliable: bool,
+    ) -> Fate {
+        if let Some(cut) = self
+            .cuts
+            .iter()
+            .find(|cut| cut.from.contains(&from) && cut.to.contains(&to))
+        {
+            return Fate {
+                refused: cut.loud,
+                ..Fate::default()
+            };
         }
         let mut fate = Fate::default();
         let lost = rng.random_bool(self.loss);
@@ -79,7 +92,8 @@ impl Network {
         }
         fate.arrivals.push(delay);
         if !reliable && rng.random_bool(self.duplication) {
-            fate.arrivals.push(delay + self.straggle.mul_f64(rng.random()));
+            fate.arrivals
+                .push(delay + self.straggle.mul_f64(rng.random()));
         }
         fate
     }

@@ -21,7 +21,11 @@ pub(super) struct Keys(pub(super) StoreId);
 
 impl Signer for Keys {
     fn sign(&self, bytes: &[u8]) -> Bytes {
-        Bytes::copy_from_slice(&xxh3_64_with_seed(bytes, self.0.get()).to_le_bytes().repeat(SIGNATURE_BYTES / 8))
+        Bytes::copy_from_slice(
+            &xxh3_64_with_seed(bytes, self.0.get())
+                .to_le_bytes()
+                .repeat(SIGNATURE_BYTES / 8),
+        )
     }
 }
 

@@ -12,8 +12,8 @@ use rand::seq::IteratorRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use synod_membership::{
-    CheckedSwimOptions, LocalMember, MemberEvent, MemberState, Metadata, Packet, Position, StoreId, Swim, SwimOptions,
-    SwimOutput,
+    Accusation, CheckedSwimOptions, LocalMember, MemberEvent, MemberState, Metadata, Packet,
+    Position, StoreId, Swim, SwimOptions, SwimOutput,
 };
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -24,6 +24,8 @@ use super::process::{AllKeys, Arrival, Keys, NoKeys, Process};
 
 /// Packets under faults, per seed, before the calm.
 const MESSAGES_LEAST: u64 = 20_000;
+/// Faults, per seed, before the calm.
+const FAULTS_LEAST: u64 = 30;
 /// Packets that wait for a paused process; more are lost, as in a socket's buffer.
 const BACKLOG_MAX: usize = 500;
 /// Effects of one step of one machine: answers to a packet, a round of gossip, a probe with its helpers, a few events per member.
@@ -69,7 +71,11 @@ pub(super) struct Disk {
 
 #[derive(Debug)]
 pub(super) enum Happening {
-    Arrive { from: usize, to: usize, bytes: Bytes },
+    Arrive {
+        from: usize,
+        to: usize,
+        bytes: Bytes,
+    },
     Wake(usize),
     CatchUp(usize),
     Join(usize),
@@ -145,11 +151,25 @@ impl World {
     /// 3 to 30 nodes that join one after the other.
     pub fn from_seed(seed: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let options = if rng.random_bool(0.5) { SwimOptions::lan() } else { SwimOptions::local() };
+        let preset = if rng.random_bool(0.5) {
+            SwimOptions::lan()
+        } else {
+            SwimOptions::local()
+        };
+        let options = SwimOptions {
+            syncs_inbound: rng.random_range(1..=preset.syncs_inbound),
+            ..preset
+        };
         let interval = options.probe_interval;
-        let Ok(options) = options.check() else { unreachable!("presets hold together") };
+        let Ok(options) = options.check() else {
+            unreachable!("presets hold together")
+        };
         let network = Network::from_seed(&mut rng, interval);
-        let size = if rng.random_bool(0.3) { rng.random_range(3..6) } else { rng.random_range(6..=30) };
+        let size = if rng.random_bool(0.3) {
+            rng.random_range(3..6)
+        } else {
+            rng.random_range(6..=30)
+        };
         let mut world = Self {
             rng,
             now: Duration::ZERO,
@@ -173,7 +193,9 @@ impl World {
         };
         for number in 1..=size {
             let store = world.new_store(format!("n{number}"));
-            let at = world.interval.mul_f64(f64::from(number) * world.rng.random_range(0.0..0.5));
+            let at = world
+                .interval
+                .mul_f64(f64::from(number) * world.rng.random_range(0.0..0.5));
             world.schedule(at, Happening::Restart(store));
         }
         let first = world.interval * 20;
@@ -185,8 +207,13 @@ impl World {
     pub fn sabotaged(mut self, sabotage: Sabotage) -> Self {
         self.sabotage = Some(sabotage);
         if sabotage == Sabotage::HastyDeaths {
-            let hasty = SwimOptions { suspicion_intervals: 1, ..(*self.options).clone() };
-            let Ok(hasty) = hasty.check() else { unreachable!("1 is allowed") };
+            let hasty = SwimOptions {
+                suspicion_intervals: 1,
+                ..(*self.options).clone()
+            };
+            let Ok(hasty) = hasty.check() else {
+                unreachable!("1 is allowed")
+            };
             self.options = hasty;
         }
         self
@@ -194,7 +221,7 @@ impl World {
 
     /// Faults, then calm, then agreement.
     pub fn run(mut self) -> Result<Report, Violation> {
-        while self.messages < MESSAGES_LEAST {
+        while self.messages < MESSAGES_LEAST || self.coverage.get("faults") < FAULTS_LEAST {
             self.step()?;
         }
         let quiet_since = self.begin_calm()?;
@@ -212,15 +239,31 @@ impl World {
                     let _ = converged.get_or_insert(self.now - quiet_since);
                 }
             }
-            if self.now > quiet_since + self.interval * 20 && converged.is_some_and(|at| self.now > quiet_since + at + self.interval * 40) {
+            if self.now > quiet_since + self.interval * 20
+                && converged.is_some_and(|at| self.now > quiet_since + at + self.interval * 40)
+            {
                 break; // it lasts
             }
         }
         if let Some(disagreement) = self.disagreement() {
             return violated("Convergence", disagreement);
         }
+        if let Some(busy) = self
+            .processes
+            .iter()
+            .find(|process| process.up && process.swim.queued() > 0)
+        {
+            return violated(
+                "Bounds",
+                format!("{} still has news to tell, long after calm", busy.store),
+            );
+        }
         let converged_after = converged.unwrap_or_default();
-        let machines: Vec<_> = self.processes.iter().map(|process| process.swim.counters().clone()).collect();
+        let machines: Vec<_> = self
+            .processes
+            .iter()
+            .map(|process| process.swim.counters().clone())
+            .collect();
         for counters in &machines {
             self.coverage.machine(counters);
         }
@@ -245,7 +288,9 @@ impl World {
                 Happening::Restart(store) => {
                     back.insert(store);
                 }
-                Happening::Resume(process) => self.schedule(Duration::ZERO, Happening::Resume(process)),
+                Happening::Resume(process) => {
+                    self.schedule(Duration::ZERO, Happening::Resume(process))
+                }
                 _ => self.agenda.push(appointment),
             }
         }
@@ -268,7 +313,9 @@ impl World {
         self.now = self.now.max(at);
         match what {
             Happening::Arrive { from, to, bytes } => self.arrive(to, Arrival { from, bytes }),
-            Happening::Wake(process) if self.processes[process].wakes_at == at => self.wake(process),
+            Happening::Wake(process) if self.processes[process].wakes_at == at => {
+                self.wake(process)
+            }
             Happening::Wake(_) => Ok(()), // another appointment took its place
             Happening::CatchUp(process) => self.catch_up(process),
             Happening::Join(process) => self.join_cluster(process),
@@ -288,7 +335,11 @@ impl World {
 
     pub(super) fn schedule(&mut self, after: Duration, what: Happening) {
         self.appointments += 1;
-        self.agenda.push(Appointment { at: self.now + after, number: self.appointments, what });
+        self.agenda.push(Appointment {
+            at: self.now + after,
+            number: self.appointments,
+            what,
+        });
     }
 
     /// Up, with a store of their own.
@@ -305,7 +356,14 @@ impl World {
     /// The log admits a store before it says a word (M41).
     pub(super) fn new_store(&mut self, name: String) -> StoreId {
         let store = StoreId::new(self.disks.len() as u64 + 1);
-        self.disks.insert(store, Disk { name, starts: 0, removed: false });
+        self.disks.insert(
+            store,
+            Disk {
+                name,
+                starts: 0,
+                removed: false,
+            },
+        );
         self.append(Entry::Admit(store));
         store
     }
@@ -325,11 +383,20 @@ impl World {
     }
 
     fn appoint_catch_up(&mut self, process: usize) {
-        let lag = self.interval.mul_f64(self.rng.random_range(0.0f64..1.5).powi(4));
+        let lag = self
+            .interval
+            .mul_f64(self.rng.random_range(0.0f64..1.5).powi(4));
         self.schedule(lag, Happening::CatchUp(process));
     }
 
     fn catch_up(&mut self, process: usize) -> Result<(), Violation> {
+        if !self.processes[process].joined {
+            return Ok(()); // it has no log yet
+        }
+        if self.processes[process].paused_until.is_some() {
+            self.schedule(self.interval, Happening::CatchUp(process));
+            return Ok(());
+        }
         let entries: Vec<Entry> = self.log[self.processes[process].applied..].to_vec();
         for entry in entries {
             if !self.processes[process].up {
@@ -357,8 +424,17 @@ impl World {
     // ---- processes ----
 
     fn restart(&mut self, store: StoreId) -> Result<(), Violation> {
-        let up = self.processes.iter().any(|process| process.up && process.store == store && !process.is_copy);
-        let Some(disk) = self.disks.get_mut(&store).filter(|disk| !up && !disk.removed) else { return Ok(()) };
+        let up = self
+            .processes
+            .iter()
+            .any(|process| process.up && process.store == store && !process.is_copy);
+        let Some(disk) = self
+            .disks
+            .get_mut(&store)
+            .filter(|disk| !up && !disk.removed)
+        else {
+            return Ok(());
+        };
         disk.starts += 1;
         let generation = disk.starts;
         if generation > 1 {
@@ -368,7 +444,12 @@ impl World {
     }
 
     /// Every start has a new address.
-    pub(super) fn start(&mut self, store: StoreId, generation: u64, is_copy: bool) -> Result<(), Violation> {
+    pub(super) fn start(
+        &mut self,
+        store: StoreId,
+        generation: u64,
+        is_copy: bool,
+    ) -> Result<(), Violation> {
         let number = self.processes.len();
         let address = SocketAddr::from(([10, 0, (number >> 8) as u8, number as u8], 7_000));
         let clock = Duration::from_millis(self.rng.random_range(0..1_000_000));
@@ -377,10 +458,21 @@ impl World {
             name: self.disks[&store].name.clone(),
             generation,
             addresses: vec![address],
-            metadata: Metadata { capacity: 1, ..Metadata::default() },
+            metadata: Metadata {
+                capacity: 1,
+                ..Metadata::default()
+            },
         };
-        let made = Swim::new(self.options.clone(), me, Box::new(Keys(store)), self.rng.random(), self.now + clock);
-        let Ok(mut swim) = made else { return violated("Bounds", format!("{store} cannot start")) };
+        let made = Swim::new(
+            self.options.clone(),
+            me,
+            Box::new(Keys(store)),
+            self.rng.random(),
+            self.now + clock,
+        );
+        let Ok(mut swim) = made else {
+            return violated("Bounds", format!("{store} cannot start"));
+        };
         if self.sabotage == Some(Sabotage::Oversized) {
             swim.set_datagram_bytes(self.options.datagram_bytes * 2);
         }
@@ -412,12 +504,30 @@ impl World {
         if !self.processes[process].up || self.processes[process].joined {
             return Ok(());
         }
+        if self.processes[process].paused_until.is_some() {
+            self.schedule(self.interval, Happening::Join(process));
+            return Ok(());
+        }
         let store = self.processes[process].store;
-        let seeds: Vec<usize> = self.running().into_iter().filter(|&seed| self.processes[seed].store != store).collect();
-        let first_ever = self.processes.iter().filter(|process| process.joined).count() == 0;
+        let seeds: Vec<usize> = self
+            .running()
+            .into_iter()
+            .filter(|&seed| self.processes[seed].store != store)
+            .collect();
+        let first_ever = self
+            .processes
+            .iter()
+            .filter(|process| process.joined)
+            .count()
+            == 0;
         let answers = |&seed: &usize| {
             let (seed, me) = (&self.processes[seed], &self.processes[process]);
-            let blocked = |from, to| self.network.cuts.iter().any(|cut| cut.from.contains(from) && cut.to.contains(to));
+            let blocked = |from, to| {
+                self.network
+                    .cuts
+                    .iter()
+                    .any(|cut| cut.from.contains(from) && cut.to.contains(to))
+            };
             seed.joined && !blocked(&seed.store, &me.store) && !blocked(&me.store, &seed.store)
         };
         let Some(seed) = seeds.into_iter().filter(answers).choose(&mut self.rng) else {
@@ -473,7 +583,10 @@ impl World {
     }
 
     fn resume(&mut self, process: usize) -> Result<(), Violation> {
-        if self.processes[process].paused_until.is_some_and(|until| until > self.now) {
+        if self.processes[process]
+            .paused_until
+            .is_some_and(|until| until > self.now)
+        {
             return Ok(());
         }
         self.processes[process].paused_until = None;
@@ -490,23 +603,44 @@ impl World {
     fn wake(&mut self, process: usize) -> Result<(), Violation> {
         if self.sabotage == Some(Sabotage::Amnesia) && self.messages > MESSAGES_LEAST / 2 {
             self.sabotage = None;
-            let Process { store, generation, address, clock, .. } = self.processes[process];
+            let Process {
+                store,
+                generation,
+                address,
+                clock,
+                ..
+            } = self.processes[process];
             let name = self.disks[&store].name.clone();
-            let me = LocalMember { store, name, generation, addresses: vec![address], metadata: Metadata::default() };
+            let me = LocalMember {
+                store,
+                name,
+                generation,
+                addresses: vec![address],
+                metadata: Metadata::default(),
+            };
             let admitted: Vec<StoreId> = self.processes[process].admitted.iter().copied().collect();
             let view = self.processes[process].swim.view();
             let options = self.options.clone();
-            let Ok(swim) = Swim::new(options, me, Box::new(Keys(store)), 1, self.now + clock) else { return Ok(()) };
+            let Ok(swim) = Swim::new(options, me, Box::new(Keys(store)), 1, self.now + clock)
+            else {
+                return Ok(());
+            };
             self.processes[process].swim = swim;
             self.act(process, None, |swim, now| {
                 swim.admitted(now, admitted);
-                view.into_iter().filter(|record| record.record().store != store).for_each(|record| swim.introduce(now, record));
+                view.into_iter()
+                    .filter(|record| record.record().store != store)
+                    .for_each(|record| swim.introduce(now, record));
             })?;
         }
         self.act(process, None, |swim, now| swim.tick(now))
     }
 
-    fn arrive(&mut self, process: usize, Arrival { from, bytes }: Arrival) -> Result<(), Violation> {
+    fn arrive(
+        &mut self,
+        process: usize,
+        Arrival { from, bytes }: Arrival,
+    ) -> Result<(), Violation> {
         let receiver = &mut self.processes[process];
         if !receiver.up {
             return Ok(());
@@ -524,14 +658,18 @@ impl World {
         let (sender, started) = (self.processes[from].store, self.processes[from].generation);
         let before = self.processes[process].swim.position();
         let receiver = &self.processes[process];
-        let newest = receiver.swim.member(sender).is_none_or(|held| held.position().generation <= started);
-        let heard = newest && receiver.joined && receiver.admitted.contains(&sender) && !receiver.leaving;
-        let mut accused = packet.accusations().filter(|accusation| {
+        let newest = receiver
+            .swim
+            .member(sender)
+            .is_none_or(|held| held.position().generation <= started);
+        let heard =
+            newest && receiver.joined && receiver.admitted.contains(&sender) && !receiver.leaving;
+        let accuses = |accusation: &Accusation| {
             accusation.subject == receiver.store
                 && accusation.position() == before
                 && receiver.admitted.contains(&accusation.accuser)
-        });
-        let accused = heard && accused.next().is_some();
+        };
+        let accused = heard && packet.accusations().any(accuses);
         let deaf = self.sabotage == Some(Sabotage::DeafToAccusations) && accused;
         let forges = self.sabotage == Some(Sabotage::Forgery);
         self.act(process, Some((sender, from)), |swim, now| {
@@ -542,7 +680,13 @@ impl World {
         })?;
         let receiver = &self.processes[process];
         if accused && receiver.up && receiver.swim.position() <= before {
-            return violated("Refutation", format!("{} was accused at {before} and did not rise", receiver.store));
+            return violated(
+                "Refutation",
+                format!(
+                    "{} was accused at {before} and did not rise",
+                    receiver.store
+                ),
+            );
         }
         Ok(())
     }
@@ -566,14 +710,24 @@ impl World {
         while let Some(output) = self.processes[process].swim.poll_output() {
             effects += 1;
             match output {
-                SwimOutput::Datagram { to, packet } => self.send(process, to, packet, false, reply_to)?,
-                SwimOutput::Stream { to, packet } => self.send(process, to, packet, true, reply_to)?,
+                SwimOutput::Datagram { to, packet } => {
+                    self.send(process, to, packet, false, reply_to)?
+                }
+                SwimOutput::Stream { to, packet } => {
+                    self.send(process, to, packet, true, reply_to)?
+                }
                 SwimOutput::Event(MemberEvent::Superseded { .. }) => {
-                    let stopped = if self.processes[process].is_copy { "copies_stopped" } else { "originals_stopped" };
+                    let stopped = if self.processes[process].is_copy {
+                        "copies_stopped"
+                    } else {
+                        "originals_stopped"
+                    };
                     self.coverage.count(stopped);
                     self.stop(process);
                 }
-                SwimOutput::Event(MemberEvent::Left { store }) if store == self.processes[process].store => {
+                SwimOutput::Event(MemberEvent::Left { store })
+                    if store == self.processes[process].store =>
+                {
                     self.stop(process);
                 }
                 _ => {}
@@ -597,19 +751,41 @@ impl World {
     }
 
     fn observe(&mut self, process: usize) -> Result<(), Violation> {
-        let Process { store, swim, observer, admitted, clock, .. } = &mut self.processes[process];
+        let Process {
+            store,
+            swim,
+            observer,
+            admitted,
+            clock,
+            ..
+        } = &mut self.processes[process];
         let said = self.said.entry(*store).or_default();
         *said = (*said).max(swim.position());
         let mut known = 0;
         for member in swim.members() {
             known += 1;
-            let seen = Observed { position: member.position(), state: member.state() };
+            let seen = Observed {
+                position: member.position(),
+                state: member.state(),
+            };
             let subject = member.store();
-            let is_admitted = admitted.contains(&subject);
-            observer.check(self.now + *clock, subject, seen, is_admitted, self.said.get(&subject).copied())?;
+            let is_admitted = subject == *store || admitted.contains(&subject); // told of its own removal, it ends
+            observer.check(
+                self.now + *clock,
+                subject,
+                seen,
+                is_admitted,
+                self.said.get(&subject).copied(),
+            )?;
         }
         if swim.queued() > known {
-            return violated("Bounds", format!("{store} has news about {} of {known} members", swim.queued()));
+            return violated(
+                "Bounds",
+                format!(
+                    "{store} has news about {} of {known} members",
+                    swim.queued()
+                ),
+            );
         }
         Ok(())
     }
@@ -634,21 +810,42 @@ impl World {
         }
         let receiver = match (reply_to, held) {
             (Some((store, process)), _) if store == to => Some(process),
-            (_, Some(member)) => member.record().addresses.first().and_then(|at| self.addresses.get(at)).copied(),
+            (_, Some(member)) => member
+                .record()
+                .addresses
+                .first()
+                .and_then(|at| self.addresses.get(at))
+                .copied(),
             _ => None,
         };
         self.messages += 1;
         let mut bytes = packet.encode();
-        let limit = if reliable { Packet::BYTES_MAX } else { self.options.datagram_bytes };
+        let limit = if reliable {
+            Packet::BYTES_MAX
+        } else {
+            self.options.datagram_bytes
+        };
         if bytes.len() > limit {
-            return violated("Bounds", format!("a {} of {} bytes, the limit is {limit}", packet.kind(), bytes.len()));
+            return violated(
+                "Bounds",
+                format!(
+                    "a {} of {} bytes, the limit is {limit}",
+                    packet.kind(),
+                    bytes.len()
+                ),
+            );
         }
         let store = sender.store;
-        self.trace = xxh3_64_with_seed(&bytes, self.trace ^ (self.now.as_nanos() as u64) ^ (store.get() << 48) ^ (to.get() << 56));
+        self.trace = xxh3_64_with_seed(
+            &bytes,
+            self.trace ^ (self.now.as_nanos() as u64) ^ (store.get() << 48) ^ (to.get() << 56),
+        );
         if self.prints {
             println!("{:?} {store} -> {to} {packet:?}", self.now);
         }
-        let Some(receiver) = receiver else { return Ok(()) };
+        let Some(receiver) = receiver else {
+            return Ok(());
+        };
         let fate = self.network.fate(&mut self.rng, store, to, reliable);
         if !reliable && self.network.damage > 0.0 && self.rng.random_bool(self.network.damage) {
             let at = self.rng.random_range(0..bytes.len());
@@ -660,7 +857,14 @@ impl World {
         }
         let bytes = Bytes::from(bytes);
         for delay in fate.arrivals {
-            self.schedule(delay, Happening::Arrive { from, to: receiver, bytes: bytes.clone() });
+            self.schedule(
+                delay,
+                Happening::Arrive {
+                    from,
+                    to: receiver,
+                    bytes: bytes.clone(),
+                },
+            );
         }
         Ok(())
     }
@@ -670,13 +874,22 @@ impl World {
     /// What is not settled yet: everybody up must be alive at its own position for everybody, whoever is down must not be
     /// present for anybody, and all hashes must be equal.
     fn disagreement(&self) -> Option<String> {
-        let up: Vec<&Process> = self.processes.iter().filter(|process| process.up && !process.is_copy).collect();
+        let up: Vec<&Process> = self
+            .processes
+            .iter()
+            .filter(|process| process.up && !process.is_copy)
+            .collect();
         let first = up.first()?;
         for observer in &up {
             if observer.swim.hash() != first.swim.hash() {
                 let view = |process: &Process| -> Vec<String> {
                     let tell = |member: &synod_membership::Member| {
-                        format!("{}:{}{:?}", member.store(), member.position(), member.state())
+                        format!(
+                            "{}:{}{:?}",
+                            member.store(),
+                            member.position(),
+                            member.state()
+                        )
                     };
                     process.swim.members().map(tell).collect()
                 };
@@ -691,17 +904,26 @@ impl World {
             for subject in &up {
                 let held = observer.swim.member(subject.store);
                 let right = |held: &&synod_membership::Member| {
-                    held.position() == subject.swim.position() && (held.state() == MemberState::Alive || subject.leaving)
+                    held.position() == subject.swim.position()
+                        && (held.state() == MemberState::Alive || subject.leaving)
                 };
                 if held.filter(right).is_none() {
                     let held = held.map(|held| (held.position(), held.state()));
                     let now = subject.swim.position();
-                    return Some(format!("{} holds {held:?} of {}, which is at {now}", observer.store, subject.store));
+                    return Some(format!(
+                        "{} (joined {}) holds {held:?} of {} (joined {}), which is at {now}",
+                        observer.store, observer.joined, subject.store, subject.joined
+                    ));
                 }
             }
             for member in observer.swim.members().filter(|member| member.is_present()) {
                 if !up.iter().any(|process| process.store == member.store()) {
-                    return Some(format!("{} holds {}, which is down, for {:?}", observer.store, member.store(), member.state()));
+                    return Some(format!(
+                        "{} holds {}, which is down, for {:?}",
+                        observer.store,
+                        member.store(),
+                        member.state()
+                    ));
                 }
             }
         }
@@ -712,12 +934,23 @@ impl World {
 /// Every record on it is signed again, by the sender, for a position that its subject never reached.
 fn forged(packet: &Packet, by: StoreId) -> Packet {
     let bytes = packet.encode();
-    let Some(record) = packet.records().find(|record| record.record().store != by) else { return packet.clone() };
+    let Some(record) = packet.records().find(|record| record.record().store != by) else {
+        return packet.clone();
+    };
     let mut claim = record.record().clone();
     claim.incarnation = (claim.incarnation + 1).min(100);
-    let Ok(forged) = claim.sign(&Keys(by)) else { return packet.clone() };
-    let (Ok(old), Ok(new)) = (rmp_serde::to_vec_named(record), rmp_serde::to_vec_named(&forged)) else { return packet.clone() };
-    let Some(at) = bytes.windows(old.len()).position(|window| window == old) else { return packet.clone() };
+    let Ok(forged) = claim.sign(&Keys(by)) else {
+        return packet.clone();
+    };
+    let (Ok(old), Ok(new)) = (
+        rmp_serde::to_vec_named(record),
+        rmp_serde::to_vec_named(&forged),
+    ) else {
+        return packet.clone();
+    };
+    let Some(at) = bytes.windows(old.len()).position(|window| window == old) else {
+        return packet.clone();
+    };
     let bytes = [&bytes[..at], &new, &bytes[at + old.len()..]].concat();
     Packet::decode(&bytes).unwrap_or_else(|_| packet.clone())
 }
