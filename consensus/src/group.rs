@@ -1,81 +1,78 @@
 //! One replica of one Raft group, as a pure machine: inputs are method calls with the time, effects come out of `poll_output`.
+//!
+//! Here: the state, the public inputs, the dispatch of messages, and the order in which effects are drawn up. The rules live with
+//! their families: `election`, `replication`, `read_index`, `reconfiguration`, `transfer`, `snapshots`, `heartbeat`.
+//! Called by: group actors and simulators.
+//!
+//! Effects are drawn up when they are polled, not when an input arrives: many inputs between two polls share one write, one append
+//! per follower, one round of heartbeats.
 
 use core::time::Duration;
+use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use crate::error::{ChangeError, ProposeError, ReadError, RestoreError, TransferError};
+use crate::election::{Campaign, Draw};
+use crate::error::{ProposeError, RestoreError};
+use crate::leadership::Leadership;
+use crate::log::Log;
+use crate::message::Body;
 use crate::options::CheckedOptions;
-use crate::output::Output;
+use crate::output::{Output, Persist, Role};
+use crate::persistence::Ledger;
+use crate::progress::Progress;
+use crate::restored::Restored;
+use crate::snapshots::{Gathering, Installing};
 use crate::status::Status;
-use crate::storage::{HardState, PersistToken, Recovered};
+use crate::storage::{HardState, PersistToken, Write};
+use crate::transfer::Handover;
 use crate::{
-    Change, Configuration, Entry, GroupId, LogIndex, Message, Position, ReadId, ReplicaId,
-    Snapshot, SnapshotMeta,
+    Configuration, Entry, EntryKind, GroupId, LogIndex, Message, Position, ReadId, ReplicaId,
+    SnapshotMeta, Term, invariants,
 };
-
-/// What a replica starts from.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Restored {
-    /// As the store recovered it.
-    pub hard_state: HardState,
-    /// Where the log begins.
-    pub base: SnapshotMeta,
-    /// The entries after it.
-    pub entries: Vec<Entry>,
-    /// What the state machine's durable checkpoint covers; at or after `base`. It may lie beyond the log when a crash came
-    /// between installing a snapshot and resetting the log; the log is then reset.
-    pub state: SnapshotMeta,
-    /// Nothing of this replica is in the store: the first write creates it.
-    pub is_new: bool,
-}
-
-impl Restored {
-    /// A replica of a new group, the only kind that is born a voter.
-    pub fn founding(configuration: Configuration) -> Self {
-        let base = SnapshotMeta::founding(configuration);
-        Self {
-            state: base.clone(),
-            base,
-            is_new: true,
-            ..Self::default()
-        }
-    }
-
-    /// A replica of a group that exists: it is born empty and learns everything from the leader.
-    pub fn newcomer() -> Self {
-        Self {
-            is_new: true,
-            ..Self::default()
-        }
-    }
-
-    /// After a restart: what the store recovered, and what the state machine's newest durable checkpoint covers (`None`: it has
-    /// none and starts from the log's base, which is right only while that base is zero or the state came with it).
-    pub fn after_restart(recovered: Recovered, state: Option<SnapshotMeta>) -> Self {
-        let Recovered {
-            hard_state,
-            base,
-            entries,
-        } = recovered;
-        Self {
-            hard_state,
-            state: state.unwrap_or_else(|| base.clone()),
-            base,
-            entries,
-            is_new: false,
-        }
-    }
-}
 
 /// One replica of one group. After each input, drain [`Group::poll_output`].
 #[derive(Debug)]
 pub struct Group {
-    id: GroupId,
-    me: ReplicaId,
-    options: CheckedOptions,
-    status: Status,
-    outputs: std::collections::VecDeque<Output>,
+    pub(crate) options: CheckedOptions,
+    pub(crate) id: GroupId,
+    pub(crate) me: ReplicaId,
+    /// The time of the last input.
+    pub(crate) now: Duration,
+
+    pub(crate) term: Term,
+    pub(crate) vote: Option<ReplicaId>,
+    pub(crate) committed: LogIndex,
+    pub(crate) applied: LogIndex,
+    /// The last entry that was handed out to be applied.
+    pub(crate) handed: LogIndex,
+    pub(crate) log: Log,
+    pub(crate) ledger: Ledger,
+
+    pub(crate) role: Role,
+    pub(crate) leader: Option<ReplicaId>,
+    pub(crate) campaign: Campaign,
+    /// Exactly while `role` is `Leader`.
+    pub(crate) leadership: Option<Box<Leadership>>,
+    /// The log equals the leader's through here: checked entry by entry in this term, never assumed (H24, H25).
+    pub(crate) verified: LogIndex,
+    /// The last acknowledgement of this term.
+    pub(crate) acknowledged: LogIndex,
+    /// The leader waits for an acknowledgement even if there is no news.
+    pub(crate) acknowledge: bool,
+    pub(crate) gathering: Option<Box<Gathering>>,
+    pub(crate) installing: Option<Box<Installing>>,
+    pub(crate) handover: Option<Box<Handover>>,
+    /// A configuration that names this replica was committed, as far as this log tells.
+    pub(crate) is_member: bool,
+    /// Committed configurations up to this index were looked at.
+    pub(crate) seen_configuration: Option<LogIndex>,
+    pub(crate) data_lost: bool,
+    pub(crate) last_read: ReadId,
+
+    /// Something happened since effects were last drawn up.
+    pub(crate) dirty: bool,
+    pub(crate) outputs: VecDeque<Output>,
 }
 
 impl Group {
@@ -88,36 +85,72 @@ impl Group {
         seed: u64,
         now: Duration,
     ) -> Result<Self, RestoreError> {
-        let _ = (seed, now);
-        let status = Status {
-            group: id,
-            replica: me,
-            term: restored.hard_state.term,
-            vote: restored.hard_state.vote,
-            role: crate::Role::Follower,
-            leader: None,
-            commit: restored.hard_state.commit,
-            applied: restored.state.position.index,
-            persisted: LogIndex::ZERO,
-            first: restored.base.position.index.next(),
-            last: restored
-                .entries
-                .last()
-                .map_or(restored.base.position, Entry::position),
-            configuration: restored.base.configuration,
-            configuration_index: restored.base.configuration_index,
-            peers: Vec::new(),
-            pending_bytes: 0,
-            transfer: None,
-            data_lost: false,
-        };
-        Ok(Self {
+        let Restored {
+            hard_state,
+            base,
+            entries,
+            state,
+            is_new,
+        } = restored;
+        if state.position.index < base.position.index {
+            return Err(RestoreError::StateBehindLog {
+                state: state.position,
+                base: base.position,
+            });
+        }
+        let mut log = Log::restore(&base, entries)?;
+        let mut ledger = Ledger::new(hard_state, log.last_index());
+        if !log.holds(state.position) {
+            // A crash came between installing a snapshot and resetting the log: the state covers more than the log, or its log is
+            // another one than this. What the state covers is committed, so nothing of this log is needed.
+            log = Log::empty(&state);
+            ledger.reset(state.clone());
+        } else if is_new {
+            ledger.reset(base);
+        }
+        let last = log.last();
+        if hard_state.commit > last.index {
+            return Err(RestoreError::LogTooShort {
+                last: last.index,
+                commit: hard_state.commit,
+            });
+        }
+        let mut group = Self {
             id,
             me,
+            now,
+            term: hard_state.term.max(last.term),
+            vote: if last.term > hard_state.term {
+                None
+            } else {
+                hard_state.vote
+            },
+            committed: hard_state.commit.max(state.position.index),
+            applied: state.position.index,
+            handed: state.position.index,
+            log,
+            ledger,
+            role: Role::Follower,
+            leader: None,
+            campaign: Campaign::new(Draw::new(seed), now),
+            leadership: None,
+            verified: LogIndex::ZERO,
+            acknowledged: LogIndex::ZERO,
+            acknowledge: false,
+            gathering: None,
+            installing: None,
+            handover: None,
+            is_member: false,
+            seen_configuration: None,
+            data_lost: false,
+            last_read: ReadId::ZERO,
+            dirty: true,
+            outputs: VecDeque::new(),
             options,
-            status,
-            outputs: std::collections::VecDeque::new(),
-        })
+        };
+        group.configuration_changed();
+        group.arm_first_election();
+        Ok(group)
     }
 
     /// This replica.
@@ -135,111 +168,431 @@ impl Group {
         &self.options
     }
 
-    /// A message arrived for this replica.
+    /// A message arrived for this replica. Anything that is not for it, or makes no sense, changes nothing.
     pub fn receive(&mut self, now: Duration, message: Message) {
-        let _ = (now, message);
+        self.begin(now);
+        let Message {
+            group,
+            from,
+            to,
+            term,
+            body,
+        } = message;
+        if group != self.id || to != self.me || from == self.me || self.data_lost {
+            return;
+        }
+        if term > self.term && !self.adopt_term(from, term, &body) {
+            return;
+        }
+        let present = term == self.term;
+        match body {
+            Body::PreVote { campaign, last } => self.handle_pre_vote(from, campaign, last),
+            Body::PreVoteReply { campaign, granted } => {
+                self.handle_pre_vote_reply(from, campaign, granted)
+            }
+            Body::Vote { last, .. } => self.handle_vote(from, term, last),
+            Body::VoteReply { granted } if present => self.handle_vote_reply(from, granted),
+            Body::Append {
+                prev,
+                entries,
+                commit,
+            } => {
+                if self.follow(from, term) {
+                    self.handle_append(from, prev, entries, commit);
+                }
+            }
+            Body::Heartbeat {
+                round,
+                sent,
+                upto,
+                commit,
+            } => {
+                if self.follow(from, term) {
+                    self.handle_heartbeat(from, round, sent, upto, commit);
+                }
+            }
+            Body::Chunk {
+                serial,
+                meta,
+                total,
+                offset,
+                data,
+            } => {
+                if self.follow(from, term) {
+                    self.handle_chunk(from, serial, meta, total, offset, &data);
+                }
+            }
+            Body::Committed { commit } => {
+                if self.follow(from, term) {
+                    self.learn_commit(commit);
+                }
+            }
+            Body::CampaignNow if present => self.handle_campaign_now(from),
+            Body::Appended { matched } if present => self.handle_appended(from, matched),
+            Body::Conflict { rejected, hint } if present => {
+                self.handle_conflict(from, rejected, hint)
+            }
+            Body::HeartbeatReply {
+                round,
+                sent,
+                upto,
+                received,
+                matched,
+            } if present => {
+                self.handle_heartbeat_reply(from, round, sent, upto, received, matched);
+            }
+            Body::ChunkReply { serial, next } if present => {
+                self.handle_chunk_reply(from, serial, next)
+            }
+            // A leader of this term that hears "outdated" would have adopted the later term above; the rest is of the past.
+            Body::VoteReply { .. }
+            | Body::CampaignNow
+            | Body::Appended { .. }
+            | Body::Conflict { .. }
+            | Body::HeartbeatReply { .. }
+            | Body::ChunkReply { .. }
+            | Body::Outdated => {}
+        }
+    }
+
+    /// A message of a later term arrived. Returns whether to go on with it.
+    fn adopt_term(&mut self, from: ReplicaId, term: Term, body: &Body) -> bool {
+        match body {
+            // Asking costs nobody anything: the term comes later, with a vote (H11).
+            Body::PreVote { .. } => true,
+            // Whoever hears a leader helps nobody to depose it, unless the leader itself wishes it (H18).
+            Body::Vote {
+                transfer: false, ..
+            } if self.is_sticky() => false,
+            // Learned from the leader of that term itself.
+            Body::Append { .. }
+            | Body::Heartbeat { .. }
+            | Body::Chunk { .. }
+            | Body::Committed { .. } => {
+                self.become_follower(term, Some(from));
+                true
+            }
+            _ => {
+                self.become_follower(term, None);
+                true
+            }
+        }
+    }
+
+    /// A message of a leader arrived. Returns whether it leads this replica's term.
+    fn follow(&mut self, from: ReplicaId, term: Term) -> bool {
+        if term < self.term {
+            self.send(from, Body::Outdated);
+            return false;
+        }
+        if self.role == Role::Leader {
+            return false; // Election Safety rules this out; a replica that meets it all the same does not join in.
+        }
+        if self.leader != Some(from) || self.role != Role::Follower {
+            self.become_follower(term, Some(from));
+        }
+        self.heard_from_leader();
+        true
     }
 
     /// Time passed; call it when `now >= wake_at()`.
     pub fn tick(&mut self, now: Duration) {
-        let _ = now;
+        self.begin(now);
+        if self.role == Role::Leader {
+            self.tick_leader();
+        } else {
+            self.tick_election();
+        }
+        self.tick_handover();
     }
 
     /// When to call `tick` next; `None`: not before another input. Ask again after each input.
     pub fn wake_at(&self) -> Option<Duration> {
-        None
+        let role = match &self.leadership {
+            Some(leadership) => Some(leadership.wake_at()),
+            None => self.may_campaign().then_some(self.campaign.at),
+        };
+        let handover = self.handover.as_ref().map(|handover| handover.deadline);
+        role.into_iter().chain(handover).min()
     }
 
     /// Appends one entry, if this replica leads. The entry may still be replaced by another leader's: compare the term at
     /// `Output::Apply` (H31).
     pub fn propose(&mut self, now: Duration, payload: Bytes) -> Result<Position, ProposeError> {
-        let _ = (now, payload);
-        Err(ProposeError::NotLeader {
-            group: self.id,
-            leader: None,
-        })
+        self.begin(now);
+        let Some(leadership) = &self.leadership else {
+            return Err(ProposeError::NotLeader {
+                group: self.id,
+                leader: self.leader,
+            });
+        };
+        if let Some(handover) = &self.handover {
+            return Err(ProposeError::Transferring {
+                group: self.id,
+                to: handover.to,
+            });
+        }
+        if payload.len() > self.options.entry_bytes {
+            return Err(ProposeError::TooLarge {
+                bytes: payload.len(),
+                limit: self.options.entry_bytes,
+            });
+        }
+        let pending_bytes = leadership.uncommitted_bytes;
+        if pending_bytes > 0 && pending_bytes + payload.len() > self.options.uncommitted_bytes {
+            return Err(ProposeError::Busy {
+                group: self.id,
+                pending_bytes,
+            });
+        }
+        Ok(self.lead_entry(EntryKind::Normal, payload))
     }
 
-    /// Begins a linearizable read: answered by `Output::ReadReady` or `Output::ReadFailed`.
-    pub fn read(&mut self, now: Duration) -> Result<ReadId, ReadError> {
-        let _ = now;
-        Err(ReadError::NotLeader {
-            group: self.id,
-            leader: None,
-        })
-    }
-
-    /// Begins a change of configuration; joint ones are left without another call.
-    pub fn change(&mut self, now: Duration, target: Change) -> Result<Position, ChangeError> {
-        let _ = (now, target);
-        Err(ChangeError::NotLeader {
-            group: self.id,
-            leader: None,
-        })
-    }
-
-    /// Hands leadership to the voter `to`: brings it up to date, refusing proposals meanwhile, then lets it campaign at once.
-    pub fn transfer(&mut self, now: Duration, to: ReplicaId) -> Result<(), TransferError> {
-        let _ = (now, to);
-        Err(TransferError::NotLeader {
-            group: self.id,
-            leader: None,
-        })
+    /// Appends an entry of this leader's own term.
+    pub(crate) fn lead_entry(&mut self, kind: EntryKind, payload: Bytes) -> Position {
+        let leadership = self
+            .leadership
+            .as_mut()
+            .expect("only leaders create entries");
+        let entry = Entry {
+            term: self.term,
+            index: self.log.last_index().next(),
+            kind,
+            payload,
+        };
+        leadership.uncommitted_bytes += entry.charge();
+        let position = entry.position();
+        self.log.push(entry);
+        if kind == EntryKind::Configuration {
+            self.configuration_changed();
+        }
+        position
     }
 
     /// The writes named by `token` are durable.
     pub fn persisted(&mut self, now: Duration, token: PersistToken) {
-        let _ = (now, token);
+        self.begin(now);
+        if self.ledger.completed(token)
+            && let Some(leadership) = &mut self.leadership
+        {
+            leadership.acknowledged = true;
+        }
     }
 
     /// The state machine holds everything through `index`.
     pub fn applied(&mut self, now: Duration, index: LogIndex) {
-        let _ = (now, index);
-    }
-
-    /// The snapshot of `Output::Install` at `position` is durable and is the state now.
-    pub fn installed(&mut self, now: Duration, position: Position) {
-        let _ = (now, position);
-    }
-
-    /// Answers `Output::SnapshotNeeded`.
-    pub fn provide_snapshot(&mut self, now: Duration, to: ReplicaId, snapshot: Snapshot) {
-        let _ = (now, to, snapshot);
+        self.begin(now);
+        // Late news from before a snapshot was installed is behind already; news of what was never handed out is none.
+        self.applied = self.applied.max(index.min(self.handed));
     }
 
     /// What a snapshot or checkpoint of the state at `index` must say about itself; `None` when the log does not hold `index`.
     pub fn meta_at(&self, index: LogIndex) -> Option<SnapshotMeta> {
-        let _ = index;
-        None
+        self.log.meta_at(index)
     }
 
     /// A checkpoint through `through` is durable: forgets the entries before it, but keeps a tail of `keep_entries`.
     pub fn compact(&mut self, now: Duration, through: LogIndex) {
-        let _ = (now, through);
+        let keep = self.options.keep_entries;
+        self.compact_keeping(now, through, keep);
     }
 
     /// Like `compact`, but keeps no tail: for idle groups, so that they pin no old file.
     pub fn compact_all(&mut self, now: Duration, through: LogIndex) {
-        let _ = (now, through);
+        self.compact_keeping(now, through, 0);
     }
 
-    /// The failure detector suspects `peer`: if it leads, stickiness ends and this replica campaigns by its rank. Never evidence for a vote.
-    pub fn peer_silent(&mut self, now: Duration, peer: ReplicaId) {
-        let _ = (now, peer);
-    }
-
-    /// Campaigns at once (pre-vote first), for operators and tests.
-    pub fn campaign(&mut self, now: Duration) {
-        let _ = now;
+    fn compact_keeping(&mut self, now: Duration, through: LogIndex, keep: u64) {
+        self.begin(now);
+        let mut point = through.min(self.applied).minus(keep);
+        if let Some(pinned) = self.pinned_by_shipments() {
+            point = point.min(pinned); // E28
+        }
+        if point <= self.log.base().index {
+            return;
+        }
+        let meta = self.log.meta_at(point).expect("between base and applied");
+        self.log.compact(&meta);
+        self.ledger.compact = Some(meta);
     }
 
     /// The next thing to do; `None`: nothing until the next input.
     pub fn poll_output(&mut self) -> Option<Output> {
+        while self.outputs.is_empty() && self.dirty {
+            self.draw_up();
+        }
         self.outputs.pop_front()
+    }
+
+    /// Every input begins here. Time never runs backwards inside.
+    pub(crate) fn begin(&mut self, now: Duration) {
+        self.now = self.now.max(now);
+        self.dirty = true;
+    }
+
+    /// Turns what happened into effects.
+    fn draw_up(&mut self) {
+        self.dirty = false;
+        if self.leadership.is_some() {
+            self.advance_commit();
+        }
+        self.look_at_committed_configurations();
+        if self.leadership.is_some() {
+            self.drive_configuration();
+        }
+        self.draw_up_persist();
+        self.draw_up_promises();
+        if self.leadership.is_some() {
+            self.drive_handover();
+            self.broadcast_for_reads();
+            self.replicate();
+        }
+        self.draw_up_apply();
+        if self.leadership.is_some() {
+            self.answer_reads();
+            self.announce_evaluation();
+        }
+        invariants::order(self);
+    }
+
+    fn draw_up_persist(&mut self) {
+        let hard_state = HardState {
+            term: self.term,
+            vote: self.vote,
+            commit: self.committed,
+        };
+        let last = self.log.last();
+        let promise = !self.ledger.knows(hard_state);
+        let has_entries = last.index > self.ledger.written;
+        if !promise && !has_entries && self.ledger.reset.is_none() && self.ledger.compact.is_none()
+        {
+            return;
+        }
+        let mut writes = Vec::with_capacity(2);
+        if let Some(to) = self.ledger.reset.take() {
+            writes.push(Write::Reset { to });
+        }
+        // The commit index rides along: it costs no write of its own, and a restart then need not wait for a leader to replay.
+        let write_hard_state = promise || hard_state.commit > self.ledger.last_hard_state().commit;
+        if write_hard_state {
+            writes.push(Write::HardState(hard_state));
+        }
+        if has_entries {
+            writes.push(Write::Append(
+                self.log
+                    .slice(self.ledger.written.next(), last.index, usize::MAX)
+                    .0,
+            ));
+        }
+        if let Some(to) = self.ledger.compact.take() {
+            writes.push(Write::Compact { to });
+        }
+        let token = self
+            .ledger
+            .issue(last, write_hard_state.then_some(hard_state), self.now);
+        self.outputs
+            .push_back(Output::Persist(Persist { token, writes }));
+    }
+
+    /// Votes, requests for them and acknowledgements leave only when what they promise is durable (H2, H73).
+    fn draw_up_promises(&mut self) {
+        if !self.may_promise() {
+            return;
+        }
+        self.promise_vote();
+        self.ask_for_votes();
+        self.acknowledge_entries();
+    }
+
+    /// Whether term and vote are durable.
+    pub(crate) fn may_promise(&self) -> bool {
+        !self.data_lost
+            && self.ledger.may_promise(HardState {
+                term: self.term,
+                vote: self.vote,
+                commit: self.committed,
+            })
+    }
+
+    /// Hands out what is committed and durable here, in pages.
+    fn draw_up_apply(&mut self) {
+        // H37, H38: a committed entry that is not durable here waits, also for a leader, also for a sole voter.
+        let limit = self.committed.min(self.ledger.persisted);
+        while self.handed < limit && self.installing.is_none() {
+            let (entries, _) = self
+                .log
+                .slice(self.handed.next(), limit, self.options.apply_bytes);
+            let last = entries
+                .last()
+                .expect("what is not applied is not compacted")
+                .index;
+            self.handed = last; // H36: pages follow each other without gap or repetition
+            self.outputs.push_back(Output::Apply(entries));
+        }
+    }
+
+    /// The log was cut, grown by a configuration, or begun anew: what follows from the effective configuration is derived afresh.
+    pub(crate) fn configuration_changed(&mut self) {
+        let (index, configuration) = self.log.configuration().clone();
+        self.derive_rank();
+        if let Some(leadership) = &mut self.leadership {
+            leadership.reconfigure(
+                &configuration,
+                self.me,
+                self.log.last_index().next(),
+                self.now,
+            );
+        }
+        self.outputs.push_back(Output::Configuration {
+            configuration,
+            index,
+        });
+    }
+
+    /// The effective configuration: the last one in the log, committed or not.
+    pub(crate) fn configuration(&self) -> &Configuration {
+        &self.log.configuration().1
+    }
+
+    pub(crate) fn send(&mut self, to: ReplicaId, body: Body) {
+        let message = Message {
+            group: self.id,
+            from: self.me,
+            to,
+            term: self.term,
+            body,
+        };
+        self.outputs.push_back(Output::Send(message));
     }
 
     /// One look at everything.
     pub fn status(&self) -> Status {
-        self.status.clone()
+        let (configuration_index, configuration) = self.log.configuration().clone();
+        let leadership = self.leadership.as_deref();
+        Status {
+            group: self.id,
+            replica: self.me,
+            term: self.term,
+            vote: self.vote,
+            role: self.role,
+            leader: self.leader,
+            commit: self.committed,
+            applied: self.applied,
+            persisted: self.ledger.persisted,
+            first: self.log.first_index(),
+            last: self.log.last(),
+            configuration,
+            configuration_index,
+            peers: leadership
+                .map_or_else(Vec::new, |l| l.peers.iter().map(Progress::status).collect()),
+            pending_bytes: leadership.map_or(0, |l| l.uncommitted_bytes),
+            transfer: self.handover.as_ref().map(|handover| handover.to),
+            data_lost: self.data_lost,
+        }
+    }
+
+    /// Term and position of the last entry, as votes compare them.
+    pub(crate) fn last(&self) -> Position {
+        self.log.last()
     }
 }

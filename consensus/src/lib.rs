@@ -9,22 +9,38 @@
 
 mod configuration;
 pub mod conformance;
+mod election;
 mod entry;
 mod error;
 mod group;
+mod heartbeat;
 mod ids;
+mod invariants;
+mod leadership;
+mod log;
 mod memory;
 mod message;
 mod options;
 mod output;
+mod persistence;
+mod progress;
+mod quorum;
+mod read_index;
+mod reconfiguration;
+mod replication;
+mod restored;
+#[cfg(test)]
+mod scripts;
 mod snapshot;
+mod snapshots;
 mod status;
 mod storage;
+mod transfer;
 
 pub use configuration::{Change, Configuration};
 pub use entry::{Entry, EntryKind};
 pub use error::{ChangeError, ProposeError, ReadError, RestoreError, TransferError};
-pub use group::{Group, Restored};
+pub use group::Group;
 pub use ids::{GroupId, LogIndex, Position, ReadId, ReplicaId, Term};
 pub use memory::MemoryStore;
 pub use message::Message;
@@ -32,6 +48,7 @@ pub use message::Message;
 pub use options::Sabotage;
 pub use options::{CheckedOptions, GroupOptions, OptionsError};
 pub use output::{Output, Persist, Role, TransferOutcome};
+pub use restored::Restored;
 pub use snapshot::{Snapshot, SnapshotMeta};
 pub use status::{PeerState, PeerStatus, Status};
 pub use storage::{HardState, LogStore, PersistToken, Recovered, ReplicaKey, StoreError, Write};

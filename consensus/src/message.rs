@@ -92,17 +92,19 @@ pub(crate) enum Body {
     Conflict { rejected: LogIndex, hint: Position },
     /// Everything through `commit` is committed. No answer.
     Committed { commit: LogIndex },
-    /// `round` is never reused within a term; `sent` is the leader's own clock and only echoed. `commit` never exceeds what this
-    /// follower acknowledged, so one that lies beyond its log proves that it lost data (H73).
+    /// `round` is never reused within a term; `sent` is the leader's own clock, `upto` the last entry it sent before; both are only
+    /// echoed. `commit` never exceeds what this follower acknowledged, so one beyond its log proves that it lost data (H73).
     Heartbeat {
         round: u64,
         sent: Duration,
+        upto: LogIndex,
         commit: LogIndex,
     },
     /// Echo, with how far the sender's log is known to equal the leader's: received, and durable.
     HeartbeatReply {
         round: u64,
         sent: Duration,
+        upto: LogIndex,
         received: LogIndex,
         matched: LogIndex,
     },

@@ -1,0 +1,387 @@
+//! Who leads: timeouts, pre-vote, votes.
+//!
+//! Here: when a replica campaigns, what it asks, what it grants. Not here: how a leader keeps its place (`heartbeat`), how it gives
+//! it away (`transfer`). Source: Raft paper 5.2, 5.4.1; Ongaro's thesis, 9.6 (pre-vote) and 4.2.3 (stickiness); H1-H5, E33.
+
+use core::time::Duration;
+
+use crate::group::Group;
+use crate::message::Body;
+use crate::output::{Output, Role};
+use crate::quorum::{self, Verdict};
+use crate::{LogIndex, Position, ReplicaId, Term};
+
+/// Chance from a seed: SplitMix64, because a generator per group has to be small (eight bytes) and only spreads timeouts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Draw(u64);
+
+impl Draw {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    /// A time below `bound`.
+    pub(crate) fn below(&mut self, bound: Duration) -> Duration {
+        let nanos = u64::try_from(bound.as_nanos()).unwrap_or(u64::MAX).max(1);
+        Duration::from_nanos(self.next() % nanos)
+    }
+}
+
+/// When this replica campaigns, and how the campaign goes.
+#[derive(Debug)]
+pub(crate) struct Campaign {
+    draw: Draw,
+    /// When the next campaign begins, unless a leader is heard before.
+    pub(crate) at: Duration,
+    /// The present timeout; redrawn per election.
+    patience: Duration,
+    /// The term that the last `Output::Role` named.
+    announced: Term,
+    /// Place among the voters that could succeed the leader, rotated by group id so that the groups of a dead node spread over
+    /// the survivors (E33).
+    rank: u32,
+    /// When the leader was last heard.
+    heard_at: Option<Duration>,
+    /// A failure detector says that the leader is silent.
+    suspected: bool,
+    /// Answers of the present round. Emptied at the start of each (H9).
+    votes: Vec<(ReplicaId, bool)>,
+    /// Requests for votes wait until the candidate's own vote is durable; here is whether they are for a transfer.
+    request: Option<bool>,
+    /// A vote given, to be told when it is durable.
+    granted: Option<ReplicaId>,
+}
+
+impl Campaign {
+    pub(crate) fn new(draw: Draw, now: Duration) -> Self {
+        Self {
+            draw,
+            at: now,
+            patience: Duration::ZERO,
+            announced: Term::ZERO,
+            rank: 0,
+            heard_at: None,
+            suspected: false,
+            votes: Vec::new(),
+            request: None,
+            granted: None,
+        }
+    }
+}
+
+impl Group {
+    /// Only a voter of the effective configuration campaigns, committed or not (H16, H42); not while its state is being replaced.
+    pub(crate) fn may_campaign(&self) -> bool {
+        self.role != Role::Leader
+            && !self.data_lost
+            && self.installing.is_none()
+            && self.configuration().is_voter(self.me)
+    }
+
+    fn is_sole_voter(&self) -> bool {
+        let configuration = self.configuration();
+        !configuration.is_joint()
+            && configuration.voters.len() == 1
+            && configuration.voters.contains(&self.me)
+    }
+
+    pub(crate) fn derive_rank(&mut self) {
+        let voters = &self.log.configuration().1.voters;
+        let heirs = || voters.iter().filter(|voter| Some(**voter) != self.leader);
+        let place = heirs().position(|voter| *voter == self.me).unwrap_or(0) as u64;
+        let count = (heirs().count() as u64).max(1);
+        let rank = (place + self.id.get() % count) % count;
+        self.campaign.rank = u32::try_from(rank).expect("ranks are below the number of voters");
+    }
+
+    fn stagger(&mut self) -> Duration {
+        let step = self.options.election_stagger;
+        step * self.campaign.rank + self.campaign.draw.below(step)
+    }
+
+    /// A new timeout, counted from now.
+    fn redraw(&mut self, base: Duration) {
+        self.campaign.patience = base + self.stagger();
+        self.campaign.at = self.now + self.campaign.patience;
+    }
+
+    /// After a start a leader may be there: one heartbeat's time to hear it; pre-vote protects it from those who did not. A sole
+    /// voter has nobody to wait for.
+    pub(crate) fn arm_first_election(&mut self) {
+        if self.is_sole_voter() {
+            self.campaign.at = self.now;
+        } else {
+            let base = self.options.heartbeat_interval;
+            self.redraw(base);
+        }
+    }
+
+    fn arm_election(&mut self) {
+        let base = self.options.election_timeout;
+        self.redraw(base);
+    }
+
+    /// A round was lost or got no answers. Asking again is cheap and, by pre-vote, harmless, so the wait is shorter.
+    fn arm_retry(&mut self) {
+        let base = self.options.election_timeout / 3;
+        self.redraw(base);
+    }
+
+    pub(crate) fn heard_from_leader(&mut self) {
+        self.campaign.heard_at = Some(self.now);
+        self.campaign.suspected = false;
+        self.campaign.at = self.now + self.campaign.patience;
+    }
+
+    /// Whether this replica has reason to think that a leader is at work, and so helps nobody to replace it. A leader is its own
+    /// reason: check-quorum makes it step down when it no longer is one.
+    pub(crate) fn is_sticky(&self) -> bool {
+        match self.role {
+            Role::Leader => true,
+            Role::Follower => {
+                let heard = self
+                    .campaign
+                    .heard_at
+                    .is_some_and(|at| self.now < at + self.options.election_timeout);
+                self.leader.is_some() && heard && !self.campaign.suspected
+            }
+            Role::PreCandidate | Role::Candidate => false,
+        }
+    }
+
+    /// The failure detector suspects `peer`: if it leads, stickiness ends and this replica campaigns by its rank. Never evidence
+    /// for a vote.
+    pub fn peer_silent(&mut self, now: Duration, peer: ReplicaId) {
+        self.begin(now);
+        if self.role == Role::Follower && self.leader == Some(peer) && !self.campaign.suspected {
+            self.campaign.suspected = true;
+            let soon = self.now + self.stagger();
+            self.campaign.at = self.campaign.at.min(soon);
+        }
+    }
+
+    /// Campaigns at once (pre-vote first), for operators and tests.
+    pub fn campaign(&mut self, now: Duration) {
+        self.begin(now);
+        if self.may_campaign() {
+            self.pre_campaign();
+        }
+    }
+
+    pub(crate) fn tick_election(&mut self) {
+        if !self.may_campaign() || self.now < self.campaign.at {
+            return;
+        }
+        let late = self.now - self.campaign.at;
+        if late > self.options.heartbeat_interval
+            && self.role == Role::Follower
+            && self.leader.is_some()
+        {
+            // The process slept through its own timeout: what the leader said meanwhile may still be queued (E22).
+            self.campaign.at = self.now + self.options.heartbeat_interval;
+            return;
+        }
+        self.pre_campaign();
+    }
+
+    /// Begins a later term. What was known of the leader's log, promised or gathered belonged to the earlier one.
+    fn enter_term(&mut self, term: Term) {
+        assert!(
+            term > self.term,
+            "Monotone Term: {term} after {}",
+            self.term
+        );
+        self.term = term;
+        self.vote = None;
+        self.verified = LogIndex::ZERO;
+        self.acknowledged = LogIndex::ZERO;
+        self.acknowledge = false;
+        self.gathering = None;
+        self.campaign.granted = None;
+    }
+
+    /// Moves to `term` (or stays in it) as a follower. Within a term the vote stays (H1).
+    pub(crate) fn become_follower(&mut self, term: Term, leader: Option<ReplicaId>) {
+        if term != self.term {
+            self.enter_term(term);
+        }
+        let deposed = self.role == Role::Leader;
+        self.campaign.request = None;
+        self.campaign.votes.clear();
+        self.end_leadership();
+        self.set_role(Role::Follower, leader);
+        if deposed {
+            self.arm_election();
+        }
+    }
+
+    pub(crate) fn set_role(&mut self, role: Role, leader: Option<ReplicaId>) {
+        let now = (role, self.term, leader);
+        let changed = now != (self.role, self.campaign.announced, self.leader);
+        self.role = role;
+        self.campaign.announced = self.term;
+        if self.leader != leader {
+            self.leader = leader;
+            self.campaign.heard_at = None;
+            self.campaign.suspected = false;
+            self.derive_rank();
+            if leader.is_some() && role == Role::Follower {
+                self.arm_election();
+            }
+        }
+        if changed {
+            self.outputs.push_back(Output::Role {
+                role,
+                term: self.term,
+                leader,
+            });
+        }
+        self.resolve_handover();
+    }
+
+    fn pre_campaign(&mut self) {
+        self.campaign.votes.clear();
+        self.campaign.votes.push((self.me, true));
+        self.campaign.request = None;
+        self.set_role(Role::PreCandidate, None);
+        self.arm_retry();
+        match self.count_votes() {
+            Verdict::Won => self.campaign_for(self.term.next(), false),
+            Verdict::Lost | Verdict::Open => {
+                let body = Body::PreVote {
+                    campaign: self.term.next(),
+                    last: self.last(),
+                };
+                self.ask_voters(&body);
+            }
+        }
+    }
+
+    /// Enters `term` as a candidate. The requests follow when the vote for itself is durable: a candidate that forgot its term
+    /// could otherwise ask twice in it, the second time with a shorter log (H2).
+    pub(crate) fn campaign_for(&mut self, term: Term, transfer: bool) {
+        self.enter_term(term);
+        self.vote = Some(self.me);
+        self.campaign.votes.clear();
+        self.campaign.request = Some(transfer);
+        self.set_role(Role::Candidate, None);
+        self.arm_retry();
+    }
+
+    /// Called when term and vote are durable.
+    pub(crate) fn ask_for_votes(&mut self) {
+        let Some(transfer) = self.campaign.request.take() else {
+            return;
+        };
+        self.campaign.votes.push((self.me, true));
+        if self.count_votes() == Verdict::Won {
+            self.become_leader();
+            return;
+        }
+        let body = Body::Vote {
+            last: self.last(),
+            transfer,
+        };
+        self.ask_voters(&body);
+    }
+
+    fn ask_voters(&mut self, body: &Body) {
+        let configuration = self.configuration();
+        let voters: Vec<_> = configuration
+            .voters
+            .union(&configuration.outgoing)
+            .copied()
+            .filter(|v| *v != self.me)
+            .collect();
+        for voter in voters {
+            self.send(voter, body.clone());
+        }
+    }
+
+    fn count_votes(&self) -> Verdict {
+        quorum::verdict(
+            self.configuration(),
+            &self.campaign.votes,
+            self.options.sabotage,
+        )
+    }
+
+    fn tally(&mut self, from: ReplicaId, granted: bool) -> Verdict {
+        if !self.campaign.votes.iter().any(|(voter, _)| *voter == from) {
+            self.campaign.votes.push((from, granted));
+        }
+        self.count_votes()
+    }
+
+    /// Whether a candidate's log holds everything that could be committed (Raft paper 5.4.1; H5).
+    fn is_up_to_date(&self, last: Position) -> bool {
+        last >= self.last()
+    }
+
+    /// Answers without changing anything (H11). A learner answers too: the asker's configuration may be newer (H4).
+    pub(crate) fn handle_pre_vote(&mut self, from: ReplicaId, campaign: Term, last: Position) {
+        let granted = campaign > self.term && !self.is_sticky() && self.is_up_to_date(last);
+        self.send(from, Body::PreVoteReply { campaign, granted });
+    }
+
+    pub(crate) fn handle_pre_vote_reply(&mut self, from: ReplicaId, campaign: Term, granted: bool) {
+        if self.role != Role::PreCandidate || campaign != self.term.next() {
+            return; // another round (H10, H13)
+        }
+        match self.tally(from, granted) {
+            Verdict::Won => self.campaign_for(campaign, false),
+            Verdict::Lost => self.lose(),
+            Verdict::Open => {}
+        }
+    }
+
+    pub(crate) fn handle_vote(&mut self, from: ReplicaId, term: Term, last: Position) {
+        if term < self.term {
+            self.send(from, Body::VoteReply { granted: false });
+            return;
+        }
+        let free = self.vote.is_none_or(|vote| vote == from) && self.leader.is_none();
+        if free && self.is_up_to_date(last) {
+            if self.role == Role::PreCandidate {
+                self.become_follower(self.term, None);
+            }
+            self.vote = Some(from);
+            self.campaign.granted = Some(from);
+            self.arm_election();
+        } else {
+            self.send(from, Body::VoteReply { granted: false });
+        }
+    }
+
+    /// Called when term and vote are durable.
+    pub(crate) fn promise_vote(&mut self) {
+        if let Some(candidate) = self.campaign.granted.take() {
+            debug_assert_eq!(self.vote, Some(candidate), "a vote is told as it was given");
+            self.send(candidate, Body::VoteReply { granted: true });
+        }
+    }
+
+    pub(crate) fn handle_vote_reply(&mut self, from: ReplicaId, granted: bool) {
+        if self.role != Role::Candidate || self.campaign.request.is_some() {
+            return;
+        }
+        match self.tally(from, granted) {
+            Verdict::Won => self.become_leader(),
+            Verdict::Lost => self.lose(),
+            Verdict::Open => {}
+        }
+    }
+
+    fn lose(&mut self) {
+        self.become_follower(self.term, None);
+        self.arm_retry();
+    }
+}

@@ -1,0 +1,239 @@
+//! What a leader holds beyond what every replica holds; it ends, whole, with the leadership.
+//!
+//! Here: [`Leadership`], how it begins and ends, what is committed under it. Not here: feeding followers (`replication`),
+//! heartbeats (`heartbeat`), reads (`read_index`). Source: Raft paper 5.4.2, 8; H23, H40, H48.
+
+use core::time::Duration;
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use crate::group::Group;
+use crate::output::{Output, Role};
+use crate::progress::Progress;
+use crate::quorum::Halves;
+use crate::read_index::Waiting;
+use crate::{Configuration, EntryKind, LogIndex, ReadId, ReplicaId};
+
+#[derive(Debug)]
+pub(crate) struct Leadership {
+    /// Everybody else, in order of id.
+    pub(crate) peers: Vec<Progress>,
+    pub(crate) halves: Halves,
+    /// The first entry of this leader's term.
+    pub(crate) opening: LogIndex,
+    pub(crate) evaluation_announced: bool,
+    /// Charged for the entries after the commit index.
+    pub(crate) uncommitted_bytes: usize,
+    /// Something was acknowledged since the commit index was last looked at.
+    pub(crate) acknowledged: bool,
+
+    pub(crate) heartbeat_at: Duration,
+    /// When followers that no append told are told of the commit index.
+    pub(crate) notice_at: Option<Duration>,
+    /// The last heartbeat round.
+    pub(crate) round: u64,
+    /// Reads that wait for an entry of this term to be committed (H60).
+    pub(crate) unopened_reads: Vec<ReadId>,
+    /// Reads that wait for a round, in order of round and index.
+    pub(crate) reads: VecDeque<Waiting>,
+    pub(crate) round_wanted: bool,
+    /// Names snapshots on their way.
+    pub(crate) shipments: u64,
+
+    indexes: Vec<LogIndex>,
+    rounds: Vec<u64>,
+}
+
+impl Leadership {
+    pub(crate) fn peer(&mut self, replica: ReplicaId) -> Option<&mut Progress> {
+        let place = self.place(replica).ok()?;
+        Some(&mut self.peers[place])
+    }
+
+    fn place(&self, replica: ReplicaId) -> Result<usize, usize> {
+        self.peers
+            .binary_search_by_key(&replica, |peer| peer.replica)
+    }
+
+    /// Another configuration is effective: newcomers are probed, those who left are fed for a while longer so that they learn of it.
+    pub(crate) fn reconfigure(
+        &mut self,
+        configuration: &Configuration,
+        me: ReplicaId,
+        next: LogIndex,
+        now: Duration,
+    ) {
+        for peer in &mut self.peers {
+            peer.departed_at = if configuration.contains(peer.replica) {
+                None
+            } else {
+                peer.departed_at.or(Some(now))
+            };
+        }
+        for member in configuration.members() {
+            if let Err(place) = self.place(member)
+                && member != me
+            {
+                self.peers.insert(place, Progress::new(member, next, now));
+            }
+        }
+        self.renumber(configuration, me);
+        self.acknowledged = true;
+    }
+
+    fn renumber(&mut self, configuration: &Configuration, me: ReplicaId) {
+        self.halves = Halves::new(configuration, me, |voter| {
+            self.place(voter).expect("every member has its progress")
+        });
+    }
+
+    /// Forgets those who left long enough ago.
+    pub(crate) fn forget_departed(
+        &mut self,
+        configuration: &Configuration,
+        me: ReplicaId,
+        before: Duration,
+    ) {
+        let count = self.peers.len();
+        self.peers
+            .retain(|peer| peer.departed_at.is_none_or(|at| at >= before));
+        if self.peers.len() != count {
+            self.renumber(configuration, me);
+        }
+    }
+
+    /// The last index that is durable at a quorum.
+    fn agreed(&mut self, mine: LogIndex, group: &crate::options::GroupOptions) -> Option<LogIndex> {
+        self.halves
+            .reached(group.sabotage, &mut self.indexes, mine, |place| {
+                self.peers[place].matched
+            })
+    }
+
+    /// The last round that a quorum answered.
+    pub(crate) fn confirmed_round(&mut self, group: &crate::options::GroupOptions) -> Option<u64> {
+        self.halves
+            .reached(group.sabotage, &mut self.rounds, self.round, |place| {
+                self.peers[place].round
+            })
+    }
+
+    pub(crate) fn wake_at(&self) -> Duration {
+        self.notice_at
+            .map_or(self.heartbeat_at, |notice| notice.min(self.heartbeat_at))
+    }
+}
+
+impl Group {
+    pub(crate) fn become_leader(&mut self) {
+        let last = self.log.last_index();
+        self.leadership = Some(Box::new(Leadership {
+            peers: Vec::new(),
+            halves: Halves::default(),
+            opening: last.next(),
+            evaluation_announced: false,
+            uncommitted_bytes: self.log.charge(self.committed, last),
+            acknowledged: true,
+            heartbeat_at: self.next_beat(),
+            notice_at: None,
+            round: 0,
+            unopened_reads: Vec::new(),
+            reads: VecDeque::new(),
+            round_wanted: false,
+            shipments: 0,
+            indexes: Vec::new(),
+            rounds: Vec::new(),
+        }));
+        self.gathering = None;
+        self.set_role(Role::Leader, Some(self.me));
+        let configuration = self.configuration().clone();
+        let leadership = self.leadership.as_mut().expect("begun just now");
+        leadership.reconfigure(&configuration, self.me, last.next(), self.now);
+        self.lead_entry(EntryKind::Noop, Bytes::new());
+        // The first append goes out in the same drawing up of effects or, when votes came with a completion, in the next.
+        self.dirty = true;
+    }
+
+    /// Drops everything that belonged to the leadership, if there is one.
+    pub(crate) fn end_leadership(&mut self) {
+        let Some(leadership) = self.leadership.take() else {
+            return;
+        };
+        // H62: a read that waits here could be answered from the past.
+        let waiting = leadership
+            .unopened_reads
+            .into_iter()
+            .chain(leadership.reads.into_iter().map(|read| read.id));
+        for id in waiting {
+            self.outputs.push_back(Output::ReadFailed { id });
+        }
+    }
+
+    /// Commits what a quorum holds, if it holds an entry of this very term (H23, Raft paper 5.4.2).
+    pub(crate) fn advance_commit(&mut self) {
+        let Some(leadership) = &mut self.leadership else {
+            return;
+        };
+        if !core::mem::take(&mut leadership.acknowledged) {
+            return;
+        }
+        let Some(agreed) = leadership.agreed(self.ledger.persisted, &self.options) else {
+            return;
+        };
+        if agreed <= self.committed || self.log.term_at(agreed) != Some(self.term) {
+            return;
+        }
+        leadership.uncommitted_bytes -= self.log.charge(self.committed, agreed);
+        let opened = self.committed < leadership.opening;
+        self.committed = agreed;
+        leadership
+            .notice_at
+            .get_or_insert(next_multiple(self.now, self.options.commit_notice));
+        if opened {
+            self.open_reads();
+        }
+    }
+
+    /// Whether an entry of this leader's own term is committed.
+    pub(crate) fn is_open(&self) -> bool {
+        self.leadership
+            .as_ref()
+            .is_some_and(|leadership| self.committed >= leadership.opening)
+    }
+
+    pub(crate) fn announce_evaluation(&mut self) {
+        let Some(leadership) = &mut self.leadership else {
+            return;
+        };
+        if !leadership.evaluation_announced && self.applied >= leadership.opening {
+            leadership.evaluation_announced = true;
+            self.outputs
+                .push_back(Output::MayEvaluate { term: self.term });
+        }
+    }
+
+    pub(crate) fn next_beat(&self) -> Duration {
+        next_multiple(self.now, self.options.heartbeat_interval)
+    }
+}
+
+/// The first multiple of `step` after `now`: groups that share a step wake together, so that their messages share a frame.
+pub(crate) fn next_multiple(now: Duration, step: Duration) -> Duration {
+    let (now, step) = (now.as_nanos(), step.as_nanos());
+    let next = (now / step + 1) * step;
+    Duration::from_nanos(u64::try_from(next).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn multiples_lie_ahead() {
+        let step = Duration::from_millis(50);
+        assert_eq!(next_multiple(Duration::from_millis(49), step), step);
+        assert_eq!(next_multiple(step, step), 2 * step);
+        assert_eq!(next_multiple(Duration::ZERO, step), step);
+    }
+}

@@ -1,0 +1,168 @@
+//! What the leader of one group knows about one follower, and how it feeds it.
+//!
+//! Here: [`Progress`] (probe, replicate, snapshot) and its window of unacknowledged appends. Called only by the leader's side of
+//! `replication` and `snapshots`. Source: Ongaro's thesis, 3.5 and 10.2 (pipelining); H29, H33.
+
+use core::time::Duration;
+use std::collections::VecDeque;
+
+use crate::status::{PeerState, PeerStatus};
+use crate::{LogIndex, ReplicaId, Snapshot};
+
+#[derive(Debug)]
+pub(crate) struct Progress {
+    pub(crate) replica: ReplicaId,
+    /// Equal to the leader's log and durable there. Never goes back.
+    pub(crate) matched: LogIndex,
+    /// The next entry to send. Invariant: above `matched` (H29).
+    pub(crate) next: LogIndex,
+    pub(crate) feed: Feed,
+    /// The highest commit index that it was told.
+    pub(crate) told_commit: LogIndex,
+    /// When the last message of ours that it answered was sent.
+    pub(crate) active_at: Duration,
+    /// The last heartbeat round it answered.
+    pub(crate) round: u64,
+    /// When it left the configuration. It is fed for a while longer, so that it learns of it, and counts nowhere.
+    pub(crate) departed_at: Option<Duration>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Feed {
+    /// One append at a time; `waiting` until it or a heartbeat is answered.
+    Probe { waiting: bool },
+    /// Appends follow each other without waiting.
+    Replicate(Window),
+    /// The log does not reach back far enough.
+    Snapshot(Shipment),
+}
+
+/// Appends on the way, oldest first.
+#[derive(Debug, Default)]
+pub(crate) struct Window {
+    appends: VecDeque<(LogIndex, usize)>,
+    bytes: usize,
+}
+
+impl Window {
+    pub(crate) fn is_full(&self, appends: usize, bytes: usize) -> bool {
+        self.appends.len() >= appends || self.bytes >= bytes
+    }
+
+    pub(crate) fn sent(&mut self, last: LogIndex, bytes: usize) {
+        self.appends.push_back((last, bytes));
+        self.bytes += bytes;
+    }
+
+    pub(crate) fn acknowledged(&mut self, matched: LogIndex) {
+        while let Some((last, bytes)) = self.appends.front().copied() {
+            if last > matched {
+                break;
+            }
+            self.bytes -= bytes;
+            self.appends.pop_front();
+        }
+    }
+}
+
+/// A snapshot on its way to one follower, one chunk at a time.
+#[derive(Debug)]
+pub(crate) struct Shipment {
+    /// Names it within the leader's term, so that chunks of two snapshots never mix.
+    pub(crate) serial: u64,
+    /// `None` until the caller provided it.
+    pub(crate) snapshot: Option<Snapshot>,
+    /// What the follower is known to hold of it.
+    pub(crate) offset: usize,
+    /// When it was last asked for, or a chunk last sent.
+    pub(crate) sent_at: Duration,
+}
+
+impl Progress {
+    pub(crate) fn new(replica: ReplicaId, next: LogIndex, now: Duration) -> Self {
+        Self {
+            replica,
+            matched: LogIndex::ZERO,
+            next,
+            feed: Feed::Probe { waiting: false },
+            told_commit: LogIndex::ZERO,
+            active_at: now,
+            round: 0,
+            departed_at: None,
+        }
+    }
+
+    /// Falls back to sending one at a time, from `next` on.
+    pub(crate) fn probe(&mut self, next: LogIndex) {
+        self.next = next.max(self.matched.next());
+        self.feed = Feed::Probe { waiting: false };
+    }
+
+    /// The logs are known to meet at `next - 1`: from now on appends follow each other.
+    pub(crate) fn replicate(&mut self, next: LogIndex) {
+        self.next = next.max(self.matched.next());
+        self.feed = Feed::Replicate(Window::default());
+    }
+
+    /// The follower's log is durable and equal through `matched`. Returns whether that is news.
+    pub(crate) fn acknowledged(&mut self, matched: LogIndex) -> bool {
+        if let Feed::Replicate(window) = &mut self.feed {
+            window.acknowledged(matched);
+        }
+        self.next = self.next.max(matched.next());
+        let news = matched > self.matched;
+        self.matched = self.matched.max(matched);
+        news
+    }
+
+    pub(crate) fn state(&self) -> PeerState {
+        match self.feed {
+            Feed::Probe { .. } => PeerState::Probe,
+            Feed::Replicate(_) => PeerState::Replicate,
+            Feed::Snapshot(_) => PeerState::Snapshot,
+        }
+    }
+
+    pub(crate) fn status(&self) -> PeerStatus {
+        PeerStatus {
+            replica: self.replica,
+            matched: self.matched,
+            state: self.state(),
+            active_at: self.active_at,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_window_counts_appends_and_bytes_and_empties() {
+        // H33: the byte counter must return to zero.
+        let mut window = Window::default();
+        window.sent(LogIndex::new(3), 100);
+        window.sent(LogIndex::new(5), 50);
+        assert!(window.is_full(2, 1_000) && window.is_full(9, 150) && !window.is_full(3, 151));
+        window.acknowledged(LogIndex::new(4));
+        assert!(!window.is_full(2, 51));
+        window.acknowledged(LogIndex::new(5));
+        assert_eq!((window.bytes, window.appends.len()), (0, 0));
+    }
+
+    #[test]
+    fn next_stays_above_matched() {
+        // H29: a late conflict must not move the pointer below what is acknowledged.
+        let mut progress = Progress::new(ReplicaId::new(2), LogIndex::new(10), Duration::ZERO);
+        assert!(progress.acknowledged(LogIndex::new(20)));
+        assert!(
+            !progress.acknowledged(LogIndex::new(12)),
+            "a late acknowledgement is no news"
+        );
+        progress.probe(LogIndex::new(5));
+        assert_eq!(
+            (progress.matched, progress.next),
+            (LogIndex::new(20), LogIndex::new(21))
+        );
+    }
+}

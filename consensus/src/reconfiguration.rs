@@ -1,0 +1,176 @@
+//! How a group changes its members.
+//!
+//! Here: when a change may begin, leaving joint configurations, what a commit of a configuration means for those it no longer
+//! names. Not here: the sets (`configuration`), counting (`quorum`). A configuration is effective from its append on, at every
+//! replica, committed or not. Source: Raft paper 6; Ongaro's thesis, 4; H41, H42, H45, H47, H48.
+
+use core::time::Duration;
+use std::collections::BTreeSet;
+
+use crate::error::ChangeError;
+use crate::group::Group;
+use crate::message::Body;
+use crate::output::Output;
+use crate::progress::Feed;
+use crate::{Change, Configuration, EntryKind, LogIndex, Position, ReplicaId};
+
+impl Group {
+    /// Begins a change of configuration; joint ones are left without another call.
+    pub fn change(&mut self, now: Duration, target: Change) -> Result<Position, ChangeError> {
+        self.begin(now);
+        let next = self.check_change(&target)?;
+        Ok(self.lead_entry(EntryKind::Configuration, next.encode()))
+    }
+
+    /// The configuration to append for `target`.
+    fn check_change(&self, target: &Change) -> Result<Configuration, ChangeError> {
+        let Some(leadership) = &self.leadership else {
+            return Err(ChangeError::NotLeader {
+                group: self.id,
+                leader: self.leader,
+            });
+        };
+        if let Some(handover) = &self.handover {
+            return Err(ChangeError::Transferring { to: handover.to });
+        }
+        let (effective, present) = self.log.configuration();
+        if *effective != target.expected {
+            return Err(ChangeError::Outdated {
+                expected: target.expected,
+                effective: *effective,
+            });
+        }
+        if present.is_joint() || *effective > self.committed {
+            return Err(ChangeError::UnderWay { index: *effective });
+        }
+        if !self.is_open() {
+            return Err(ChangeError::TermNotOpened);
+        }
+        if target.voters.is_empty() {
+            return Err(ChangeError::NoVoters);
+        }
+        let both: BTreeSet<ReplicaId> = target
+            .voters
+            .intersection(&target.learners)
+            .copied()
+            .collect();
+        if !both.is_empty() {
+            return Err(ChangeError::Overlap { both });
+        }
+        if target.voters == present.voters {
+            if target.learners == present.learners {
+                return Err(ChangeError::Unchanged);
+            }
+            return Ok(Configuration {
+                learners: target.learners.clone(),
+                ..present.clone()
+            });
+        }
+        let last = self.log.last_index();
+        for replica in target.voters.difference(&present.voters) {
+            // E26, and Ongaro's thesis 4.2.1: nobody decides before it has the log.
+            let peer = leadership
+                .peers
+                .iter()
+                .find(|peer| peer.replica == *replica && peer.departed_at.is_none());
+            let Some(peer) = peer.filter(|_| present.learners.contains(replica)) else {
+                return Err(ChangeError::NotLearner { replica: *replica });
+            };
+            let lag = peer.matched.entries_until(last).unwrap_or(0);
+            if peer.matched == LogIndex::ZERO
+                || lag > self.options.learner_lag
+                || matches!(peer.feed, Feed::Snapshot(_))
+            {
+                return Err(ChangeError::LearnerBehind {
+                    replica: *replica,
+                    matched: peer.matched,
+                    last,
+                });
+            }
+        }
+        Ok(Configuration {
+            voters: target.voters.clone(),
+            outgoing: present.voters.clone(),
+            learners: target
+                .learners
+                .difference(&present.voters)
+                .copied()
+                .collect(),
+            learners_next: target
+                .learners
+                .intersection(&present.voters)
+                .copied()
+                .collect(),
+        })
+    }
+
+    /// Leaves a committed joint configuration; gives way when a committed configuration has no place for this leader. Both follow
+    /// from the log alone, so a new leader goes on where the old one stopped (H45).
+    pub(crate) fn drive_configuration(&mut self) {
+        let (index, configuration) = self.log.configuration();
+        if *index > self.committed || !self.is_open() {
+            return;
+        }
+        if configuration.is_joint() {
+            if self.handover.is_none() {
+                let payload = configuration.left().encode();
+                self.lead_entry(EntryKind::Configuration, payload);
+            }
+        } else if !configuration.is_voter(self.me) {
+            self.give_way();
+        }
+    }
+
+    /// The last act of a leader that is no voter any more: everybody learns of the commit, the best follower need not wait (H48).
+    fn give_way(&mut self) {
+        let configuration = self.configuration().clone();
+        let Some(leadership) = &self.leadership else {
+            return;
+        };
+        let heirs = leadership
+            .peers
+            .iter()
+            .filter(|peer| configuration.voters.contains(&peer.replica));
+        let heir = heirs
+            .max_by_key(|peer| peer.matched)
+            .map(|peer| peer.replica);
+        let told: Vec<_> = leadership
+            .peers
+            .iter()
+            .map(|peer| (peer.replica, peer.matched.min(self.committed)))
+            .collect();
+        for (to, commit) in told {
+            self.send(to, Body::Committed { commit });
+        }
+        if let Some(heir) = heir {
+            self.send(heir, Body::CampaignNow);
+        }
+        self.become_follower(self.term, None);
+    }
+
+    /// Notices when a committed configuration no longer names this replica, after an earlier one did.
+    pub(crate) fn look_at_committed_configurations(&mut self) {
+        let configurations = self.log.configurations();
+        if self
+            .seen_configuration
+            .is_some_and(|seen| configurations.last().is_some_and(|(last, _)| *last <= seen))
+        {
+            return;
+        }
+        let committed = self.committed;
+        let news = configurations.iter().filter(|(at, _)| {
+            *at <= committed && self.seen_configuration.is_none_or(|seen| *at > seen)
+        });
+        let mut member = self.is_member;
+        let mut seen = self.seen_configuration;
+        for (at, configuration) in news {
+            member = configuration.contains(self.me);
+            seen = Some(*at);
+        }
+        if self.is_member && !member {
+            self.outputs.push_back(Output::Removed);
+        }
+        self.is_member = member;
+        self.seen_configuration = seen;
+    }
+}

@@ -1,0 +1,233 @@
+//! How followers get the leader's log.
+//!
+//! Here, on the leader: what is sent to whom, acknowledgements, the search for where two logs meet. On the follower: the check of
+//! an append, what is acknowledged, what may be taken as committed. Not here: windows (`progress`), durability (`persistence`),
+//! followers too far behind (`snapshots`). Source: Raft paper 5.3; Ongaro's thesis, 10.2; H23-H32.
+
+use crate::group::Group;
+use crate::message::Body;
+use crate::progress::Feed;
+use crate::{Entry, EntryKind, LogIndex, Position, ReplicaId};
+
+/// The leader's side.
+impl Group {
+    /// Sends to every follower what its window allows.
+    pub(crate) fn replicate(&mut self) {
+        let count = self
+            .leadership
+            .as_ref()
+            .map_or(0, |leadership| leadership.peers.len());
+        for place in 0..count {
+            while self.send_append(place) {}
+        }
+    }
+
+    /// Sends one append to the follower at `place`, if there is something to send and room for it.
+    fn send_append(&mut self, place: usize) -> bool {
+        let last = self.log.last_index();
+        let Some(leadership) = &mut self.leadership else {
+            return false;
+        };
+        let peer = &mut leadership.peers[place];
+        let room = match &mut peer.feed {
+            Feed::Probe { waiting } => !core::mem::replace(waiting, true),
+            Feed::Replicate(window) => {
+                peer.next <= last
+                    && !window.is_full(self.options.inflight_appends, self.options.inflight_bytes)
+            }
+            Feed::Snapshot(_) => false,
+        };
+        if !room {
+            return false;
+        }
+        let prev = peer.next.previous();
+        let Some(term) = self.log.term_at(prev) else {
+            self.begin_shipment(place); // H34: compacted, whatever state the follower was in
+            return false;
+        };
+        let (entries, bytes) = self.log.slice(peer.next, last, self.options.append_bytes);
+        if let (Feed::Replicate(window), Some(entry)) = (&mut peer.feed, entries.last()) {
+            peer.next = entry.index.next();
+            window.sent(entry.index, bytes);
+        }
+        let commit = self.committed;
+        let end = prev.plus(entries.len() as u64);
+        peer.told_commit = peer.told_commit.max(commit.min(end));
+        let to = peer.replica;
+        self.send(
+            to,
+            Body::Append {
+                prev: Position::new(term, prev),
+                entries,
+                commit,
+            },
+        );
+        true
+    }
+
+    pub(crate) fn handle_appended(&mut self, from: ReplicaId, matched: LogIndex) {
+        let (now, base, last) = (self.now, self.log.base().index, self.log.last_index());
+        let Some(leadership) = &mut self.leadership else {
+            return;
+        };
+        let Some(peer) = leadership.peer(from) else {
+            return;
+        };
+        if matched > last {
+            return; // no follower can have more of this log than there is
+        }
+        let news = peer.acknowledged(matched);
+        if news {
+            peer.active_at = now;
+        }
+        if matched > LogIndex::ZERO && matched >= base && matched == peer.matched {
+            match peer.feed {
+                Feed::Probe { .. } => peer.replicate(matched.next()),
+                Feed::Snapshot(_) if news => peer.probe(matched.next()), // H71: any base to go on from ends the snapshot
+                Feed::Snapshot(_) | Feed::Replicate(_) => {}
+            }
+        }
+        leadership.acknowledged |= news;
+    }
+
+    pub(crate) fn handle_conflict(&mut self, from: ReplicaId, rejected: LogIndex, hint: Position) {
+        // The follower ends `hint.term` at the hint: search within what this log has up to there (Raft paper 5.3, end).
+        let meet = self.log.last_within(hint);
+        let Some(leadership) = &mut self.leadership else {
+            return;
+        };
+        let Some(peer) = leadership.peer(from) else {
+            return;
+        };
+        let stale = match peer.feed {
+            Feed::Probe { .. } => rejected != peer.next.previous(),
+            Feed::Replicate(_) => rejected <= peer.matched,
+            Feed::Snapshot(_) => true,
+        };
+        if stale {
+            return; // H29: it answers a request that something else has settled
+        }
+        // Before the log's beginning nothing can be searched: the snapshot decides.
+        let next = if hint.index < meet.index || meet.index > rejected {
+            hint.index.next()
+        } else {
+            meet.index.next()
+        };
+        peer.probe(next.min(rejected));
+    }
+}
+
+/// The follower's side.
+impl Group {
+    /// What this replica can vouch for: equal to the leader's log, and durable.
+    pub(crate) fn durable_match(&self) -> LogIndex {
+        self.verified.min(self.ledger.persisted)
+    }
+
+    pub(crate) fn handle_append(
+        &mut self,
+        from: ReplicaId,
+        prev: Position,
+        mut entries: Vec<Entry>,
+        commit: LogIndex,
+    ) {
+        if self.installing.is_some() || !is_chain(prev, &entries) {
+            return;
+        }
+        // Every leader's log holds what is committed: agreement up to there needs no check and allows no change.
+        let known = self.committed;
+        let mut prev = prev;
+        if prev.index < known {
+            let skip = prev
+                .index
+                .entries_until(known)
+                .expect("compared above")
+                .min(entries.len() as u64);
+            entries.drain(..usize::try_from(skip).expect("at most the number of entries"));
+            prev = Position::new(
+                self.log
+                    .term_at(known)
+                    .expect("committed entries after the base are kept"),
+                known,
+            );
+        }
+        if !self.log.holds(prev) {
+            let hint = self
+                .log
+                .last_within(Position::new(prev.term, prev.index.previous()));
+            let hint = if hint.index < known {
+                Position::new(self.log.term_at(known).expect("kept"), known)
+            } else {
+                hint
+            };
+            self.send(
+                from,
+                Body::Conflict {
+                    rejected: prev.index,
+                    hint,
+                },
+            );
+            return;
+        }
+        let end = prev.index.plus(entries.len() as u64);
+        // H26: only a real conflict cuts the log; a late, short append must not.
+        let fresh = entries
+            .iter()
+            .position(|entry| !self.log.holds(entry.position()));
+        if let Some(fresh) = fresh {
+            let from = entries[fresh].index;
+            if from <= self.log.last_index() {
+                assert!(
+                    from > self.committed,
+                    "Leader Completeness: committed entry {from} of group {} would be replaced",
+                    self.id
+                );
+                self.ledger.truncated(from);
+                if self.log.truncate_from(from) {
+                    self.configuration_changed();
+                }
+            }
+            for entry in entries.drain(fresh..) {
+                let kind = entry.kind;
+                self.log.push(entry);
+                if kind == EntryKind::Configuration {
+                    self.configuration_changed();
+                }
+            }
+        }
+        self.verified = self.verified.max(end);
+        self.acknowledge |= fresh.is_none();
+        self.learn_commit(commit);
+    }
+
+    /// The leader says that everything through `commit` is committed; this replica believes it as far as it checked its log
+    /// against this leader's (H24).
+    pub(crate) fn learn_commit(&mut self, commit: LogIndex) {
+        if self.installing.is_none() {
+            self.committed = self.committed.max(commit.min(self.verified));
+        }
+    }
+
+    /// Called when term and vote are durable. Acknowledges what is durable, once per news (H25, H73).
+    pub(crate) fn acknowledge_entries(&mut self) {
+        let Some(leader) = self.leader.filter(|leader| *leader != self.me) else {
+            return;
+        };
+        let matched = self.durable_match();
+        if matched > self.acknowledged || self.acknowledge {
+            self.acknowledge = false;
+            self.acknowledged = self.acknowledged.max(matched);
+            self.send(leader, Body::Appended { matched });
+        }
+    }
+}
+
+/// Whether `entries` follow each other and `prev` without hole or turn, and every configuration decodes (H32).
+fn is_chain(prev: Position, entries: &[Entry]) -> bool {
+    let mut last = prev;
+    entries.iter().all(|entry| {
+        let follows = entry.index == last.index.next() && entry.term >= last.term;
+        last = entry.position();
+        follows && (entry.kind != EntryKind::Configuration || entry.configuration().is_some())
+    })
+}
