@@ -52,6 +52,7 @@ pub(crate) enum Role {
 pub(crate) type Start = Box<dyn Fn(State, &[u8], Scope) -> Started>;
 
 pub(crate) struct Row {
+    pub(crate) name: &'static str,
     pub(crate) role: Role,
     pub(crate) start: Start,
 }
@@ -129,7 +130,7 @@ impl<E: Entity> Dispatch<E> {
     }
 
     fn enter(&mut self, name: &'static str, role: Role, start: Start) {
-        if self.rows.insert(name, Row { role, start }).is_some() {
+        if self.rows.insert(name, Row { name, role, start }).is_some() {
             self.repeated = Some(name);
         }
     }

@@ -75,7 +75,8 @@ pub enum KindError {
 /// One kind, with its type erased.
 pub(crate) struct Kind {
     pub(crate) name: &'static str,
-    rows: BTreeMap<&'static str, Row>,
+    rows: Vec<Row>,
+    by_name: BTreeMap<&'static str, usize>,
     initial: fn(&str) -> State,
     decode: fn(&[u8]) -> Result<State, String>,
     encode: fn(&State) -> Result<Vec<u8>, String>,
@@ -90,9 +91,16 @@ impl Kind {
                 message,
             });
         }
+        let mut rows = Vec::new();
+        let mut by_name = BTreeMap::new();
+        for (name, row) in table.rows {
+            by_name.insert(name, rows.len());
+            rows.push(row);
+        }
         Ok(Self {
             name: E::KIND,
-            rows: table.rows,
+            rows,
+            by_name,
             initial: |key| Box::new(E::initial(key)),
             decode: |image| match rmp_serde::from_slice::<E>(image) {
                 Ok(entity) => Ok(Box::new(entity)),
@@ -107,8 +115,13 @@ impl Kind {
         })
     }
 
-    pub(crate) fn message(&self, name: &str) -> Option<&Row> {
-        self.rows.get(name)
+    pub(crate) fn message(&self, name: &str) -> Option<(usize, &Row)> {
+        let position = *self.by_name.get(name)?;
+        Some((position, &self.rows[position]))
+    }
+
+    pub(crate) fn row(&self, position: usize) -> &Row {
+        &self.rows[position]
     }
 
     pub(crate) fn initial(&self, key: &str) -> State {

@@ -11,19 +11,21 @@ use std::time::Duration;
 
 use synod_consensus::{LogIndex, Term};
 
+use super::env::Env;
+use super::leadership::Leadership;
 use super::{CheckedEvaluatorOptions, Counters, EvaluatorOutput, ReplyToken, ShardState};
 use crate::entity::KindTable;
-use crate::wire::{Outcome, Refusal, Reply, Request, ShardId};
+use crate::wire::{Request, ShardId};
 
 /// Evaluates the commands and queries of one shard while its node leads it.
+///
+/// After each burst of inputs call [`flush`](Self::flush), then drain [`poll_output`](Self::poll_output). Call
+/// [`poll`](Self::poll) once after the evaluator was made and then whenever its waker fires.
 pub struct Evaluator {
-    shard: ShardId,
-    state: Arc<Mutex<ShardState>>,
-    kinds: Rc<KindTable>,
-    options: CheckedEvaluatorOptions,
-    counters: Counters,
-    outputs: VecDeque<EvaluatorOutput>,
-    leader: Option<u64>,
+    env: Env,
+    leadership: Option<Leadership>,
+    /// Whoever polled last, for the next leadership.
+    waker: Option<task::Waker>,
 }
 
 impl Evaluator {
@@ -35,45 +37,58 @@ impl Evaluator {
         options: CheckedEvaluatorOptions,
         seed: u64,
     ) -> Self {
-        let _ = seed;
+        let node = Rc::from(options.node.as_str());
         Self {
-            shard,
-            state,
-            kinds,
-            options,
-            counters: Counters::default(),
-            outputs: VecDeque::new(),
-            leader: None,
+            env: Env {
+                shard,
+                state,
+                kinds,
+                options,
+                node,
+                counters: Counters::default(),
+                outputs: VecDeque::new(),
+                leader: None,
+                jitter: seed,
+            },
+            leadership: None,
+            waker: None,
         }
     }
 
     /// The group's own no-op of `term` is committed and applied: evaluation may begin. `serial` names this leadership
     /// and is never used again by this evaluator.
     pub fn begin(&mut self, now: Duration, serial: u64, term: Term) {
-        let _ = (now, serial, term);
+        self.end(now, None);
+        let _ = term; // the serial is unique where a term is not: one term may begin twice after a snapshot
+        let mut leadership = Leadership::new(&self.env, now, serial);
+        leadership.waker = self.waker.clone();
+        self.leadership = Some(leadership);
     }
 
     /// Leadership lost, snapshot installed, replica removed: drops everything speculative and answers everything held.
     /// `leader` is the store that leads now, when known.
     pub fn end(&mut self, now: Duration, leader: Option<u64>) {
         let _ = now;
-        self.leader = leader;
+        self.env.leader = leader;
+        if let Some(leadership) = self.leadership.take() {
+            leadership.end(&mut self.env);
+        }
+    }
+
+    /// The store that leads now, for requests that come here in vain.
+    pub fn leader(&mut self, leader: Option<u64>) {
+        self.env.leader = leader;
     }
 
     /// A request arrived. `reply` comes back with its one reply.
     pub fn request(&mut self, now: Duration, request: Request, reply: ReplyToken) {
-        let _ = now;
-        self.outputs.push_back(EvaluatorOutput::Reply {
-            to: reply,
-            reply: Reply {
-                id: request.id,
-                attempt: request.attempt,
-                logged: false,
-                outcome: Outcome::Refused(Refusal::NotLeader {
-                    leader: self.leader,
-                }),
-            },
-        });
+        match &mut self.leadership {
+            Some(leadership) => leadership.request(&mut self.env, now, request, reply),
+            None => {
+                let outcome = self.env.not_leader();
+                self.env.turn_away(&request, reply, outcome);
+            }
+        }
     }
 
     /// The group took the batch as entry `Ok(index)`, or refused it: then nothing of it is in the log.
@@ -84,73 +99,107 @@ impl Evaluator {
         batch: u64,
         result: Result<LogIndex, ()>,
     ) {
-        let _ = (now, serial, batch, result);
+        if let Some(leadership) = self.led(serial) {
+            match result {
+                Ok(index) => leadership.0.taken(leadership.1, now, batch, index),
+                Err(()) => leadership.0.refused(leadership.1, now, batch),
+            }
+        }
+    }
+
+    fn led(&mut self, serial: u64) -> Option<(&mut Leadership, &mut Env)> {
+        let leadership = self.leadership.as_mut()?;
+        (leadership.serial == serial).then_some((leadership, &mut self.env))
     }
 
     /// Everything up to `index` is in the shard's state.
     pub fn applied(&mut self, now: Duration, index: LogIndex) {
-        let _ = (now, index);
+        if let Some(leadership) = &mut self.leadership {
+            leadership.applied(&mut self.env, now, index);
+        }
     }
 
     /// The round has shown that this leadership still holds (and its index is applied).
     pub fn read_ready(&mut self, now: Duration, serial: u64, read: u64) {
-        let _ = (now, serial, read);
+        let _ = now;
+        if let Some((leadership, env)) = self.led(serial) {
+            leadership.read_ready(env, read);
+        }
     }
 
     /// The round came to nothing; it is begun again later unless the leadership ends.
     pub fn read_failed(&mut self, now: Duration, serial: u64, read: u64) {
-        let _ = (now, serial, read);
+        let _ = read; // every waiter is as well served by any later round
+        if let Some((leadership, _)) = self.led(serial) {
+            leadership.gates.read_failed(now);
+        }
     }
 
-    /// Evaluates nothing more until [`resume`](Self::resume) and lets end what runs, until `deadline`.
-    /// [`EvaluatorOutput::Paused`] says that nothing is in flight any more.
+    /// Evaluates nothing more until [`resume`](Self::resume) and lets end what runs, until `deadline`; then drops it, to
+    /// be evaluated again. [`EvaluatorOutput::Paused`] says that nothing is in flight any more.
     pub fn pause(&mut self, now: Duration, deadline: Duration) {
-        let _ = (now, deadline);
+        if let Some(leadership) = &mut self.leadership {
+            leadership.pause(&mut self.env, now, deadline);
+        }
     }
 
     /// Ends a pause.
     pub fn resume(&mut self, now: Duration) {
-        let _ = now;
+        if let Some(leadership) = &mut self.leadership {
+            leadership.resume(&mut self.env, now);
+        }
     }
 
     /// Moves the handlers that await something. Wakes `cx` when there is more to move.
     pub fn poll(&mut self, now: Duration, cx: &mut task::Context<'_>) {
-        let _ = (now, cx);
+        if self
+            .waker
+            .as_ref()
+            .is_none_or(|waker| !waker.will_wake(cx.waker()))
+        {
+            self.waker = Some(cx.waker().clone());
+        }
+        if let Some(leadership) = &mut self.leadership {
+            leadership.poll(&mut self.env, now, cx);
+        }
     }
 
     /// The waiting messages are drained: proposes what the batch holds and begins a read round for whom needs one.
     pub fn flush(&mut self, now: Duration) {
-        let _ = now;
+        if let Some(leadership) = &mut self.leadership {
+            leadership.flush(&mut self.env, now);
+        }
     }
 
     /// When [`tick`](Self::tick) has something to do.
     pub fn wake_at(&self) -> Option<Duration> {
-        None
+        self.leadership.as_ref()?.wake_at()
     }
 
-    /// Time has come: deadlines, idle sessions, read rounds to repeat.
+    /// Time has come: deadlines, the end of a pause, read rounds to repeat.
     pub fn tick(&mut self, now: Duration) {
-        let _ = now;
+        if let Some(leadership) = &mut self.leadership {
+            leadership.tick(&mut self.env, now);
+        }
     }
 
     /// The next thing to do. Poll until `None` after every input.
     pub fn poll_output(&mut self) -> Option<EvaluatorOutput> {
-        self.outputs.pop_front()
+        self.env.outputs.pop_front()
     }
 
     /// What it has done since it was made.
     pub fn counters(&self) -> Counters {
-        self.counters
+        self.env.counters
     }
 
     /// The shard that it evaluates.
     pub fn shard(&self) -> ShardId {
-        self.shard
+        self.env.shard
     }
 
     /// The replicated state that it reads.
     pub fn state(&self) -> &Arc<Mutex<ShardState>> {
-        let _ = (&self.kinds, &self.options);
-        &self.state
+        &self.env.state
     }
 }

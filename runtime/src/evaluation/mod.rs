@@ -11,12 +11,25 @@
 //! - A failed command returns its entity to its newest earlier image: pending, else proposed, else applied.
 //! - No reply leaves before everything it was computed from is applied.
 
+mod admission;
+mod attempts;
 mod batch;
+#[cfg(test)]
+mod bench;
+mod env;
 mod evaluator;
+mod gates;
 mod guard;
+#[cfg(test)]
+mod hazards;
+mod leadership;
 mod options;
 mod output;
+mod paths;
+mod pipeline;
+mod running;
 mod sabotage;
+mod slots;
 mod stale;
 mod state;
 

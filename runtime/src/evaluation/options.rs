@@ -37,6 +37,8 @@ pub struct EvaluatorOptions {
     pub running_max: usize,
     /// Entities kept decoded while nothing happens to them; the least recently used go first.
     pub instances_max: usize,
+    /// Bytes of their images.
+    pub instances_bytes: usize,
     /// Sequences between the lowest and the newest of a session. The shard keeps a reply of each (section 6).
     pub session_window: u64,
     /// Bytes of the replies kept for one session.
@@ -69,6 +71,7 @@ impl Default for EvaluatorOptions {
             outstanding_max: 16_384,
             running_max: 1_024,
             instances_max: 1_024,
+            instances_bytes: 8 << 20,
             session_window: 256,
             session_bytes: 1 << 20,
             sessions_max: 16_384,

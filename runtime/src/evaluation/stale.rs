@@ -52,15 +52,15 @@ fn prepare(
         })
     };
     let (position, kind) = kinds.find(&request.kind).ok_or_else(unknown_kind)?;
-    if kind
-        .message(&request.message)
-        .is_none_or(|row| row.role != Role::Query)
-    {
-        return Err(Outcome::Failed(Failure::UnknownMessage {
-            kind: request.kind.clone(),
-            message: request.message.clone(),
-        }));
-    }
+    let row = match kind.message(&request.message) {
+        Some((row, found)) if found.role == Role::Query => row,
+        _ => {
+            return Err(Outcome::Failed(Failure::UnknownMessage {
+                kind: request.kind.clone(),
+                message: request.message.clone(),
+            }));
+        }
+    };
     let image = state
         .image(kind.name, &request.key)
         .map(|image| image.bytes.clone());
@@ -73,9 +73,7 @@ fn prepare(
     };
     Ok(Box::pin(async move {
         let kind = kinds.at(position);
-        let row = kind
-            .message(&request.message)
-            .expect("looked up when the query arrived");
+        let row = kind.row(row);
         let state = guard::call(|| match &image {
             Some(bytes) => kind.decode(bytes),
             None => Ok(kind.initial(&request.key)),
