@@ -71,6 +71,8 @@ pub struct Answered {
     pub body: Bytes,
     /// Stale queries: upper bound of the age of the state that was read; else zero.
     pub age: Duration,
+    /// The shard that answered.
+    pub shard: ShardId,
 }
 
 /// What the driver has to do, in order.
@@ -555,10 +557,14 @@ impl RouterCore {
         self.outputs.push_back(RouterOutput::Done { call, result });
     }
 
+    /// The shard of a call that was sent.
+    pub(super) fn shard_of(&mut self, slot: u32) -> ShardId {
+        self.lanes[self.calls.at(slot).lane as usize].shard
+    }
+
     pub(super) fn unknown(&mut self, slot: u32, reason: &str) -> AskError {
-        let lane = self.calls.at(slot).lane as usize;
         Unknown {
-            shard: self.lanes[lane].shard,
+            shard: self.shard_of(slot),
             reason: reason.to_owned(),
         }
         .into()

@@ -9,7 +9,10 @@
 
 mod calls;
 mod core;
+mod courier;
+mod entities;
 mod error;
+mod handle;
 mod lane;
 mod options;
 mod peers;
@@ -21,5 +24,8 @@ mod timers;
 mod tests;
 
 pub use self::core::{Answered, AskSpec, CallId, Mode, RouterCore, RouterCounters, RouterOutput};
+pub use courier::Courier;
+pub use entities::{Aged, Ask, Entities, EntityRef, Query, RawAsk, StaleQuery};
 pub use error::{AskError, Failed, Refused, TimedOut, Unknown};
+pub use handle::Router;
 pub use options::{CheckedRouterOptions, RouterOptions, RouterOptionsError};

@@ -5,6 +5,8 @@ use std::time::Duration;
 /// Bounds and times of one router. Plain data: `RouterOptions { .., ..Default::default() }`, then [`check`](Self::check).
 #[derive(Clone, Debug, PartialEq)]
 pub struct RouterOptions {
+    /// What a call gets when its caller names no deadline: long enough to sit out an election.
+    pub deadline: Duration,
     /// Commands of one session between its lowest outstanding and its newest sequence: 1..=256. The shard keeps the
     /// replies of all of them, so this bounds what one slow command makes it keep (E11).
     pub window: u32,
@@ -37,6 +39,7 @@ pub struct RouterOptions {
 impl Default for RouterOptions {
     fn default() -> Self {
         Self {
+            deadline: Duration::from_secs(10),
             window: 256,
             waiting_max: 1_024,
             queries_max: 4_096,
@@ -71,6 +74,7 @@ impl RouterOptions {
             });
         }
         for (name, got) in [
+            ("deadline", self.deadline),
             ("attempt_timeout", self.attempt_timeout),
             ("probe_timeout", self.probe_timeout),
             ("avoid", self.avoid),

@@ -31,7 +31,8 @@ impl RouterCore {
         match reply.outcome {
             Outcome::Done { body, age_ms } => {
                 let age = Duration::from_millis(age_ms);
-                let answer = Ok(Answered { body, age });
+                let shard = self.shard_of(slot);
+                let answer = Ok(Answered { body, age, shard });
                 self.concluded(now, slot, from, reply.attempt, reply.logged, answer);
             }
             Outcome::Failed(failure) => {

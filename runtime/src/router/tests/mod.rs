@@ -7,6 +7,7 @@ mod leaders;
 mod model;
 mod outcomes;
 mod sessions;
+mod shell;
 
 use std::sync::Arc;
 use std::time::Duration;
