@@ -234,12 +234,6 @@ impl Index {
                         format!("the base of {:?} cannot be decoded: {error}", head.key)
                     })?;
                 let index = base.position.index;
-                if head.kind == RecordKind::Compact
-                    && replica.base_file.is_some()
-                    && index < replica.base.position.index
-                {
-                    return Ok(()); // gone already
-                }
                 if head.kind == RecordKind::Reset {
                     Self::release_all(live, front, replica.entries.drain(..));
                     replica.end_known = true;

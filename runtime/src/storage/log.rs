@@ -195,6 +195,7 @@ impl SegmentedLog {
         }
         self.carry
             .write(&self.index, &mut self.encoder, self.options.carry_bytes);
+        let mut compacts = self.outlines.compacts();
         for (key, writes) in batch {
             let head = |kind, position: Position| RecordHead {
                 kind,
@@ -221,10 +222,11 @@ impl SegmentedLog {
                         }
                     }
                     Write::Compact { to } => {
-                        self.encoder
-                            .push_with(&head(RecordKind::Compact, to.position), |buffer| {
-                                encode_base(buffer, to)
-                            });
+                        if compacts.next() == Some(true) {
+                            let head = head(RecordKind::Compact, to.position);
+                            self.encoder
+                                .push_with(&head, |buffer| encode_base(buffer, to));
+                        }
                     }
                     Write::Reset { to } => {
                         self.encoder

@@ -18,7 +18,12 @@ struct Outline {
 
 /// The outlines of the replicas that a batch touches; the memory is reused.
 #[derive(Debug, Default)]
-pub(crate) struct Outlines(BTreeMap<ReplicaKey, Option<Outline>>);
+pub(crate) struct Outlines {
+    logs: BTreeMap<ReplicaKey, Option<Outline>>,
+    /// For each compaction of the batch, in order: whether it changes anything. One that does not is not written: replayed without the
+    /// records before it, it would look like one that does.
+    compacts: Vec<bool>,
+}
 
 impl Outlines {
     /// Refuses the whole batch when one write of it does not fit. The index does not change.
@@ -27,19 +32,30 @@ impl Outlines {
         index: &Index,
         batch: &[(ReplicaKey, Vec<Write>)],
     ) -> Result<(), StoreError> {
-        self.0.clear();
+        self.logs.clear();
+        self.compacts.clear();
         for (key, writes) in batch {
-            let outline = self.0.entry(*key).or_insert_with(|| {
+            let outline = self.logs.entry(*key).or_insert_with(|| {
                 index.replicas.get(key).map(|replica| Outline {
                     base: replica.base.position.index,
                     last: replica.last(),
                 })
             });
             for write in writes {
+                let base = outline.map(|outline| outline.base);
                 Outline::step(outline, *key, write)?;
+                if matches!(write, Write::Compact { .. }) {
+                    self.compacts
+                        .push(outline.map(|outline| outline.base) != base);
+                }
             }
         }
         Ok(())
+    }
+
+    /// For each compaction of the batch that was checked last, in order: whether it changes anything.
+    pub(crate) fn compacts(&self) -> impl Iterator<Item = bool> {
+        self.compacts.iter().copied()
     }
 }
 
