@@ -154,7 +154,11 @@ fn no_flipped_bit_gives_another_state() {
             wrong == if head { 2 } else { 1 } || (16..20).contains(&at),
             "byte {at}: {wrong} replicas are concerned"
         );
-        assert_eq!(disk.names(STATE), [name.clone()], "a damaged file is kept");
+        assert_eq!(
+            disk.names(STATE),
+            std::slice::from_ref(&name),
+            "a damaged file is kept"
+        );
     }
 }
 
