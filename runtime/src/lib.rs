@@ -1,9 +1,6 @@
 //! Actors that survive the loss of their node.
 
-#[allow(
-    unused_extern_crates,
-    reason = "the derive macros emit `::synod` paths, in this crate's own tests too"
-)]
+#[allow(unused_extern_crates, reason = "the derive macros emit `::synod` paths, in this crate's own tests too")]
 extern crate self as synod;
 
 pub mod entity;
