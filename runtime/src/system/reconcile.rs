@@ -112,12 +112,14 @@ impl Reconciler {
         Self::default()
     }
 
-    /// Takes a leader's report in. Reports of a lower term are late and ignored.
-    pub fn reported(&mut self, now: Duration, report: GroupReport) {
+    /// Takes a leader's report in; true when it says something new. Reports of a lower term are late and ignored.
+    pub fn reported(&mut self, now: Duration, report: GroupReport) -> bool {
+        let mut news = true;
         if let Some(seen) = self.seen.get(&report.group) {
             if seen.report.term > report.term {
-                return;
+                return false;
             }
+            news = seen.report != report;
             let moved = seen.report.term < report.term
                 || seen.report.configuration_index < report.configuration_index
                 || seen.report.configuration_committed != report.configuration_committed;
@@ -127,6 +129,7 @@ impl Reconciler {
             }
         }
         self.seen.insert(report.group, Seen { report, at: now });
+        news
     }
 
     /// The newest report of a group, if it is fresh.

@@ -1,0 +1,379 @@
+//! The evaluator of one shard: user code runs here, on an entity arbiter, away from Raft.
+//!
+//! Here: [`EvaluatorActor`], which drives the pure [`Evaluator`]. Requests come from the transport or from routers of
+//! the same process; batches and reads go to the group actor; replies leave when the evaluator lets them.
+//! One context item ([`Drive`]) polls handler futures and seals the batch: actix polls it after the mailbox ran dry, so
+//! a burst of requests becomes one batch.
+
+use core::pin::Pin;
+use core::task::{Context as TaskContext, Poll};
+use core::time::Duration;
+use std::sync::Arc;
+
+use actix::{Actor, ActorFuture, Addr, AsyncContext, Context, Handler, SpawnHandle};
+use synod_consensus::{LogIndex, Term};
+
+use super::actor::{Drained, GroupActor, Propose, Read};
+use super::registry::Hosted;
+use super::shared::{Counters, Shared};
+use crate::evaluation::{Evaluator, EvaluatorOutput, ReplyToken};
+use crate::transport::ReplyPath;
+use crate::wire::{self, Outcome, Refusal, Reply, Request};
+
+/// Requests that may wait for one evaluator before it looks at them. Beyond, they are refused as busy.
+pub(crate) const EVALUATOR_MAILBOX: usize = 4_096;
+
+/// Receives replies in the process that asked.
+pub(crate) trait LocalReplies: Send + Sync + std::fmt::Debug {
+    /// A reply from the evaluator of a local shard.
+    fn reply(&self, reply: Reply);
+}
+
+/// Where a reply goes.
+#[derive(Clone, Debug)]
+pub(crate) enum ReplyTo {
+    /// Back over the connection that brought the request.
+    Remote(ReplyPath),
+    /// To a router of this process.
+    Local(Arc<dyn LocalReplies>),
+}
+
+impl ReplyTo {
+    pub(crate) fn send(&self, shared: &Shared, reply: Reply) {
+        match self {
+            Self::Remote(path) => shared.transport.reply(*path, vec![wire::encode(&reply)]),
+            Self::Local(router) => router.reply(reply),
+        }
+    }
+}
+
+/// Requests whose replies are owed, by token; slots are used again.
+#[derive(Debug, Default)]
+struct Owed {
+    slots: Vec<Option<ReplyTo>>,
+    free: Vec<u32>,
+}
+
+impl Owed {
+    fn insert(&mut self, to: ReplyTo) -> ReplyToken {
+        match self.free.pop() {
+            Some(slot) => {
+                self.slots[slot as usize] = Some(to);
+                ReplyToken(u64::from(slot))
+            }
+            None => {
+                self.slots.push(Some(to));
+                ReplyToken(self.slots.len() as u64 - 1)
+            }
+        }
+    }
+
+    fn take(&mut self, token: ReplyToken) -> Option<ReplyTo> {
+        let taken = self.slots.get_mut(token.0 as usize)?.take();
+        if taken.is_some() {
+            self.free.push(token.0 as u32);
+        }
+        taken
+    }
+}
+
+/// The actor of one shard's evaluator.
+pub(crate) struct EvaluatorActor {
+    evaluator: Evaluator,
+    shared: Arc<Shared>,
+    group: Option<Addr<GroupActor>>,
+    hosted: Option<Arc<Hosted>>,
+    owed: Owed,
+    serial: Option<u64>,
+    timer: Option<(Duration, SpawnHandle)>,
+}
+
+impl std::fmt::Debug for EvaluatorActor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EvaluatorActor")
+            .field("serial", &self.serial)
+            .finish_non_exhaustive()
+    }
+}
+
+impl EvaluatorActor {
+    pub(crate) fn new(evaluator: Evaluator, shared: Arc<Shared>) -> Self {
+        Self {
+            evaluator,
+            shared,
+            group: None,
+            hosted: None,
+            owed: Owed::default(),
+            serial: None,
+            timer: None,
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.shared.clock.now()
+    }
+
+    fn drain(&mut self) {
+        while let Some(output) = self.evaluator.poll_output() {
+            match output {
+                EvaluatorOutput::Propose {
+                    serial,
+                    batch,
+                    payload,
+                } => {
+                    if let Some(group) = &self.group {
+                        group.do_send(Propose {
+                            serial,
+                            batch,
+                            payload,
+                        });
+                    }
+                }
+                EvaluatorOutput::Read { serial, read } => {
+                    if let Some(group) = &self.group {
+                        group.do_send(Read { serial, read });
+                    }
+                }
+                EvaluatorOutput::Reply { to, reply } => self.reply(to, reply),
+                EvaluatorOutput::Paused => {
+                    if let (Some(group), Some(serial)) = (&self.group, self.serial) {
+                        group.do_send(Drained { serial });
+                    }
+                }
+            }
+        }
+    }
+
+    fn reply(&mut self, token: ReplyToken, mut reply: Reply) {
+        let Some(to) = self.owed.take(token) else {
+            return;
+        };
+        if let Outcome::Refused(Refusal::NotLeader { leader }) = &mut reply.outcome {
+            // The group's actor hears of a new leader before the evaluator does.
+            let known = self
+                .hosted
+                .as_ref()
+                .and_then(|hosted| hosted.leader_store());
+            *leader = known
+                .filter(|store| *store != self.shared.store)
+                .or(*leader);
+            Counters::bump(&self.shared.counters.requests_redirected);
+        } else {
+            Counters::bump(&self.shared.counters.answered);
+        }
+        to.send(&self.shared, reply);
+    }
+
+    fn arm(&mut self, ctx: &mut Context<Self>) {
+        let Some(wake_at) = self.evaluator.wake_at() else {
+            return;
+        };
+        if let Some((armed, handle)) = self.timer {
+            if armed <= wake_at {
+                return;
+            }
+            ctx.cancel_future(handle);
+        }
+        let handle = ctx.run_later(wake_at.saturating_sub(self.now()), |actor, _| {
+            actor.timer = None;
+            let now = actor.now();
+            actor.evaluator.tick(now);
+        });
+        self.timer = Some((wake_at, handle));
+    }
+}
+
+/// Polls futures, seals and proposes, sends what may leave: whenever the mailbox ran dry.
+struct Drive;
+
+impl ActorFuture<EvaluatorActor> for Drive {
+    type Output = ();
+
+    fn poll(
+        self: Pin<&mut Self>,
+        actor: &mut EvaluatorActor,
+        ctx: &mut Context<EvaluatorActor>,
+        task: &mut TaskContext<'_>,
+    ) -> Poll<()> {
+        let now = actor.now();
+        actor.evaluator.poll(now, task);
+        actor.evaluator.flush(now);
+        actor.drain();
+        actor.arm(ctx);
+        Poll::Pending
+    }
+}
+
+impl Actor for EvaluatorActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(EVALUATOR_MAILBOX);
+        ctx.spawn(Drive);
+    }
+}
+
+/// The actors of a replica learn of each other.
+#[derive(Debug, actix::Message)]
+#[rtype(result = "()")]
+pub(crate) struct Paired {
+    pub(crate) group: Addr<GroupActor>,
+    pub(crate) hosted: Arc<Hosted>,
+}
+
+impl Handler<Paired> for EvaluatorActor {
+    type Result = ();
+    fn handle(&mut self, Paired { group, hosted }: Paired, _ctx: &mut Self::Context) {
+        self.group = Some(group);
+        self.hosted = Some(hosted);
+    }
+}
+
+/// A request for this shard.
+#[derive(Debug, actix::Message)]
+#[rtype(result = "()")]
+pub(crate) struct Incoming {
+    pub(crate) request: Request,
+    pub(crate) reply: ReplyTo,
+}
+
+impl Handler<Incoming> for EvaluatorActor {
+    type Result = ();
+    fn handle(&mut self, Incoming { request, reply }: Incoming, _ctx: &mut Self::Context) {
+        let token = self.owed.insert(reply);
+        let now = self.now();
+        self.evaluator.request(now, request, token);
+        // Batches that are full are proposed while the mailbox still has more.
+        self.drain();
+    }
+}
+
+/// The group's leadership is here and may evaluate.
+#[derive(Debug, actix::Message)]
+#[rtype(result = "()")]
+pub(crate) struct Begin {
+    pub(crate) serial: u64,
+    pub(crate) term: Term,
+}
+
+impl Handler<Begin> for EvaluatorActor {
+    type Result = ();
+    fn handle(&mut self, Begin { serial, term }: Begin, _ctx: &mut Self::Context) {
+        self.serial = Some(serial);
+        let now = self.now();
+        self.evaluator.begin(now, serial, term);
+    }
+}
+
+/// The leadership is over: everything speculative goes.
+#[derive(Debug, actix::Message)]
+#[rtype(result = "()")]
+pub(crate) struct End {
+    /// Store of the new leader, when known.
+    pub(crate) leader: Option<u64>,
+}
+
+impl Handler<End> for EvaluatorActor {
+    type Result = ();
+    fn handle(&mut self, End { leader }: End, _ctx: &mut Self::Context) {
+        self.serial = None;
+        let now = self.now();
+        self.evaluator.end(now, leader);
+        self.drain();
+    }
+}
+
+/// The group says what index a batch got, or that it was refused.
+#[derive(Debug, actix::Message)]
+#[rtype(result = "()")]
+pub(crate) struct Proposed {
+    pub(crate) serial: u64,
+    pub(crate) batch: u64,
+    pub(crate) result: Result<LogIndex, ()>,
+}
+
+impl Handler<Proposed> for EvaluatorActor {
+    type Result = ();
+    fn handle(
+        &mut self,
+        Proposed {
+            serial,
+            batch,
+            result,
+        }: Proposed,
+        _ctx: &mut Self::Context,
+    ) {
+        let now = self.now();
+        self.evaluator.proposed(now, serial, batch, result);
+    }
+}
+
+/// The shard's state holds everything up to this index.
+#[derive(Debug, actix::Message)]
+#[rtype(result = "()")]
+pub(crate) struct Applied(pub(crate) LogIndex);
+
+impl Handler<Applied> for EvaluatorActor {
+    type Result = ();
+    fn handle(&mut self, Applied(index): Applied, _ctx: &mut Self::Context) {
+        let now = self.now();
+        self.evaluator.applied(now, index);
+    }
+}
+
+/// A read was confirmed, or leadership was lost before it could be.
+#[derive(Debug, actix::Message)]
+#[rtype(result = "()")]
+pub(crate) struct ReadAnswered {
+    pub(crate) serial: u64,
+    pub(crate) read: u64,
+    pub(crate) ready: bool,
+}
+
+impl Handler<ReadAnswered> for EvaluatorActor {
+    type Result = ();
+    fn handle(
+        &mut self,
+        ReadAnswered {
+            serial,
+            read,
+            ready,
+        }: ReadAnswered,
+        _ctx: &mut Self::Context,
+    ) {
+        let now = self.now();
+        if ready {
+            self.evaluator.read_ready(now, serial, read);
+        } else {
+            self.evaluator.read_failed(now, serial, read);
+        }
+    }
+}
+
+/// Leadership is about to move: evaluate nothing new, finish what is open until the deadline.
+#[derive(Debug, actix::Message)]
+#[rtype(result = "()")]
+pub(crate) struct Pause {
+    pub(crate) deadline: Duration,
+}
+
+impl Handler<Pause> for EvaluatorActor {
+    type Result = ();
+    fn handle(&mut self, Pause { deadline }: Pause, _ctx: &mut Self::Context) {
+        let now = self.now();
+        self.evaluator.pause(now, deadline);
+    }
+}
+
+/// The leadership stayed: go on.
+#[derive(Debug, actix::Message)]
+#[rtype(result = "()")]
+pub(crate) struct Resume;
+
+impl Handler<Resume> for EvaluatorActor {
+    type Result = ();
+    fn handle(&mut self, _: Resume, _ctx: &mut Self::Context) {
+        let now = self.now();
+        self.evaluator.resume(now);
+    }
+}

@@ -1,0 +1,20 @@
+//! The replicas that this node hosts: one group actor each, and beside it the evaluator of its shard.
+//!
+//! Here: [`actor`] (Raft, persistence, apply: on consensus arbiters), [`evaluator`] (handlers: on entity arbiters),
+//! [`registry`] (who is hosted here), [`outbox`] (what one arbiter sends and writes, batched), [`machine`] (what is
+//! replicated), [`shared`] (what every part of a node reaches).
+//! Not here: the rules of Raft (`synod-consensus`) and of evaluation (`evaluation`), which are pure.
+
+pub(crate) mod actor;
+pub(crate) mod evaluator;
+pub(crate) mod machine;
+pub(crate) mod outbox;
+pub(crate) mod registry;
+pub(crate) mod shared;
+
+pub(crate) use actor::{GroupActor, Start};
+pub(crate) use evaluator::EvaluatorActor;
+pub(crate) use machine::{Machine, lock};
+pub(crate) use outbox::Outbox;
+pub(crate) use registry::{Hosted, Registry};
+pub(crate) use shared::{Clock, Counters, Shared};

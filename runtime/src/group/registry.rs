@@ -1,0 +1,160 @@
+//! Which replicas are hosted here, and how to reach their actors from any thread.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use actix::Addr;
+use synod_consensus::{GroupId, PersistToken, ReplicaId, ReplicaKey};
+
+use super::actor::{Checkpointed, GroupActor, Persisted, StorageFailed};
+use super::evaluator::EvaluatorActor;
+use crate::storage::{CheckpointSink, WriteSink};
+use crate::system::ReplicaAddress;
+use synod_consensus::LogIndex;
+
+/// One hosted replica.
+#[derive(Debug)]
+pub(crate) struct Hosted {
+    /// Its id.
+    pub(crate) replica: ReplicaId,
+    /// Its Raft actor.
+    pub(crate) group: Addr<GroupActor>,
+    /// The evaluator of its shard; the system group has none.
+    pub(crate) evaluator: Option<Addr<EvaluatorActor>>,
+    /// Replica id of the known leader; 0 = none.
+    leader: AtomicU64,
+}
+
+impl Hosted {
+    pub(crate) fn new(
+        replica: ReplicaId,
+        group: Addr<GroupActor>,
+        evaluator: Option<Addr<EvaluatorActor>>,
+        leader: Option<ReplicaId>,
+    ) -> Self {
+        Self {
+            replica,
+            group,
+            evaluator,
+            leader: AtomicU64::new(leader.map_or(0, ReplicaId::get)),
+        }
+    }
+
+    /// Notes who leads, for hints.
+    pub(crate) fn set_leader(&self, leader: Option<ReplicaId>) {
+        self.leader
+            .store(leader.map_or(0, ReplicaId::get), Ordering::Relaxed);
+    }
+
+    /// The known leader.
+    pub(crate) fn leader(&self) -> Option<ReplicaId> {
+        match self.leader.load(Ordering::Relaxed) {
+            0 => None,
+            id => Some(ReplicaId::new(id)),
+        }
+    }
+
+    /// Store of the known leader.
+    pub(crate) fn leader_store(&self) -> Option<u64> {
+        self.leader().map(|id| ReplicaAddress::of(id).store)
+    }
+
+    /// True when the replica here is the known leader.
+    pub(crate) fn leads(&self) -> bool {
+        self.leader() == Some(self.replica)
+    }
+}
+
+/// All hosted replicas of a node.
+#[derive(Debug, Default)]
+pub(crate) struct Registry {
+    groups: RwLock<HashMap<GroupId, Arc<Hosted>>>,
+}
+
+impl Registry {
+    pub(crate) fn get(&self, group: GroupId) -> Option<Arc<Hosted>> {
+        self.groups
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&group)
+            .cloned()
+    }
+
+    pub(crate) fn insert(&self, group: GroupId, hosted: Hosted) -> Arc<Hosted> {
+        let hosted = Arc::new(hosted);
+        self.groups
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(group, hosted.clone());
+        hosted
+    }
+
+    /// Takes a replica out, if it is still that one.
+    pub(crate) fn remove(&self, group: GroupId, replica: ReplicaId) -> Option<Arc<Hosted>> {
+        let mut groups = self.groups.write().unwrap_or_else(PoisonError::into_inner);
+        if groups
+            .get(&group)
+            .is_some_and(|hosted| hosted.replica == replica)
+        {
+            groups.remove(&group)
+        } else {
+            None
+        }
+    }
+
+    /// Everything hosted, in no order.
+    pub(crate) fn all(&self) -> Vec<(GroupId, Arc<Hosted>)> {
+        let groups = self.groups.read().unwrap_or_else(PoisonError::into_inner);
+        groups
+            .iter()
+            .map(|(group, hosted)| (*group, hosted.clone()))
+            .collect()
+    }
+
+    fn of_key(&self, key: ReplicaKey) -> Option<Arc<Hosted>> {
+        self.get(key.group)
+            .filter(|hosted| hosted.replica == key.replica)
+    }
+}
+
+/// Brings completions of the disk threads back to the group actors.
+#[derive(Debug)]
+pub(crate) struct Completions(pub(crate) Arc<Registry>);
+
+impl WriteSink for Completions {
+    fn completed(&self, done: Vec<(ReplicaKey, PersistToken)>) {
+        for (key, token) in done {
+            if let Some(hosted) = self.0.of_key(key) {
+                hosted.group.do_send(Persisted(token));
+            }
+        }
+    }
+
+    fn failed(&self, error: String) {
+        self.fail_all(&error);
+    }
+}
+
+impl CheckpointSink for Completions {
+    fn checkpointed(&self, done: Vec<(ReplicaKey, LogIndex)>) {
+        for (key, index) in done {
+            if let Some(hosted) = self.0.of_key(key) {
+                hosted.group.do_send(Checkpointed(index));
+            }
+        }
+    }
+
+    fn failed(&self, error: String) {
+        self.fail_all(&error);
+    }
+}
+
+impl Completions {
+    fn fail_all(&self, error: &str) {
+        // One of them tells the node; all of them stop acknowledging.
+        for (_, hosted) in self.0.all() {
+            hosted.group.do_send(StorageFailed(error.to_owned()));
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! What every part of one node reaches: its identity, clock, disks, network and counters.
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use synod_consensus::GroupId;
+use tokio::sync::watch;
+
+use super::registry::Registry;
+use crate::storage::{CheckpointWriter, LogWatch, LogWriter};
+use crate::system::{GroupReport, SystemState};
+use crate::transport::Transport;
+
+/// The node's monotonic clock; times are durations since its start.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock(Instant);
+
+impl Clock {
+    pub(crate) fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    pub(crate) fn now(self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+/// Things that were counted since the start. Each has a name that operators see.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    /// Raft messages dropped because a group actor's mailbox was full.
+    pub(crate) raft_mailbox_full: AtomicU64,
+    /// Raft messages for replicas that are not hosted here.
+    pub(crate) raft_not_hosted: AtomicU64,
+    /// Frames that did not decode.
+    pub(crate) frames_undecodable: AtomicU64,
+    /// Requests refused because an evaluator's mailbox was full.
+    pub(crate) requests_mailbox_full: AtomicU64,
+    /// Requests answered with another leader.
+    pub(crate) requests_redirected: AtomicU64,
+    /// Gossip records whose signature did not verify.
+    pub(crate) records_unverified: AtomicU64,
+    /// Replies that could not be delivered.
+    pub(crate) replies_undelivered: AtomicU64,
+    /// Commands and queries answered by evaluators here.
+    pub(crate) answered: AtomicU64,
+    /// Configuration changes and leadership moves begun here.
+    pub(crate) moves: AtomicU64,
+    /// Times this node believed a peer silent.
+    pub(crate) peers_silent: AtomicU64,
+    /// Elections won here.
+    pub(crate) elections_won: AtomicU64,
+}
+
+impl Counters {
+    pub(crate) fn bump(counter: &AtomicU64) {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn named(&self) -> Vec<(String, u64)> {
+        let all = [
+            ("raft_mailbox_full", &self.raft_mailbox_full),
+            ("raft_not_hosted", &self.raft_not_hosted),
+            ("frames_undecodable", &self.frames_undecodable),
+            ("requests_mailbox_full", &self.requests_mailbox_full),
+            ("requests_redirected", &self.requests_redirected),
+            ("records_unverified", &self.records_unverified),
+            ("replies_undelivered", &self.replies_undelivered),
+            ("peers_silent", &self.peers_silent),
+            ("elections_won", &self.elections_won),
+        ];
+        all.into_iter()
+            .map(|(name, value)| (name.to_owned(), value.load(Ordering::Relaxed)))
+            .collect()
+    }
+}
+
+/// One node's common ground.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    /// Store id.
+    pub(crate) store: u64,
+    /// Monotonic time.
+    pub(crate) clock: Clock,
+    /// To other nodes and clients.
+    pub(crate) transport: Transport,
+    /// To the log.
+    pub(crate) log: LogWriter,
+    /// Which groups keep old files of the log.
+    pub(crate) log_watch: LogWatch,
+    /// To the checkpoints.
+    pub(crate) checkpoints: CheckpointWriter,
+    /// Who is hosted here.
+    pub(crate) registry: Arc<Registry>,
+    /// The system state as applied here.
+    pub(crate) system: Arc<Mutex<SystemState>>,
+    /// Counts changes of the system state, of roles and of membership; whoever derives something from them waits on it.
+    pub(crate) changed: watch::Sender<u64>,
+    /// Reports of the groups led here, until the reporter takes them.
+    pub(crate) reports: Mutex<BTreeMap<GroupId, GroupReport>>,
+    /// Counters.
+    pub(crate) counters: Counters,
+    /// The first reason why this node must stop as a whole.
+    pub(crate) fatal: watch::Sender<Option<String>>,
+}
+
+impl Shared {
+    /// Says that something derived state depends on has changed.
+    pub(crate) fn touch(&self) {
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    /// Stops the node as a whole, saying why once.
+    pub(crate) fn fail(&self, reason: &str) {
+        self.fatal.send_if_modified(|slot| {
+            let first = slot.is_none();
+            if first {
+                tracing::error!(reason, "node stops");
+                *slot = Some(reason.to_owned());
+            }
+            first
+        });
+    }
+}

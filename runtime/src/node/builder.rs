@@ -1,0 +1,277 @@
+//! What a user says before a node starts, and why it may not start.
+
+use core::time::Duration;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+
+use super::Node;
+use crate::entity::{Entity, KindError, KindFactory};
+use crate::storage::{CheckpointError, DirectoryError, IdentityError, OpenError};
+use crate::transport::{BindError, CaError, IdentityError as CertificateError};
+
+/// How a store without a cluster comes to one.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) enum Entrance {
+    /// The store was admitted before.
+    #[default]
+    Known,
+    /// Found a cluster of this store alone.
+    Found,
+    /// Ask at these addresses to be let in; never founds.
+    Join(Vec<String>),
+}
+
+/// Certificate files of a node that does not use the development CA.
+#[derive(Clone, Debug)]
+pub(crate) struct CertificateFiles {
+    pub(crate) ca: PathBuf,
+    pub(crate) certificate: PathBuf,
+    pub(crate) key: PathBuf,
+}
+
+/// Describes a node; [`start`](NodeBuilder::start) checks everything once and starts it.
+#[derive(Clone, Debug)]
+pub struct NodeBuilder {
+    pub(crate) store: Option<PathBuf>,
+    pub(crate) name: Option<String>,
+    pub(crate) listen: Option<String>,
+    pub(crate) entrance: Entrance,
+    pub(crate) shards: u32,
+    pub(crate) certificates: Option<CertificateFiles>,
+    pub(crate) kinds: Vec<KindFactory>,
+    pub(crate) give_up: Option<Duration>,
+    pub(crate) arbiters: usize,
+}
+
+/// Shards of a cluster unless its founder says otherwise.
+const SHARDS: u32 = 256;
+/// Most shards a cluster may have: each costs a group on three nodes.
+const SHARDS_MAX: u32 = 65_536;
+
+impl NodeBuilder {
+    pub(crate) fn new() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Self {
+            store: None,
+            name: None,
+            listen: None,
+            entrance: Entrance::Known,
+            shards: SHARDS,
+            certificates: None,
+            kinds: Vec::new(),
+            give_up: None,
+            arbiters: (cores / 2).clamp(1, 8),
+        }
+    }
+
+    /// The directory that keeps this node's part of the data. Made when it does not exist.
+    pub fn store(mut self, path: impl AsRef<Path>) -> Self {
+        self.store = Some(path.as_ref().to_owned());
+        self
+    }
+
+    /// The node's name, unique in the cluster. Recorded in the store at its first start; by default the directory's name.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Where other nodes and clients reach this one, as `host:port`; port 0 takes any free one.
+    pub fn listen(mut self, address: impl Into<String>) -> Self {
+        self.listen = Some(address.into());
+        self
+    }
+
+    /// An empty store founds a cluster of its own. A store that belongs to a cluster starts in that one.
+    pub fn found(mut self) -> Self {
+        self.entrance = Entrance::Found;
+        self
+    }
+
+    /// An empty store asks at these addresses to be let in, and never founds. A store that belongs to a cluster also
+    /// looks for the others here.
+    pub fn join<A: Into<String>>(mut self, addresses: impl IntoIterator<Item = A>) -> Self {
+        self.entrance = Entrance::Join(addresses.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Number of shards of the cluster that [`found`](Self::found) founds, for ever; 1 to 65,536, by default 256.
+    pub fn shards(mut self, shards: u32) -> Self {
+        self.shards = shards;
+        self
+    }
+
+    /// PEM files of the cluster's CA, this node's certificate and its key. Without them a development CA in the store's
+    /// parent directory is used, on loopback addresses only.
+    pub fn certificates(
+        mut self,
+        ca: impl Into<PathBuf>,
+        certificate: impl Into<PathBuf>,
+        key: impl Into<PathBuf>,
+    ) -> Self {
+        self.certificates = Some(CertificateFiles {
+            ca: ca.into(),
+            certificate: certificate.into(),
+            key: key.into(),
+        });
+        self
+    }
+
+    /// Hosts entities of this kind. Every node of a cluster should host the same kinds.
+    pub fn entity<E: Entity>(mut self) -> Self {
+        self.kinds.push(KindFactory::of::<E>());
+        self
+    }
+
+    /// Stop asking to be let in after this long; by default never.
+    pub fn give_up_joining_after(mut self, patience: Duration) -> Self {
+        self.give_up = Some(patience);
+        self
+    }
+
+    /// Threads for Raft, and as many for entities. By default half the cores, between 1 and 8.
+    pub fn arbiters(mut self, arbiters: usize) -> Self {
+        self.arbiters = arbiters.clamp(1, 64);
+        self
+    }
+
+    /// Starts the node. Must run inside an actix system. On an error nothing is left running.
+    pub async fn start(self) -> Result<Node, StartError> {
+        super::start::start(self).await
+    }
+
+    pub(crate) fn check(&self) -> Result<(PathBuf, SocketAddr), StartError> {
+        if cfg!(panic = "abort") {
+            return Err(StartError::PanicAborts);
+        }
+        let store = self.store.clone().ok_or(StartError::NoStore)?;
+        let listen = self.listen.as_deref().ok_or(StartError::NoListen)?;
+        let address = resolve(listen)
+            .into_iter()
+            .next()
+            .ok_or_else(|| StartError::BadAddress {
+                address: listen.to_owned(),
+            })?;
+        if self.shards == 0 || self.shards > SHARDS_MAX {
+            return Err(StartError::BadShards {
+                shards: self.shards,
+            });
+        }
+        if let Entrance::Join(addresses) = &self.entrance {
+            if addresses.is_empty() {
+                return Err(StartError::NoEntrance);
+            }
+            if let Some(bad) = addresses.iter().find(|address| !address.contains(':')) {
+                return Err(StartError::BadAddress {
+                    address: bad.clone(),
+                });
+            }
+        }
+        crate::entity::KindTable::build(&self.kinds)?;
+        Ok((store, address))
+    }
+}
+
+/// Addresses that `host:port` stands for now; none when it cannot be resolved now.
+pub(crate) fn resolve(address: &str) -> Vec<SocketAddr> {
+    address
+        .to_socket_addrs()
+        .map(Iterator::collect)
+        .unwrap_or_default()
+}
+
+/// Why a node did not start. Nothing was left running.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// No directory was given.
+    #[error("no store was given: pass the directory that keeps this node's data (--store DIR)")]
+    NoStore,
+    /// No address was given.
+    #[error("no address to listen on was given: pass one (--listen HOST:PORT)")]
+    NoListen,
+    /// Neither an address nor a name that resolves.
+    #[error("`{address}` is no address that resolves: write HOST:PORT")]
+    BadAddress {
+        /// As given.
+        address: String,
+    },
+    /// Out of range.
+    #[error("a cluster has 1 to 65536 shards, not {shards}")]
+    BadShards {
+        /// As given.
+        shards: u32,
+    },
+    /// The store is empty, and nobody said how it comes to a cluster.
+    #[error(
+        "the store is empty: pass --found to found a cluster, or --join ADDRESS of any member to join one"
+    )]
+    NoEntrance,
+    /// A panic of a handler would end the process.
+    #[error(
+        "this program is built with panic = \"abort\", so one handler's panic would end the node: build it with \"unwind\""
+    )]
+    PanicAborts,
+    /// Two entities claim one kind.
+    #[error(transparent)]
+    Kinds(#[from] KindError),
+    /// The store cannot be used.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// The store is somebody else's.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The development CA cannot be used.
+    #[error(transparent)]
+    DevelopmentCa(#[from] CaError),
+    /// Certificate files cannot be used.
+    #[error(transparent)]
+    Certificates(#[from] CertificateError),
+    /// The endpoint could not be opened.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The log cannot be opened.
+    #[error("the log of the store cannot be opened: {0}")]
+    Log(#[from] OpenError),
+    /// The checkpoints cannot be opened.
+    #[error("the checkpoints of the store cannot be opened: {0}")]
+    Checkpoints(#[from] CheckpointError),
+    /// A replica on disk cannot be started.
+    #[error(transparent)]
+    Replica(#[from] super::replicas::ReplicaError),
+    /// The cluster said no.
+    #[error("the cluster does not let this store in: {reason}")]
+    NotAdmitted {
+        /// Its sentence.
+        reason: String,
+    },
+    /// Nobody let this store in, for as long as it was told to try.
+    #[error("nobody at {addresses} let this store in within {patience:?}: {reason}")]
+    JoinTimedOut {
+        /// Where it asked.
+        addresses: String,
+        /// How long.
+        patience: Duration,
+        /// The last answer or error.
+        reason: String,
+    },
+    /// The log of an admitted store is gone.
+    #[error(
+        "the log of store {store} in {path} is gone although the store belongs to a cluster: restore it, or remove the whole directory and join as a new store under another name"
+    )]
+    LogGone {
+        /// Its id.
+        store: u64,
+        /// Its directory.
+        path: PathBuf,
+    },
+    /// The operating system refused something.
+    #[error("cannot start: {0}")]
+    System(#[from] std::io::Error),
+    /// A part of the node ended while it started.
+    #[error("cannot start: {reason}")]
+    Internal {
+        /// What.
+        reason: String,
+    },
+}

@@ -1,0 +1,310 @@
+//! Answers to calls: joining, introducing, the routing table, status.
+//!
+//! Here: [`Calls`], which receives calls on the transport's thread and answers them on the node's main arbiter.
+
+use core::time::Duration;
+use std::net::SocketAddr;
+use std::sync::{Arc, PoisonError};
+
+use actix::Addr;
+use bytes::Bytes;
+use synod_consensus::GroupId;
+use synod_membership::MemberState;
+use tokio::sync::{mpsc, oneshot};
+
+use super::gossip::{GossipActor, Introduce, Keys, Sight};
+use super::protocol::{Admission, Answer, Call, JOIN_HOPS_MAX, MemberStatus, NodeStatus};
+use super::steward::{Steward, TableSlot, Unsettled};
+use crate::group::actor::ProposeSystem;
+use crate::group::{Shared, lock};
+use crate::system::{MemberEntry, SystemCommand, SystemOutcome};
+use crate::transport::{CallAnswer, Peer};
+use crate::wire;
+
+/// Calls that may wait for the main arbiter. More are dropped unanswered; callers ask again.
+const CALLS_WAITING_MAX: usize = 256;
+/// How long an admission may take before the joiner is told to ask again.
+const ADMISSION_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Where calls go in.
+#[derive(Clone, Debug)]
+pub(crate) struct Calls(mpsc::Sender<(Peer, Bytes, CallAnswer)>);
+
+impl Calls {
+    /// Starts answering on the current arbiter.
+    pub(crate) fn start(desk: Arc<Desk>) -> Self {
+        let (sender, mut calls) = mpsc::channel::<(Peer, Bytes, CallAnswer)>(CALLS_WAITING_MAX);
+        actix_rt::spawn(async move {
+            while let Some((from, frame, answer)) = calls.recv().await {
+                let desk = desk.clone();
+                actix_rt::spawn(async move {
+                    let reply = match wire::decode::<Call>(&frame) {
+                        Ok(call) => desk.answer(&from, call).await,
+                        Err(error) => Answer::Refused {
+                            reason: format!("the call does not decode: {error}"),
+                        },
+                    };
+                    answer.send(wire::encode(&reply));
+                });
+            }
+        });
+        Self(sender)
+    }
+
+    /// Takes a call in, or drops it when too many wait.
+    pub(crate) fn answer(&self, from: Peer, frame: Bytes, answer: CallAnswer) {
+        let _full = self.0.try_send((from, frame, answer));
+    }
+}
+
+/// What is needed to answer.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) gossip: Addr<GossipActor>,
+    pub(crate) steward: Addr<Steward>,
+    pub(crate) keys: Keys,
+    pub(crate) sight: Sight,
+    pub(crate) table: TableSlot,
+    pub(crate) name: String,
+    pub(crate) generation: u64,
+}
+
+impl Desk {
+    async fn answer(&self, from: &Peer, call: Call) -> Answer {
+        match call {
+            Call::Join { member, hops } => self.join(from, member, hops).await,
+            Call::Introduce { .. } if from.client => refused("a client cannot be a member"),
+            Call::Introduce { record } => match self.gossip.send(Introduce(vec![record])).await {
+                Ok(records) => Answer::View { records },
+                Err(_) => not_now("the node is stopping"),
+            },
+            Call::Table => match self
+                .table
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
+                .as_ref()
+            {
+                Some(table) => Answer::Table(Box::new(wire::RoutingTable::clone(table))),
+                None => not_now("the node does not know the placement yet"),
+            },
+            Call::Status => Answer::Status(Box::new(self.status().await)),
+        }
+    }
+
+    async fn join(&self, from: &Peer, member: MemberEntry, hops: u8) -> Answer {
+        if from.client {
+            return refused("a client certificate cannot join: use a node certificate");
+        }
+        // The first hop proves the key by its certificate; later hops trust the member that relays.
+        if hops == 0 && (member.key.as_ref() != from.key.as_bytes() || member.name != *from.name) {
+            return refused("name and key must be those of the certificate");
+        }
+        if hops > 0 && from.store.is_none() {
+            return refused("only members relay a join");
+        }
+        let Some(system) = self.shared.registry.get(GroupId::ZERO) else {
+            return not_now("this node has no replica of the system group yet");
+        };
+        if !system.leads() {
+            return self.relay(system.leader_store(), member, hops).await;
+        }
+        if lock(&self.shared.system).founding.is_none() {
+            return not_now("the cluster is being founded");
+        }
+        let (reply, outcome) = oneshot::channel();
+        system.group.do_send(ProposeSystem {
+            command: SystemCommand::Admit(member),
+            reply,
+        });
+        match tokio::time::timeout(ADMISSION_PATIENCE, outcome).await {
+            Ok(Ok(SystemOutcome::Admitted { store, replica })) => {
+                let founding = lock(&self.shared.system).founding.clone();
+                let Some(founding) = founding else {
+                    return not_now("the cluster is being founded");
+                };
+                let records = self
+                    .gossip
+                    .send(Introduce(Vec::new()))
+                    .await
+                    .unwrap_or_default();
+                self.keys.set(
+                    lock(&self.shared.system)
+                        .members
+                        .iter()
+                        .map(|(store, member)| (*store, member.key.clone())),
+                );
+                let keys = self.keys.all();
+                Answer::Admitted(Box::new(Admission {
+                    founding,
+                    store,
+                    replica,
+                    keys,
+                    records,
+                }))
+            }
+            Ok(Ok(SystemOutcome::Refused { reason })) => Answer::Refused { reason },
+            Ok(Ok(_)) => not_now("the system group answered something else"),
+            Ok(Err(_)) | Err(_) => not_now("the system group has no stable leader"),
+        }
+    }
+
+    async fn relay(&self, leader: Option<u64>, member: MemberEntry, hops: u8) -> Answer {
+        if hops >= JOIN_HOPS_MAX {
+            return not_now("the leader of the system group keeps moving");
+        }
+        let address = leader.and_then(|leader| self.address_of(leader));
+        let Some(address) = address else {
+            return not_now("the system group has no known leader");
+        };
+        let call = wire::encode(&Call::Join {
+            member,
+            hops: hops + 1,
+        });
+        match self
+            .shared
+            .transport
+            .call(address, call, ADMISSION_PATIENCE)
+            .await
+        {
+            Ok(answer) => wire::decode(&answer)
+                .unwrap_or_else(|_| not_now("the leader's answer does not decode")),
+            Err(error) => not_now(&format!(
+                "the leader of the system group does not answer: {error}"
+            )),
+        }
+    }
+
+    fn address_of(&self, store: u64) -> Option<SocketAddr> {
+        self.sight.all().get(&store)?.addresses.first().copied()
+    }
+
+    /// The node as it is now.
+    pub(crate) async fn status(&self) -> NodeStatus {
+        let shared = &self.shared;
+        let hosted = shared.registry.all();
+        let led = hosted
+            .iter()
+            .filter(|(group, hosted)| *group != GroupId::ZERO && hosted.leads())
+            .count() as u32;
+        let leaderless = hosted
+            .iter()
+            .filter(|(_, hosted)| hosted.leader().is_none())
+            .count() as u32;
+        let system_leader = shared
+            .registry
+            .get(GroupId::ZERO)
+            .and_then(|system| system.leader_store());
+        let unsettled = self.steward.send(Unsettled).await.ok().flatten();
+        let table = self
+            .table
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let mut notes = Vec::new();
+        let (cluster, members, missing) = {
+            let state = lock(&shared.system);
+            let missing = state
+                .replicas_on(shared.store)
+                .filter(|(group, replica)| {
+                    shared
+                        .registry
+                        .get(*group)
+                        .is_none_or(|hosted| hosted.replica != *replica)
+                })
+                .count();
+            (
+                state
+                    .founding
+                    .as_ref()
+                    .map_or(0, |founding| founding.cluster),
+                state.members.clone(),
+                missing,
+            )
+        };
+        if members.len() < 3 && cluster != 0 {
+            notes.push("one copy decides until a third node joins".to_owned());
+        }
+        if missing > 0 {
+            notes.push(format!("{missing} replicas are not created yet"));
+        }
+        if leaderless > 0 {
+            notes.push(format!("{leaderless} groups have no known leader"));
+        }
+        let seen = self.sight.all();
+        let members = members
+            .into_iter()
+            .map(|(store, member)| {
+                let sight = seen.get(&store);
+                let led = table.as_ref().map_or(0, |table| {
+                    table
+                        .shards
+                        .iter()
+                        .filter(|shard| shard.leader == Some(store))
+                        .count() as u32
+                });
+                MemberStatus {
+                    store,
+                    name: member.name,
+                    state: sight
+                        .map_or("unknown", |seen| state_name(seen.state))
+                        .to_owned(),
+                    generation: sight.map_or(0, |seen| seen.generation),
+                    addresses: sight.map(|seen| seen.addresses.clone()).unwrap_or_default(),
+                    led,
+                }
+            })
+            .collect();
+        let mut counters = shared.counters.named();
+        counters.extend(
+            shared
+                .transport
+                .counters()
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), value)),
+        );
+        let load = |counter: &std::sync::atomic::AtomicU64| {
+            counter.load(std::sync::atomic::Ordering::Relaxed)
+        };
+        NodeStatus {
+            name: self.name.clone(),
+            store: shared.store,
+            generation: self.generation,
+            cluster,
+            uptime_s: shared.clock.now().as_secs(),
+            ready: cluster != 0 && missing == 0 && leaderless == 0 && table.is_some(),
+            notes,
+            replicas: hosted.len() as u32,
+            led,
+            leaderless,
+            system_leader,
+            unsettled,
+            moves: load(&shared.counters.moves),
+            fsyncs: shared.log.counters().fsyncs,
+            commands: load(&shared.counters.answered),
+            counters,
+            members,
+        }
+    }
+}
+
+fn state_name(state: MemberState) -> &'static str {
+    match state {
+        MemberState::Alive => "alive",
+        MemberState::Suspect => "suspect",
+        MemberState::Dead => "dead",
+        MemberState::Left => "left",
+    }
+}
+
+fn refused(reason: &str) -> Answer {
+    Answer::Refused {
+        reason: reason.to_owned(),
+    }
+}
+
+fn not_now(reason: &str) -> Answer {
+    Answer::NotNow {
+        reason: reason.to_owned(),
+    }
+}

@@ -1,0 +1,310 @@
+//! Drives the pure gossip machine: its timer, its packets, what it learns.
+//!
+//! Here: [`GossipActor`] on the node's main arbiter, and the keys that verify records ([`Keys`]). Not here: the rules
+//! (`synod-membership`), who is a member (`system`).
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use actix::{Actor, AsyncContext, Context, Handler, SpawnHandle};
+use bytes::Bytes;
+use synod_membership::{
+    MemberEvent, MemberState, Packet, SignedRecord, StoreId, Swim, SwimOutput, Verifier,
+};
+use tokio::sync::oneshot;
+
+use crate::group::{Counters, Shared};
+use crate::transport::{Lane, PublicKey, Signer};
+
+/// Gossip packets that may wait. Beyond, they are dropped: gossip repeats itself.
+const GOSSIP_MAILBOX: usize = 1_024;
+
+/// The certificate keys of the members, as the system log names them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Keys(Arc<RwLock<BTreeMap<u64, PublicKey>>>);
+
+impl Keys {
+    pub(crate) fn set(&self, keys: impl IntoIterator<Item = (u64, Bytes)>) {
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        for (store, key) in keys {
+            if let Ok(key) = <[u8; 32]>::try_from(key.as_ref()) {
+                known.insert(store, PublicKey::new(key));
+            }
+        }
+    }
+
+    pub(crate) fn get(&self, store: u64) -> Option<PublicKey> {
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&store)
+            .copied()
+    }
+
+    pub(crate) fn all(&self) -> Vec<(u64, Bytes)> {
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        known
+            .iter()
+            .map(|(store, key)| (*store, Bytes::copy_from_slice(key.as_bytes())))
+            .collect()
+    }
+}
+
+impl Verifier for Keys {
+    fn verify(&self, store: StoreId, bytes: &[u8], signature: &[u8]) -> bool {
+        self.get(store.get())
+            .is_some_and(|key| key.verify(bytes, signature))
+    }
+}
+
+/// Signs the own record with the certificate's key.
+#[derive(Debug)]
+pub(crate) struct RecordSigner(pub(crate) Signer);
+
+impl synod_membership::Signer for RecordSigner {
+    fn sign(&self, bytes: &[u8]) -> Bytes {
+        self.0.sign(bytes)
+    }
+}
+
+/// One member, as others of the node read it without asking the actor.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    pub(crate) state: MemberState,
+    pub(crate) generation: u64,
+    pub(crate) addresses: Vec<std::net::SocketAddr>,
+}
+
+/// What gossip knows, for everybody in the process.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sight(Arc<RwLock<BTreeMap<u64, Seen>>>);
+
+impl Sight {
+    pub(crate) fn all(&self) -> BTreeMap<u64, Seen> {
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+/// The actor.
+pub(crate) struct GossipActor {
+    swim: Swim,
+    shared: Arc<Shared>,
+    keys: Keys,
+    sight: Sight,
+    timer: Option<(Duration, SpawnHandle)>,
+    left: Option<oneshot::Sender<()>>,
+}
+
+impl std::fmt::Debug for GossipActor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GossipActor").finish_non_exhaustive()
+    }
+}
+
+impl GossipActor {
+    pub(crate) fn new(swim: Swim, shared: Arc<Shared>, keys: Keys, sight: Sight) -> Self {
+        Self {
+            swim,
+            shared,
+            keys,
+            sight,
+            timer: None,
+            left: None,
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.shared.clock.now()
+    }
+
+    fn flush(&mut self, ctx: &mut Context<Self>) {
+        let mut seen_changed = false;
+        while let Some(output) = self.swim.poll_output() {
+            match output {
+                SwimOutput::Datagram { to, packet } => {
+                    let bytes = Bytes::from(packet.encode());
+                    if self
+                        .shared
+                        .transport
+                        .datagram(to.get(), tag(TAG_GOSSIP, &bytes))
+                        .is_err()
+                    {
+                        let now = self.now();
+                        self.swim.send_failed(now, to);
+                    }
+                }
+                SwimOutput::Stream { to, packet } => {
+                    let frame = Bytes::from(packet.encode());
+                    // Refused = the peer is away; the machine's timer judges that.
+                    let _refused = self
+                        .shared
+                        .transport
+                        .send(to.get(), Lane::Gossip, vec![frame]);
+                }
+                SwimOutput::Event(event) => {
+                    seen_changed = true;
+                    self.event(event);
+                }
+                other => tracing::warn!(?other, "output of a newer gossip machine is not handled"),
+            }
+        }
+        if seen_changed {
+            self.publish();
+        }
+        self.arm(ctx);
+    }
+
+    fn event(&mut self, event: MemberEvent) {
+        match event {
+            MemberEvent::Superseded { store } if store.get() == self.shared.store => {
+                self.shared.fail(
+                    "a later start of this store runs elsewhere: this process must not go on",
+                );
+            }
+            MemberEvent::Left { store } if store.get() == self.shared.store => {
+                if let Some(left) = self.left.take() {
+                    let _gone = left.send(());
+                }
+            }
+            event => tracing::info!(?event, "membership changed"),
+        }
+    }
+
+    fn publish(&self) {
+        let mut seen = BTreeMap::new();
+        for member in self.swim.members() {
+            let record = member.record();
+            if record.store.get() != self.shared.store {
+                self.shared
+                    .transport
+                    .set_address(record.store.get(), record.addresses.clone());
+            }
+            seen.insert(
+                record.store.get(),
+                Seen {
+                    state: member.state(),
+                    generation: record.generation,
+                    addresses: record.addresses.clone(),
+                },
+            );
+        }
+        *self.sight.0.write().unwrap_or_else(PoisonError::into_inner) = seen;
+        self.shared.touch();
+    }
+
+    fn arm(&mut self, ctx: &mut Context<Self>) {
+        let wake_at = self.swim.wake_at();
+        if let Some((armed, handle)) = self.timer {
+            if armed <= wake_at {
+                return;
+            }
+            ctx.cancel_future(handle);
+        }
+        let handle = ctx.run_later(wake_at.saturating_sub(self.now()), |actor, ctx| {
+            actor.timer = None;
+            let now = actor.now();
+            actor.swim.tick(now);
+            actor.flush(ctx);
+        });
+        self.timer = Some((wake_at, handle));
+    }
+}
+
+impl Actor for GossipActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(GOSSIP_MAILBOX);
+        self.publish();
+        self.flush(ctx);
+    }
+}
+
+/// Datagrams begin with what they are.
+pub(crate) const TAG_GOSSIP: u8 = 1;
+/// A beat: "this process runs".
+pub(crate) const TAG_BEAT: u8 = 2;
+
+/// Puts a tag before a datagram's body.
+pub(crate) fn tag(tag: u8, body: &[u8]) -> Bytes {
+    let mut bytes = Vec::with_capacity(body.len() + 1);
+    bytes.push(tag);
+    bytes.extend_from_slice(body);
+    Bytes::from(bytes)
+}
+
+/// A packet from another member, decoded within its bounds and not yet verified.
+#[derive(Debug, actix::Message)]
+#[rtype(result = "()")]
+pub(crate) struct Heard {
+    pub(crate) from: u64,
+    pub(crate) packet: Packet,
+}
+
+impl Handler<Heard> for GossipActor {
+    type Result = ();
+    fn handle(&mut self, Heard { from, mut packet }: Heard, ctx: &mut Self::Context) {
+        for _ in 0..packet.verify(&self.keys) {
+            Counters::bump(&self.shared.counters.records_unverified);
+        }
+        let now = self.now();
+        self.swim.receive(now, StoreId::new(from), packet);
+        self.flush(ctx);
+    }
+}
+
+/// Somebody introduces itself (or a joiner got everybody's records); answered with the whole view.
+#[derive(Debug, actix::Message)]
+#[rtype(result = "Vec<SignedRecord>")]
+pub(crate) struct Introduce(pub(crate) Vec<SignedRecord>);
+
+impl Handler<Introduce> for GossipActor {
+    type Result = actix::MessageResult<Introduce>;
+    fn handle(&mut self, Introduce(records): Introduce, ctx: &mut Self::Context) -> Self::Result {
+        let now = self.now();
+        for record in records {
+            if record.is_signed(&self.keys) {
+                self.swim.introduce(now, record);
+            } else {
+                Counters::bump(&self.shared.counters.records_unverified);
+            }
+        }
+        self.flush(ctx);
+        self.publish();
+        actix::MessageResult(self.swim.view())
+    }
+}
+
+/// Who is a member, by the system log.
+#[derive(Debug, actix::Message)]
+#[rtype(result = "()")]
+pub(crate) struct Admitted(pub(crate) Vec<u64>);
+
+impl Handler<Admitted> for GossipActor {
+    type Result = ();
+    fn handle(&mut self, Admitted(stores): Admitted, ctx: &mut Self::Context) {
+        let now = self.now();
+        self.swim
+            .admitted(now, stores.into_iter().map(StoreId::new));
+        self.flush(ctx);
+    }
+}
+
+/// Say goodbye; answered when the goodbye was spread.
+#[derive(Debug, actix::Message)]
+#[rtype(result = "()")]
+pub(crate) struct Leave(pub(crate) oneshot::Sender<()>);
+
+impl Handler<Leave> for GossipActor {
+    type Result = ();
+    fn handle(&mut self, Leave(done): Leave, ctx: &mut Self::Context) {
+        self.left = Some(done);
+        let now = self.now();
+        self.swim.leave(now);
+        self.flush(ctx);
+    }
+}

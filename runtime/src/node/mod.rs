@@ -1,0 +1,43 @@
+//! One node: everything of one process put together, started and stopped.
+//!
+//! Here: [`NodeBuilder`] and [`Node`] (start, stop), joining and founding (`start`), what arrives (`inbound`), gossip
+//! and beats driven (`gossip`, `beats`), replicas created and deleted (`replicas`), the steps of the system leader
+//! (`steward`), answers to calls (`calls`), the routing table (`table`), routers of this process (`courier`).
+//! Not here: rules that can be pure (`system`, `router`, `evaluation`, `synod-consensus`, `synod-membership`).
+
+mod beats;
+mod builder;
+mod calls;
+mod courier;
+mod gossip;
+mod inbound;
+mod protocol;
+mod replicas;
+mod running;
+mod start;
+mod steward;
+mod table;
+
+pub(crate) use builder::resolve;
+pub use builder::{NodeBuilder, StartError};
+pub(crate) use protocol::{Answer, Call, NodeFrame};
+pub use protocol::{MemberStatus, NodeStatus};
+pub use running::Node;
+
+use synod_consensus::GroupId;
+
+use crate::wire::ShardId;
+
+/// The Raft group that replicates a shard. Group 0 is the system group, so shards begin at 1.
+pub(crate) fn group_of(shard: ShardId) -> GroupId {
+    GroupId::new((u64::from(shard.class) << 32) + u64::from(shard.number) + 1)
+}
+
+/// The shard that a group replicates; `None` for the system group.
+pub(crate) fn shard_of(group: GroupId) -> Option<ShardId> {
+    let raw = group.get().checked_sub(1)?;
+    Some(ShardId {
+        class: (raw >> 32) as u16,
+        number: raw as u32,
+    })
+}

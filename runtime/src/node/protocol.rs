@@ -1,0 +1,201 @@
+//! What nodes say to each other and to clients besides requests, Raft and gossip.
+//!
+//! Here: [`Call`] and [`Answer`] (one question to an address whose store is not known yet: joining, introducing
+//! oneself, fetching the routing table, status), and [`NodeFrame`] (what travels on the request lane between members
+//! and from clients). Encoded as named MessagePack behind one tag byte; unknown tags are refused and counted.
+
+use std::net::SocketAddr;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use serde::{Deserialize, Serialize};
+use synod_consensus::ReplicaId;
+
+use crate::system::{Founding, GroupReport, MemberEntry, Order};
+use crate::wire::{self, Request, RoutingTable};
+
+/// A question to any node.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) enum Call {
+    /// Let this store in. Relayed to the leader of the system group at most [`JOIN_HOPS_MAX`] times.
+    Join {
+        /// What the log shall know of the joiner.
+        member: MemberEntry,
+        /// How often the request was relayed already.
+        hops: u8,
+    },
+    /// "I am back": an admitted store tells where it is now, and gets everybody's record.
+    Introduce {
+        /// The caller's signed record.
+        record: SignedRecordWire,
+    },
+    /// Where do shards live?
+    Table,
+    /// How is this node?
+    Status,
+}
+
+/// A join is relayed at most this often: member -> leader -> newer leader.
+pub(crate) const JOIN_HOPS_MAX: u8 = 3;
+
+/// A signed gossip record on the wire.
+pub(crate) type SignedRecordWire = synod_membership::SignedRecord;
+
+/// The answer to a [`Call`].
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) enum Answer {
+    /// The store is a member.
+    Admitted(Box<Admission>),
+    /// Everybody's records.
+    View {
+        /// Signed by their subjects.
+        records: Vec<SignedRecordWire>,
+    },
+    /// Where shards live.
+    Table(Box<RoutingTable>),
+    /// How this node is.
+    Status(Box<NodeStatus>),
+    /// Not now; ask again, here or elsewhere.
+    NotNow {
+        /// One sentence.
+        reason: String,
+    },
+    /// Never; and nothing changed.
+    Refused {
+        /// One sentence.
+        reason: String,
+    },
+}
+
+/// What a joiner needs to begin.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct Admission {
+    /// What was fixed at founding.
+    pub(crate) founding: Founding,
+    /// The joiner's store id.
+    pub(crate) store: u64,
+    /// The joiner's replica of the system group.
+    pub(crate) replica: ReplicaId,
+    /// Keys of the members, by store id, so that their records can be verified.
+    pub(crate) keys: Vec<(u64, Bytes)>,
+    /// Everybody's records.
+    pub(crate) records: Vec<SignedRecordWire>,
+}
+
+/// What `synod status` shows of one node.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct NodeStatus {
+    /// The node's name.
+    pub name: String,
+    /// Its store id.
+    pub store: u64,
+    /// How often the store was started.
+    pub generation: u64,
+    /// The cluster.
+    pub cluster: u128,
+    /// Seconds since this start.
+    pub uptime_s: u64,
+    /// True when every replica that belongs here exists and serves.
+    pub ready: bool,
+    /// What stands in the way of `ready`, or a warning such as "one copy decides until a third node joins".
+    pub notes: Vec<String>,
+    /// Replicas hosted here.
+    pub replicas: u32,
+    /// Groups led here.
+    pub led: u32,
+    /// Groups without a known leader, as seen from here.
+    pub leaderless: u32,
+    /// Store that leads the system group, when known.
+    pub system_leader: Option<u64>,
+    /// Groups that have not reached their goal; only the system leader knows.
+    pub unsettled: Option<u32>,
+    /// Configuration changes and leadership moves that this node carried out since its start.
+    pub moves: u64,
+    /// fsyncs of the log since the start.
+    pub fsyncs: u64,
+    /// Commands acknowledged by leaders here since the start.
+    pub commands: u64,
+    /// Refused, dropped or redirected messages since the start, by name.
+    pub counters: Vec<(String, u64)>,
+    /// The members as gossip sees them.
+    pub members: Vec<MemberStatus>,
+}
+
+/// One member as a node sees it.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct MemberStatus {
+    /// Store id.
+    pub store: u64,
+    /// Name.
+    pub name: String,
+    /// "alive", "suspect", "dead", "left" or "unknown".
+    pub state: String,
+    /// Start count of its store.
+    pub generation: u64,
+    /// Where it listens.
+    pub addresses: Vec<SocketAddr>,
+    /// Shards whose leader it is, as far as this node knows.
+    pub led: u32,
+}
+
+/// One frame of the request lane.
+#[derive(Debug)]
+pub(crate) enum NodeFrame {
+    /// A request to a shard that the receiver may lead.
+    Request(Request),
+    /// What the sender's leaders say; for the leader of the system group.
+    Reports(Vec<GroupReport>),
+    /// What a leader at the receiver should do.
+    Order(Order),
+}
+
+const TAG_REQUEST: u8 = 1;
+const TAG_REPORTS: u8 = 2;
+const TAG_ORDER: u8 = 3;
+
+/// Why a frame was refused.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FrameError {
+    /// A newer version's frame, or garbage.
+    #[error("frame has the unknown tag {0}")]
+    Tag(u8),
+    /// No tag at all.
+    #[error("frame is empty")]
+    Empty,
+    /// The body is not what the tag says.
+    #[error("frame does not decode: {0}")]
+    Body(#[from] rmp_serde::decode::Error),
+}
+
+impl NodeFrame {
+    pub(crate) fn decode(frame: &[u8]) -> Result<Self, FrameError> {
+        let (tag, body) = frame.split_first().ok_or(FrameError::Empty)?;
+        Ok(match *tag {
+            TAG_REQUEST => Self::Request(wire::decode(body)?),
+            TAG_REPORTS => Self::Reports(wire::decode(body)?),
+            TAG_ORDER => Self::Order(wire::decode(body)?),
+            other => return Err(FrameError::Tag(other)),
+        })
+    }
+
+    pub(crate) fn request(request: &Request) -> Bytes {
+        tagged(TAG_REQUEST, request)
+    }
+
+    pub(crate) fn reports(reports: &[GroupReport]) -> Bytes {
+        tagged(TAG_REPORTS, &reports)
+    }
+
+    pub(crate) fn order(order: &Order) -> Bytes {
+        tagged(TAG_ORDER, order)
+    }
+}
+
+fn tagged<T: Serialize + ?Sized>(tag: u8, body: &T) -> Bytes {
+    let mut frame = BytesMut::with_capacity(256).writer();
+    frame.get_mut().put_u8(tag);
+    // Writing into memory cannot fail, and every type of this module is representable.
+    let mut serializer = rmp_serde::Serializer::new(&mut frame).with_struct_map();
+    body.serialize(&mut serializer)
+        .expect("plain data always encodes");
+    frame.into_inner().freeze()
+}

@@ -1,0 +1,200 @@
+//! Brings the hosted replicas in line with what the system log says.
+//!
+//! Here: [`Replicas`], which starts what a restart finds on disk, creates the empty replicas that were allotted to this
+//! store, and deletes those that were retired. A replica is created only when the log lists it and deleted only when
+//! the log no longer does (H77, H78, E26). Not here: who decides (`system`), the actors themselves (`group`).
+
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+
+use actix::Actor;
+use actix_rt::ArbiterHandle;
+use synod_consensus::{
+    CheckedOptions, Group, GroupId, ReplicaId, ReplicaKey, Restored, SnapshotMeta,
+};
+
+use crate::entity::{KindFactory, KindTable};
+use crate::evaluation::{CheckedEvaluatorOptions, Evaluator, ShardState};
+use crate::group::actor::{Delete, Registered};
+use crate::group::evaluator::Paired;
+use crate::group::{EvaluatorActor, GroupActor, Hosted, Machine, Shared, Start, lock};
+use crate::storage::Checkpoint;
+use crate::system::SystemState;
+
+/// The threads that actors run on.
+#[derive(Debug)]
+pub(crate) struct Arbiters {
+    /// For group actors.
+    pub(crate) consensus: Vec<ArbiterHandle>,
+    /// For evaluators.
+    pub(crate) entity: Vec<ArbiterHandle>,
+}
+
+/// Creates and deletes replicas of one node.
+#[derive(Debug)]
+pub(crate) struct Replicas {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) arbiters: Arbiters,
+    pub(crate) options: CheckedOptions,
+    pub(crate) evaluation: CheckedEvaluatorOptions,
+    pub(crate) kinds: Arc<Vec<KindFactory>>,
+    pub(crate) seed: u64,
+}
+
+thread_local! {
+    /// The kinds of this entity arbiter, built once per thread.
+    static KINDS: std::cell::RefCell<Option<Rc<KindTable>>> = const { std::cell::RefCell::new(None) };
+}
+
+fn kinds_here(factories: &[KindFactory]) -> Rc<KindTable> {
+    KINDS.with_borrow_mut(|slot| {
+        let table = slot.get_or_insert_with(|| {
+            Rc::new(
+                KindTable::build(factories).expect("the builder refused kinds registered twice"),
+            )
+        });
+        Rc::clone(table)
+    })
+}
+
+/// Why a replica could not be started.
+#[derive(Debug, thiserror::Error)]
+#[error("replica {replica} of group {group} cannot start: {reason}")]
+pub struct ReplicaError {
+    group: GroupId,
+    replica: ReplicaId,
+    reason: String,
+}
+
+impl Replicas {
+    /// Starts a replica from what the disk holds.
+    pub(crate) fn start(
+        &self,
+        key: ReplicaKey,
+        restored: Restored,
+        checkpoint: Option<Checkpoint>,
+    ) -> Result<(), ReplicaError> {
+        let failed = |reason: String| ReplicaError {
+            group: key.group,
+            replica: key.replica,
+            reason,
+        };
+        let applied = restored.state.clone();
+        let machine = self.machine(key.group);
+        match checkpoint {
+            Some(checkpoint) => machine
+                .restore(checkpoint.meta.position.index, &checkpoint.data)
+                .map_err(|error| failed(error.to_string()))?,
+            None if applied.position.index > synod_consensus::LogIndex::ZERO => {
+                // E28: the log was compacted, so a checkpoint was durable once; without it the state is lost.
+                return Err(failed(
+                    "its checkpoint is missing, although its log was compacted".to_owned(),
+                ));
+            }
+            None => {}
+        }
+        let now = self.shared.clock.now();
+        let seed = self.seed ^ key.group.get().wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let group = Group::new(
+            self.options.clone(),
+            key.group,
+            key.replica,
+            restored,
+            seed,
+            now,
+        )
+        .map_err(|error| failed(error.to_string()))?;
+        self.host(key, group, machine, applied);
+        Ok(())
+    }
+
+    fn machine(&self, group: GroupId) -> Machine {
+        if group == GroupId::ZERO {
+            Machine::System(self.shared.system.clone())
+        } else {
+            Machine::Shard(Arc::new(Mutex::new(ShardState::default())))
+        }
+    }
+
+    fn host(&self, key: ReplicaKey, group: Group, machine: Machine, applied: SnapshotMeta) {
+        let evaluator = match (&machine, super::shard_of(key.group)) {
+            (Machine::Shard(state), Some(shard)) => {
+                let (shared, state, kinds) =
+                    (self.shared.clone(), state.clone(), self.kinds.clone());
+                let (options, seed) = (self.evaluation.clone(), self.seed ^ key.replica.get());
+                let arbiter =
+                    &self.arbiters.entity[key.group.get() as usize % self.arbiters.entity.len()];
+                Some(EvaluatorActor::start_in_arbiter(arbiter, move |_| {
+                    let kinds = kinds_here(&kinds);
+                    EvaluatorActor::new(Evaluator::new(shard, state, kinds, options, seed), shared)
+                }))
+            }
+            _ => None,
+        };
+        let leader = group.status().leader;
+        let start = Start {
+            group,
+            key,
+            machine,
+            shared: self.shared.clone(),
+            evaluator: evaluator.clone(),
+            applied,
+        };
+        let arbiter =
+            &self.arbiters.consensus[key.group.get() as usize % self.arbiters.consensus.len()];
+        let actor = GroupActor::start_in_arbiter(arbiter, move |_| GroupActor::new(start));
+        let hosted = self.shared.registry.insert(
+            key.group,
+            Hosted::new(key.replica, actor.clone(), evaluator.clone(), leader),
+        );
+        actor.do_send(Registered(hosted.clone()));
+        if let Some(evaluator) = evaluator {
+            evaluator.do_send(Paired {
+                group: actor,
+                hosted,
+            });
+        }
+    }
+
+    /// Creates what is listed and missing, deletes what is retired.
+    pub(crate) fn align(&self) {
+        let (listed, retired) = {
+            let state: std::sync::MutexGuard<'_, SystemState> = lock(&self.shared.system);
+            let listed: Vec<_> = state
+                .replicas_on(self.shared.store)
+                .filter(|(group, replica)| {
+                    self.shared
+                        .registry
+                        .get(*group)
+                        .is_none_or(|hosted| hosted.replica != *replica)
+                })
+                .collect();
+            let retired: Vec<_> = self
+                .shared
+                .registry
+                .all()
+                .into_iter()
+                .filter(|(group, hosted)| state.is_retired(*group, hosted.replica))
+                .map(|(group, hosted)| (group, hosted.replica))
+                .collect();
+            (listed, retired)
+        };
+        for (group, replica) in retired {
+            if let Some(hosted) = self.shared.registry.remove(group, replica) {
+                tracing::info!(%group, %replica, "replica retired");
+                hosted.group.do_send(Delete);
+            }
+        }
+        for (group, replica) in listed {
+            if self.shared.registry.get(group).is_some() {
+                continue; // the former incarnation goes first
+            }
+            tracing::debug!(%group, %replica, "replica created");
+            if let Err(error) =
+                self.start(ReplicaKey { group, replica }, Restored::newcomer(), None)
+            {
+                self.shared.fail(&error.to_string());
+            }
+        }
+    }
+}

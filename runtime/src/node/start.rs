@@ -1,0 +1,571 @@
+//! From a checked description to a running node, in the one order that is safe.
+//!
+//! Directory (lock, start count) -> certificates -> endpoint -> cluster (known, founded, or joined) -> log and
+//! checkpoints -> replicas -> gossip, beats, steward. What fails on the way unwinds everything before it.
+
+use core::time::Duration;
+use std::sync::{Arc, Mutex};
+
+use actix::Actor;
+use actix_rt::Arbiter;
+use bytes::Bytes;
+use synod_consensus::{
+    Configuration, GroupId, GroupOptions, LogStore, ReplicaKey, Restored, SnapshotMeta, Write,
+};
+use synod_membership::{LocalMember, Metadata, SignedRecord, StoreId, Swim, SwimOptions};
+use tokio::sync::watch;
+
+use super::beats::{Beats, LastHeard};
+use super::builder::{Entrance, NodeBuilder, StartError, resolve};
+use super::calls::{Calls, Desk};
+use super::courier::NodeCourier;
+use super::gossip::{GossipActor, Introduce, RecordSigner, Sight};
+use super::inbound::{NodeInbound, Running};
+use super::protocol::{Admission as AdmissionAnswer, Answer, Call};
+use super::replicas::{Arbiters, Replicas};
+use super::running::Node;
+use super::steward::{Steward, TableSlot};
+use crate::evaluation::EvaluatorOptions;
+use crate::group::registry::Completions;
+use crate::group::{Clock, Counters, Outbox, Registry, Shared};
+use crate::storage::{
+    Admission, CheckpointWriter, Checkpoints, LogOptions, LogWriter, SegmentedLog, StoreDirectory,
+    read_sealed, write_sealed,
+};
+use crate::system::{Founding, MemberEntry, SystemState};
+use crate::transport::{
+    CallError, DevelopmentCa, EndpointKeys, Identity, LocalHello, Transport, TransportOptions,
+};
+use crate::wire::{self, Sharding};
+
+/// How many stores hold each shard.
+const COPIES: u32 = 3;
+/// Patience for one call while joining.
+const CALL_PATIENCE: Duration = Duration::from_secs(4);
+/// Pause between two rounds of asking to be let in.
+const JOIN_PAUSE: Duration = Duration::from_millis(200);
+/// An unreachable cluster is mentioned again this often.
+const JOIN_MENTION: Duration = Duration::from_secs(30);
+/// How often an admitted node that hears nobody asks its seeds.
+const SEEK_PAUSE: Duration = Duration::from_millis(500);
+/// File in the store with the joiner's nonce.
+const NONCE: &str = "join.nonce";
+/// File in the store with the addresses of the others, for a restart without `--join`.
+pub(crate) const PEERS: &str = "peers";
+
+/// How this store came to its cluster at this start.
+struct Place {
+    admission: Admission,
+    admitted: Option<AdmissionAnswer>,
+}
+
+pub(crate) async fn start(builder: NodeBuilder) -> Result<Node, StartError> {
+    let (path, listen) = builder.check()?;
+    if builder.entrance == Entrance::Known && !path.exists() {
+        return Err(StartError::NoEntrance);
+    }
+    let default_name = path
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned());
+    let mut directory = match StoreDirectory::open(&path, builder.name.as_deref()) {
+        Err(crate::storage::DirectoryError::Identity(
+            crate::storage::IdentityError::NameMissing { .. },
+        )) => StoreDirectory::open(&path, default_name.as_deref())?,
+        opened => opened?,
+    };
+    let name = directory.identity().name.clone();
+    let generation = directory.identity().starts;
+    if directory.identity().admission.is_none() && builder.entrance == Entrance::Known {
+        return Err(StartError::NoEntrance);
+    }
+    let identity = match &builder.certificates {
+        Some(files) => Identity::load(&files.ca, &files.certificate, &files.key)?,
+        None => {
+            let parent = path
+                .parent()
+                .filter(|parent| !parent.as_os_str().is_empty());
+            let ca = DevelopmentCa::open(parent.unwrap_or(std::path::Path::new(".")))?;
+            ca.check_listener(listen)?;
+            ca.node_identity(&name, &path)?
+        }
+    };
+    let key = Bytes::copy_from_slice(identity.public_key().as_bytes());
+    let hello = Arc::new(Mutex::new(LocalHello {
+        cluster: directory
+            .identity()
+            .admission
+            .as_ref()
+            .map(|admission| admission.cluster),
+        name: name.clone(),
+        store: directory
+            .identity()
+            .admission
+            .as_ref()
+            .map(|admission| admission.store),
+        generation,
+    }));
+    let inbound = Arc::new(NodeInbound::default());
+    let transport = Transport::bind(
+        TransportOptions {
+            listen: Some(listen),
+            identity: identity.clone(),
+            hello: hello.clone(),
+            keys: EndpointKeys::load_or_create(&directory.keys())?,
+            limits: crate::transport::Limits::default(),
+        },
+        inbound.clone(),
+    )?;
+    // From here on, whatever fails closes the endpoint.
+    let closing = CloseOnDrop(Some(transport.clone()));
+
+    let mut log = SegmentedLog::open(Box::new(directory.log()?), LogOptions::default())?;
+    let place = enter(&builder, &mut directory, &mut log, &transport, &name, &key).await?;
+    {
+        let mut hello = crate::group::lock(&hello);
+        hello.cluster = Some(place.admission.cluster);
+        hello.store = Some(place.admission.store);
+    }
+    let store = place.admission.store;
+    if log.replicas().is_empty() {
+        return Err(StartError::LogGone {
+            store,
+            path: path.clone(),
+        });
+    }
+    let recovered = recover(&log)?;
+
+    let checkpoints = Checkpoints::open(Box::new(directory.state()?))?;
+    let registry = Arc::new(Registry::default());
+    let arbiters: Vec<Arbiter> = (0..builder.arbiters * 2).map(|_| Arbiter::new()).collect();
+    let (consensus, entity) = arbiters.split_at(builder.arbiters);
+    let sinks = || -> Vec<Box<Completions>> {
+        consensus
+            .iter()
+            .map(|_| Box::new(Completions(registry.clone())))
+            .collect()
+    };
+    let mut checkpoints_on_disk = Vec::with_capacity(recovered.len());
+    for (key, _) in &recovered {
+        checkpoints_on_disk.push(checkpoints.load(*key)?);
+    }
+    let log_watch = log.watch();
+    let log = LogWriter::start(
+        Box::new(log),
+        sinks().into_iter().map(|sink| sink as _).collect(),
+    )?;
+    let checkpoints = CheckpointWriter::start(
+        checkpoints,
+        sinks().into_iter().map(|sink| sink as _).collect(),
+    )?;
+
+    let (fatal, _) = watch::channel(None);
+    let (changed, _) = watch::channel(0);
+    let shared = Arc::new(Shared {
+        store,
+        clock: Clock::start(),
+        transport: transport.clone(),
+        log,
+        log_watch,
+        checkpoints,
+        registry: registry.clone(),
+        system: Arc::new(Mutex::new(SystemState::default())),
+        changed,
+        reports: Mutex::default(),
+        counters: Counters::default(),
+        fatal,
+    });
+    for (sink, arbiter) in consensus.iter().enumerate() {
+        let shared = shared.clone();
+        arbiter.spawn_fn(move || Outbox::install(shared, sink));
+    }
+    let seed = rand::random();
+    let evaluation = EvaluatorOptions {
+        node: name.clone(),
+        ..EvaluatorOptions::default()
+    };
+    let replicas = Replicas {
+        shared: shared.clone(),
+        arbiters: Arbiters {
+            consensus: consensus.iter().map(Arbiter::handle).collect(),
+            entity: entity.iter().map(Arbiter::handle).collect(),
+        },
+        options: GroupOptions::default()
+            .check()
+            .expect("the defaults hang together"),
+        evaluation: evaluation.check().expect("the defaults hang together"),
+        kinds: Arc::new(builder.kinds.clone()),
+        seed,
+    };
+    for ((key, recovered), checkpoint) in recovered.into_iter().zip(checkpoints_on_disk) {
+        let state = checkpoint
+            .as_ref()
+            .map(|checkpoint| checkpoint.meta.clone());
+        replicas.start(key, Restored::after_restart(recovered, state), checkpoint)?;
+    }
+
+    let keys = inbound.keys.clone();
+    keys.set([(store, key.clone())]);
+    let sight = Sight::default();
+    let me = LocalMember {
+        store: StoreId::new(store),
+        name: name.clone(),
+        generation,
+        addresses: vec![transport.local_addr()],
+        metadata: Metadata {
+            capacity: 1,
+            build: env!("CARGO_PKG_VERSION").to_owned(),
+            ..Metadata::default()
+        },
+    };
+    let mine = synod_membership::Record {
+        store: me.store,
+        name: me.name.clone(),
+        generation,
+        incarnation: 0,
+        state: synod_membership::MemberState::Alive,
+        addresses: me.addresses.clone(),
+        metadata: me.metadata.clone(),
+    }
+    .sign(&RecordSigner(identity.signer()))
+    .map_err(|error| StartError::Internal {
+        reason: error.to_string(),
+    })?;
+    let swim_options = if listen.ip().is_loopback() {
+        SwimOptions::local()
+    } else {
+        SwimOptions::lan()
+    };
+    let swim = Swim::new(
+        swim_options.check().expect("the presets hang together"),
+        me,
+        Box::new(RecordSigner(identity.signer())),
+        seed,
+        shared.clock.now(),
+    )
+    .map_err(|error| StartError::Internal {
+        reason: error.to_string(),
+    })?;
+    let gossip = GossipActor::new(swim, shared.clone(), keys.clone(), sight.clone()).start();
+    if let Some(admitted) = &place.admitted {
+        keys.set(admitted.keys.clone());
+        gossip.do_send(super::gossip::Admitted(
+            admitted.keys.iter().map(|(store, _)| *store).collect(),
+        ));
+        gossip.do_send(Introduce(admitted.records.clone()));
+    }
+    let table = TableSlot::default();
+    let courier = NodeCourier::start(shared.clone(), table.clone(), seed);
+    let founding = Founding {
+        cluster: place.admission.cluster,
+        sharding: place.admission.sharding,
+        copies: COPIES,
+        name: name.clone(),
+        key,
+    };
+    let steward = Steward::new(
+        shared.clone(),
+        replicas,
+        gossip.clone(),
+        keys.clone(),
+        sight.clone(),
+        table.clone(),
+        courier.clone(),
+        founding,
+    )
+    .start();
+    let desk = Desk {
+        shared: shared.clone(),
+        gossip: gossip.clone(),
+        steward: steward.clone(),
+        keys,
+        sight: sight.clone(),
+        table: table.clone(),
+        name: name.clone(),
+        generation,
+    };
+    let desk = Arc::new(desk);
+    let heard = Arc::new(LastHeard::default());
+    let running = Running {
+        shared: shared.clone(),
+        gossip: gossip.clone(),
+        steward: steward.clone(),
+        heard: heard.clone(),
+        calls: Calls::start(desk.clone()),
+        courier: Arc::downgrade(&courier),
+    };
+    if inbound.running.set(running).is_err() {
+        return Err(StartError::Internal {
+            reason: "the inbound was started twice".to_owned(),
+        });
+    }
+    let beats = Beats::start(shared.clone(), heard, sight.clone())?;
+    let seeds = match &builder.entrance {
+        Entrance::Join(addresses) => addresses.clone(),
+        Entrance::Found | Entrance::Known => Vec::new(),
+    };
+    let seeker = actix_rt::spawn(seek(
+        shared.clone(),
+        gossip.clone(),
+        sight,
+        seeds,
+        mine,
+        path.clone(),
+    ));
+    closing.keep();
+    tracing::info!(node = %name, store, address = %transport.local_addr(), "node started");
+    Ok(Node::new(
+        desk, courier, arbiters, beats, directory, gossip, seeker,
+    ))
+}
+
+struct CloseOnDrop(Option<Transport>);
+
+impl CloseOnDrop {
+    fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        if let Some(transport) = &self.0 {
+            transport.close();
+        }
+    }
+}
+
+/// Everything that the log knows, by replica.
+fn recover(
+    log: &SegmentedLog,
+) -> Result<Vec<(ReplicaKey, synod_consensus::Recovered)>, StartError> {
+    let mut recovered = Vec::new();
+    for key in log.replicas() {
+        let found = log.recover(key).map_err(|error| StartError::Internal {
+            reason: error.to_string(),
+        })?;
+        if let Some(found) = found {
+            recovered.push((key, found));
+        }
+    }
+    Ok(recovered)
+}
+
+async fn enter(
+    builder: &NodeBuilder,
+    directory: &mut StoreDirectory,
+    log: &mut SegmentedLog,
+    transport: &Transport,
+    name: &str,
+    key: &Bytes,
+) -> Result<Place, StartError> {
+    if let Some(admission) = &directory.identity().admission {
+        return Ok(Place {
+            admission: *admission,
+            admitted: None,
+        });
+    }
+    // A store without admission acknowledged nothing: what an interrupted founding left behind goes.
+    let leftovers: Vec<_> = log
+        .replicas()
+        .into_iter()
+        .map(|key| (key, vec![Write::Drop]))
+        .collect();
+    if !leftovers.is_empty() {
+        log.write(&leftovers)
+            .map_err(|error| StartError::Internal {
+                reason: error.to_string(),
+            })?;
+    }
+    match &builder.entrance {
+        Entrance::Known => Err(StartError::NoEntrance),
+        Entrance::Found => {
+            let founding = Founding {
+                cluster: rand::random(),
+                sharding: Sharding {
+                    seed: rand::random(),
+                    shards: builder.shards,
+                },
+                copies: COPIES,
+                name: name.to_owned(),
+                key: key.clone(),
+            };
+            // All groups or none, and before the store calls itself admitted: a crash in between founds anew.
+            let born: Vec<_> = founding
+                .groups()
+                .map(|group| {
+                    let replica = Founding::replica(group);
+                    let to = SnapshotMeta::founding(Configuration::of_voters([replica]));
+                    (ReplicaKey { group, replica }, vec![Write::Reset { to }])
+                })
+                .collect();
+            log.write(&born).map_err(|error| StartError::Internal {
+                reason: error.to_string(),
+            })?;
+            let admission = Admission {
+                cluster: founding.cluster,
+                store: Founding::FOUNDER,
+                sharding: founding.sharding,
+            };
+            directory.admit(admission)?;
+            Ok(Place {
+                admission,
+                admitted: None,
+            })
+        }
+        Entrance::Join(addresses) => {
+            let nonce = nonce(directory)?;
+            let member = MemberEntry {
+                name: name.to_owned(),
+                key: key.clone(),
+                capacity: 1,
+                zone: None,
+                nonce,
+            };
+            let admitted = ask_to_join(transport, addresses, member, builder.give_up).await?;
+            let admission = Admission {
+                cluster: admitted.founding.cluster,
+                store: admitted.store,
+                sharding: admitted.founding.sharding,
+            };
+            // Before the store calls itself admitted: an admitted store always has its system replica.
+            let key = ReplicaKey {
+                group: GroupId::ZERO,
+                replica: admitted.replica,
+            };
+            log.write(&[(
+                key,
+                vec![Write::Reset {
+                    to: SnapshotMeta::default(),
+                }],
+            )])
+            .map_err(|error| StartError::Internal {
+                reason: error.to_string(),
+            })?;
+            directory.admit(admission)?;
+            Ok(Place {
+                admission,
+                admitted: Some(admitted),
+            })
+        }
+    }
+}
+
+/// The joiner's nonce, kept before it is first used: a repeated request after a crash finds the first (thesis 6.3).
+fn nonce(directory: &StoreDirectory) -> Result<u64, StartError> {
+    let broken = |reason: String| StartError::Internal { reason };
+    if let Some(kept) =
+        read_sealed(directory.disk(), NONCE).map_err(|error| broken(error.to_string()))?
+    {
+        return wire::decode(&kept).map_err(|error| broken(error.to_string()));
+    }
+    let nonce: u64 = rand::random();
+    write_sealed(directory.disk(), NONCE, &wire::encode(&nonce))?;
+    Ok(nonce)
+}
+
+async fn ask_to_join(
+    transport: &Transport,
+    addresses: &[String],
+    member: MemberEntry,
+    give_up: Option<Duration>,
+) -> Result<AdmissionAnswer, StartError> {
+    let clock = Clock::start();
+    let call = wire::encode(&Call::Join { member, hops: 0 });
+    let mut mentioned: Option<Duration> = None;
+    loop {
+        let mut reason = "no address resolves".to_owned();
+        // Names are resolved anew each round (M39).
+        for address in addresses.iter().flat_map(|address| resolve(address)) {
+            match transport.call(address, call.clone(), CALL_PATIENCE).await {
+                Ok(answer) => match wire::decode(&answer) {
+                    Ok(Answer::Admitted(admission)) => return Ok(*admission),
+                    Ok(Answer::Refused { reason }) => {
+                        return Err(StartError::NotAdmitted { reason });
+                    }
+                    Ok(Answer::NotNow { reason: why }) => reason = format!("{address}: {why}"),
+                    Ok(_) | Err(_) => reason = format!("{address}: the answer is none to a join"),
+                },
+                Err(error @ CallError::Refused { .. }) => {
+                    return Err(StartError::NotAdmitted {
+                        reason: format!("{address}: {error}"),
+                    });
+                }
+                Err(error) => reason = format!("{address}: {error}"),
+            }
+        }
+        let now = clock.now();
+        if let Some(patience) = give_up.filter(|patience| now >= *patience) {
+            return Err(StartError::JoinTimedOut {
+                addresses: addresses.join(", "),
+                patience,
+                reason,
+            });
+        }
+        if mentioned.is_none_or(|last| now - last >= JOIN_MENTION) {
+            mentioned = Some(now);
+            tracing::warn!(
+                reason,
+                "not let in yet; asking again until somebody answers"
+            );
+        }
+        actix_rt::time::sleep(JOIN_PAUSE).await;
+    }
+}
+
+/// While this node knows nobody else alive, it introduces itself at its seeds and at the addresses it knew last time;
+/// otherwise it keeps a record of where the others are.
+async fn seek(
+    shared: Arc<Shared>,
+    gossip: actix::Addr<GossipActor>,
+    sight: Sight,
+    seeds: Vec<String>,
+    mine: SignedRecord,
+    path: std::path::PathBuf,
+) {
+    let file = path.join(PEERS);
+    let mut kept: Vec<String> = std::fs::read_to_string(&file)
+        .map(|text| text.lines().map(str::to_owned).collect())
+        .unwrap_or_default();
+    let call = wire::encode(&Call::Introduce { record: mine });
+    loop {
+        let others: Vec<String> = sight
+            .all()
+            .into_iter()
+            .filter(|(store, _)| *store != shared.store)
+            .flat_map(|(_, seen)| seen.addresses)
+            .map(|address| address.to_string())
+            .collect();
+        let alive = sight.all().into_iter().any(|(store, seen)| {
+            store != shared.store && matches!(seen.state, synod_membership::MemberState::Alive)
+        });
+        if alive {
+            if others != kept {
+                // A hint for the next start; without it the node needs `--join` again.
+                if let Err(error) = std::fs::write(&file, others.join("\n")) {
+                    tracing::warn!(%error, "the addresses of the other nodes could not be kept");
+                }
+                kept = others;
+            }
+        } else {
+            for address in seeds
+                .iter()
+                .chain(&kept)
+                .flat_map(|address| resolve(address))
+            {
+                if address == shared.transport.local_addr() {
+                    continue;
+                }
+                if let Ok(answer) = shared
+                    .transport
+                    .call(address, call.clone(), CALL_PATIENCE)
+                    .await
+                    && let Ok(Answer::View { records }) = wire::decode(&answer)
+                {
+                    gossip.do_send(Introduce(records));
+                    break;
+                }
+            }
+        }
+        actix_rt::time::sleep(SEEK_PAUSE).await;
+    }
+}

@@ -1,0 +1,337 @@
+//! Keeps everything that is derived from the system log up to date, and, where the system group is led, takes the next
+//! step of every group towards its goal.
+//!
+//! Here: [`Steward`], one per node on its main arbiter. It wakes on changes and, so that a lost notification costs at
+//! most one period, by time (S10). Not here: the decisions (`system`).
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, WrapFuture};
+use synod_consensus::{GroupId, LogIndex};
+use tokio::sync::oneshot;
+
+use super::courier::NodeCourier;
+use super::gossip::{Admitted, GossipActor, Keys, Sight};
+use super::protocol::NodeFrame;
+use super::replicas::Replicas;
+use super::table;
+use crate::group::actor::{CarryOut, CheckpointNow, ProposeSystem};
+use crate::group::{Shared, lock};
+use crate::system::{Founding, GroupReport, Reconciler, ReplicaAddress, Step, SystemCommand};
+use crate::transport::Lane;
+use crate::wire::RoutingTable;
+
+/// How often the steward looks without being told.
+const PERIOD: Duration = Duration::from_millis(100);
+/// The system leader's steps are computed this often without being told: lost orders and reports come to light here.
+const STEPS_EVERY: Duration = Duration::from_millis(500);
+/// After a report they are computed anew, but not more often than this: reports come in bursts.
+const STEPS_PAUSE: Duration = Duration::from_millis(20);
+/// Proposals without an answer are given up after this long; the state tells what became of them.
+const PROPOSAL_PATIENCE: Duration = Duration::from_secs(2);
+/// How often the log is asked which groups pin its oldest files.
+const PINNED_EVERY: Duration = Duration::from_secs(1);
+
+/// The newest routing table, for routers of this process and for clients.
+pub(crate) type TableSlot = Arc<RwLock<Option<Arc<RoutingTable>>>>;
+
+/// The actor.
+#[derive(Debug)]
+pub(crate) struct Steward {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) replicas: Replicas,
+    pub(crate) gossip: Addr<GossipActor>,
+    pub(crate) keys: Keys,
+    pub(crate) sight: Sight,
+    pub(crate) table: TableSlot,
+    pub(crate) courier: Arc<NodeCourier>,
+    /// What to propose if this node leads a system group that nobody founded yet.
+    pub(crate) founding: Founding,
+    reconciler: Reconciler,
+    seen_change: u64,
+    seen_system: Option<LogIndex>,
+    outstanding: usize,
+    /// A report came in since the last steps.
+    reported: bool,
+    stepped: Duration,
+    pinned: Duration,
+}
+
+impl Steward {
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "called once, from the start of a node, with every part of it"
+    )]
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        replicas: Replicas,
+        gossip: Addr<GossipActor>,
+        keys: Keys,
+        sight: Sight,
+        table: TableSlot,
+        courier: Arc<NodeCourier>,
+        founding: Founding,
+    ) -> Self {
+        Self {
+            shared,
+            replicas,
+            gossip,
+            keys,
+            sight,
+            table,
+            courier,
+            founding,
+            reconciler: Reconciler::new(),
+            seen_change: 0,
+            seen_system: None,
+            outstanding: 0,
+            reported: false,
+            stepped: Duration::ZERO,
+            pinned: Duration::ZERO,
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.shared.clock.now()
+    }
+
+    fn leads_system(&self) -> bool {
+        self.shared
+            .registry
+            .get(GroupId::ZERO)
+            .is_some_and(|hosted| hosted.leads())
+    }
+
+    fn look(&mut self, ctx: &mut Context<Self>) {
+        let change = *self.shared.changed.borrow();
+        if change != self.seen_change {
+            self.seen_change = change;
+            self.follow_system();
+            self.rebuild_table();
+        }
+        self.pass_reports();
+        let now = self.now();
+        if self.leads_system() {
+            let pause = if self.reported {
+                STEPS_PAUSE
+            } else {
+                STEPS_EVERY
+            };
+            if now.saturating_sub(self.stepped) >= pause && self.outstanding == 0 {
+                self.stepped = now;
+                self.reported = false;
+                self.step(ctx);
+            }
+        } else {
+            self.reconciler = Reconciler::new();
+        }
+        if now.saturating_sub(self.pinned) >= PINNED_EVERY {
+            self.pinned = now;
+            for key in self.shared.log_watch.pinned() {
+                if let Some(hosted) = self.shared.registry.get(key.group) {
+                    hosted.group.do_send(CheckpointNow);
+                }
+            }
+        }
+    }
+
+    fn follow_system(&mut self) {
+        let (applied, members) = {
+            let state = lock(&self.shared.system);
+            if state.founding.is_none() || self.seen_system == Some(state.applied) {
+                return;
+            }
+            let members: Vec<_> = state
+                .members
+                .iter()
+                .map(|(store, member)| (*store, member.key.clone()))
+                .collect();
+            (state.applied, members)
+        };
+        self.seen_system = Some(applied);
+        self.keys.set(members.clone());
+        self.gossip.do_send(Admitted(
+            members.into_iter().map(|(store, _)| store).collect(),
+        ));
+        self.replicas.align();
+    }
+
+    fn rebuild_table(&mut self) {
+        let built = {
+            let state = lock(&self.shared.system);
+            table::build(&state, &self.sight.all(), &self.shared.registry)
+        };
+        let Some(built) = built else { return };
+        let mut slot = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        let same = slot
+            .as_ref()
+            .is_some_and(|known| known.shards == built.shards && known.stores == built.stores);
+        if same {
+            return;
+        }
+        let built = Arc::new(built);
+        *slot = Some(built.clone());
+        drop(slot);
+        self.courier.table_changed(built);
+    }
+
+    fn pass_reports(&mut self) {
+        let reports: Vec<GroupReport> = {
+            let mut waiting = lock(&self.shared.reports);
+            if waiting.is_empty() {
+                return;
+            }
+            std::mem::take(&mut *waiting).into_values().collect()
+        };
+        if self.leads_system() {
+            self.take_reports(reports);
+            return;
+        }
+        let leader = self
+            .shared
+            .registry
+            .get(GroupId::ZERO)
+            .and_then(|hosted| hosted.leader_store());
+        match leader {
+            Some(leader) => {
+                // Lost reports come again: leaders repeat them.
+                let _refused = self.shared.transport.send(
+                    leader,
+                    Lane::Request,
+                    vec![NodeFrame::reports(&reports)],
+                );
+            }
+            None => {
+                let mut waiting = lock(&self.shared.reports);
+                for report in reports {
+                    waiting.entry(report.group).or_insert(report);
+                }
+            }
+        }
+    }
+
+    fn take_reports(&mut self, reports: Vec<GroupReport>) {
+        let now = self.now();
+        for report in reports {
+            self.reported |= self.reconciler.reported(now, report);
+        }
+    }
+
+    fn step(&mut self, ctx: &mut Context<Self>) {
+        let now = self.now();
+        let steps = {
+            let state = lock(&self.shared.system);
+            if state.founding.is_none() {
+                vec![Step::Propose(SystemCommand::Found(self.founding.clone()))]
+            } else {
+                self.reconciler.steps(now, &state)
+            }
+        };
+        let mut orders: BTreeMap<u64, Vec<bytes::Bytes>> = BTreeMap::new();
+        let Some(system) = self.shared.registry.get(GroupId::ZERO) else {
+            return;
+        };
+        for step in steps {
+            match step {
+                Step::Propose(command) => {
+                    let (reply, outcome) = oneshot::channel();
+                    system.group.do_send(ProposeSystem { command, reply });
+                    self.outstanding += 1;
+                    let wait = tokio::time::timeout(PROPOSAL_PATIENCE, outcome).into_actor(self);
+                    ctx.spawn(wait.map(|outcome, steward, ctx| {
+                        tracing::debug!(?outcome, "system command ended");
+                        steward.outstanding -= 1;
+                        if steward.outstanding == 0 {
+                            steward.stepped = Duration::ZERO;
+                            steward.look(ctx);
+                        }
+                    }));
+                }
+                Step::Order(order) => {
+                    let store = ReplicaAddress::of(order.leader).store;
+                    if store == self.shared.store {
+                        if let Some(hosted) = self.shared.registry.get(order.group) {
+                            hosted.group.do_send(CarryOut(order));
+                        }
+                    } else {
+                        orders
+                            .entry(store)
+                            .or_default()
+                            .push(NodeFrame::order(&order));
+                    }
+                }
+            }
+        }
+        for (store, frames) in orders {
+            // A lost order is given again.
+            let _refused = self.shared.transport.send(store, Lane::Request, frames);
+        }
+    }
+}
+
+impl Actor for Steward {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.run_interval(PERIOD, Self::look);
+        let mut changes = self.shared.changed.subscribe();
+        let me = ctx.address().downgrade();
+        actix_rt::spawn(async move {
+            while changes.changed().await.is_ok() {
+                match me.upgrade() {
+                    Some(steward) => steward.do_send(Look),
+                    None => return,
+                }
+                // Changes come in bursts: one look serves all of the next moment.
+                actix_rt::time::sleep(Duration::from_millis(10)).await;
+            }
+        });
+    }
+}
+
+/// Something changed.
+#[derive(Debug, actix::Message)]
+#[rtype(result = "()")]
+struct Look;
+
+impl Handler<Look> for Steward {
+    type Result = ();
+    fn handle(&mut self, _: Look, ctx: &mut Self::Context) {
+        self.look(ctx);
+    }
+}
+
+/// What leaders elsewhere say about their groups.
+#[derive(Debug, actix::Message)]
+#[rtype(result = "()")]
+pub(crate) struct Reported(pub(crate) Vec<GroupReport>);
+
+impl Handler<Reported> for Steward {
+    type Result = ();
+    fn handle(&mut self, Reported(reports): Reported, _ctx: &mut Self::Context) {
+        if self.leads_system() {
+            self.take_reports(reports);
+            if self.reported {
+                self.shared.touch();
+            }
+        }
+    }
+}
+
+/// How many groups have not reached their goal; `None` where that is not known.
+#[derive(Debug, actix::Message)]
+#[rtype(result = "Option<u32>")]
+pub(crate) struct Unsettled;
+
+impl Handler<Unsettled> for Steward {
+    type Result = Option<u32>;
+    fn handle(&mut self, _: Unsettled, _ctx: &mut Self::Context) -> Self::Result {
+        if !self.leads_system() {
+            return None;
+        }
+        let state = lock(&self.shared.system);
+        Some(self.reconciler.unsettled(self.shared.clock.now(), &state) as u32)
+    }
+}
