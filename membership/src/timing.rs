@@ -9,8 +9,8 @@
 //! | direct probe gives up, helpers and reliable lane are asked | `T (1 + h)` | 200 ms |
 //! | a helper answers with a nack | `T` | 200 ms |
 //! | gossip round, while there is news | `I / 5` | 100 ms |
-//! | suspicion, enough accusers | `suspicion_intervals I L` | 2 s / 4 s / 6 s |
-//! | suspicion, a lone accuser | `suspicion_lone_factor` times that | 6 s / 12 s / 18 s |
+//! | suspicion, enough accusers | `suspicion_intervals I L` | 1.5 s / 3 s / 4.5 s |
+//! | suspicion, a lone accuser | `suspicion_lone_factor` times that | 4.5 s / 9 s / 13.5 s |
 //! | accusers beyond the first that are enough | `min(2, N - 2)` | 2 |
 //! | transmissions of one rumour per node | `retransmit_factor ceil(log10(N + 1))` | 8 / 12 / 16 |
 //! | a dead member is called again | `4 I` | 2 s |

@@ -30,8 +30,10 @@ pub(crate) enum Class {
 
 /// Percent of the packet budget, by class.
 const SHARES: [usize; 3] = [50, 30, 20];
-/// Slots looked at per class and packet for something that still fits.
-const SCANNED_MAX: usize = 16;
+/// Slots looked at per class and packet beyond those that can fit, for a smaller one.
+const SCANNED_MAX: usize = 8;
+/// No rumour is smaller.
+const RUMOUR_BYTES_LEAST: usize = 40;
 
 /// One slot per subject; what is said is taken from the member table when it is sent, so newer replaces older by itself.
 #[derive(Debug, Default)]
@@ -40,7 +42,7 @@ pub(crate) struct News {
     /// Per class: least often sent first, newest first.
     queues: [BTreeSet<(u32, Reverse<u64>, StoreId)>; 3],
     added: u64,
-    round_at: Duration,
+    pub(super) round_at: Duration,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -193,7 +195,7 @@ impl Swim {
                 let mut share = if reserved { budget * share / 100 } else { room }.min(room);
                 let first: Vec<StoreId> = self.news.queues[class]
                     .iter()
-                    .take(SCANNED_MAX)
+                    .take(share / RUMOUR_BYTES_LEAST + SCANNED_MAX)
                     .map(|&(_, _, subject)| subject)
                     .collect();
                 for subject in first {

@@ -11,6 +11,8 @@ mod merge;
 mod probe;
 mod suspicion;
 mod sync;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;

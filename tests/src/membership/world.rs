@@ -128,6 +128,8 @@ pub struct World {
     pub(super) now: Duration,
     pub(super) interval: Duration,
     options: CheckedSwimOptions,
+    /// What the invariants hold the machines to, sabotaged or not.
+    suspicion_least: Duration,
     agenda: BinaryHeap<Appointment>,
     appointments: u64,
     pub(super) processes: Vec<Process>,
@@ -174,6 +176,7 @@ impl World {
             rng,
             now: Duration::ZERO,
             interval,
+            suspicion_least: options.suspicion_intervals * interval,
             options,
             agenda: BinaryHeap::new(),
             appointments: 0,
@@ -476,7 +479,6 @@ impl World {
         if self.sabotage == Some(Sabotage::Oversized) {
             swim.set_datagram_bytes(self.options.datagram_bytes * 2);
         }
-        let least = SwimOptions::lan().suspicion_intervals * self.interval;
         self.processes.push(Process {
             store,
             generation,
@@ -490,7 +492,7 @@ impl World {
             admitted: BTreeSet::from([store]),
             paused_until: None,
             backlog: Vec::new(),
-            observer: Observer::new(store, least),
+            observer: Observer::new(store, self.suspicion_least),
             clock,
             wakes_at: Duration::MAX,
         });
