@@ -9,9 +9,11 @@ use rand::Rng;
 use rand::seq::IteratorRandom;
 use synod_membership::{Metadata, StoreId};
 
+use super::agenda::Happening;
+use super::cluster::Entry;
 use super::invariants::Violation;
 use super::network::Cut;
-use super::world::{Entry, Happening, World};
+use super::world::World;
 
 /// Stores that one seed may bring into being.
 const STORES_MAX: usize = 45;

@@ -4,13 +4,18 @@
 //! what a run must have seen ([`Coverage`]). Every packet goes through the real encoder, decoder and signature check, and the
 //! machine is the very type that the node of `runtime` drives. Not here: real sockets and processes.
 
+mod agenda;
+mod agreement;
+mod cluster;
 mod coverage;
 mod faults;
 mod invariants;
 mod network;
 mod process;
+mod sabotage;
 mod world;
 
 pub use coverage::Coverage;
 pub use invariants::{Observed, Observer, Violation};
-pub use world::{Report, Sabotage, World};
+pub use sabotage::Sabotage;
+pub use world::{Report, World};

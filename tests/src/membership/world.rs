@@ -1,114 +1,42 @@
 //! The cluster, its clock and its log.
 //!
 //! Here: [`World`]: one seed makes sizes, timing, faults and chances; faults rage until enough packets were sent, then the world
-//! is calm and everybody must agree within a stated bound. Not here: which faults ([`super::faults`]).
+//! is calm and everybody must agree within a stated bound. Not here: which faults ([`super::faults`]), starts and joins
+//! ([`super::cluster`]).
 
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use rand::seq::IteratorRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use synod_membership::{
-    Accusation, CheckedSwimOptions, LocalMember, MemberEvent, MemberState, Metadata, Packet,
-    Position, StoreId, Swim, SwimOptions, SwimOutput,
+    Accusation, CheckedSwimOptions, MemberEvent, MemberState, Packet, Position, StoreId, Swim,
+    SwimOptions, SwimOutput,
 };
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use super::agenda::{Agenda, Happening};
+use super::cluster::{Disk, Entry};
 use super::coverage::Coverage;
-use super::invariants::{Observed, Observer, Violation, violated};
+use super::invariants::{Observed, Violation, violated};
 use super::network::Network;
-use super::process::{AllKeys, Arrival, Keys, NoKeys, Process};
+use super::process::{AllKeys, Arrival, NoKeys, Process};
+use super::sabotage::{Sabotage, forged};
 
 /// Packets under faults, per seed, before the calm.
-const MESSAGES_LEAST: u64 = 20_000;
+pub(super) const MESSAGES_LEAST: u64 = 20_000;
 /// Faults, per seed, before the calm.
 const FAULTS_LEAST: u64 = 30;
 /// Packets that wait for a paused process; more are lost, as in a socket's buffer.
 const BACKLOG_MAX: usize = 500;
 /// Effects of one step of one machine: answers to a packet, a round of gossip, a probe with its helpers, a few events per member.
 const EFFECTS_PER_STEP_MAX: usize = 400;
-/// After the calm begins, in probe intervals: everybody agrees, with equal hashes. Made of the slowest probe round of a node that
-/// trusts itself least (9 intervals per probe), a lone accuser's suspicion of `3 * 4 * log10(45)` intervals, and calling up to
-/// 45 dead members at 4 intervals each.
-const CALM_INTERVALS: u32 = 240;
-
-/// Takes a safeguard away, to show that the invariants see it.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Sabotage {
-    /// A node forgets everything without a restart.
-    Amnesia,
-    /// Signatures are not checked, and a peer signs for others.
-    Forgery,
-    /// Accusations of the own store do not reach the machine.
-    DeafToAccusations,
-    /// Suspicions end after a quarter of the time.
-    HastyDeaths,
-    /// The machine is told that every store is admitted.
-    OpenDoor,
-    /// Datagrams are built for a larger limit than the wire has.
-    Oversized,
-    /// Nothing is sent to members that are held for dead.
-    NeverCallTheDead,
-}
-
-/// One entry of the system log.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Entry {
-    Admit(StoreId),
-    Remove(StoreId),
-}
-
-/// What a store's disk and the log know about it.
-#[derive(Debug)]
-pub(super) struct Disk {
-    pub(super) name: String,
-    pub(super) starts: u64,
-    pub(super) removed: bool,
-}
-
-#[derive(Debug)]
-pub(super) enum Happening {
-    Arrive {
-        from: usize,
-        to: usize,
-        bytes: Bytes,
-    },
-    Wake(usize),
-    CatchUp(usize),
-    Join(usize),
-    Resume(usize),
-    Mend(u64),
-    Kill(usize),
-    Restart(StoreId),
-    Fault,
-}
-
-struct Appointment {
-    at: Duration,
-    number: u64,
-    what: Happening,
-}
-
-impl PartialEq for Appointment {
-    fn eq(&self, other: &Self) -> bool {
-        self.number == other.number
-    }
-}
-impl Eq for Appointment {}
-impl PartialOrd for Appointment {
-    fn partial_cmp(&self, other: &Self) -> Option<core::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Appointment {
-    fn cmp(&self, other: &Self) -> core::cmp::Ordering {
-        (other.at, other.number).cmp(&(self.at, self.number)) // earliest first
-    }
-}
-
+/// After the calm begins, in probe intervals: everybody agrees, with equal hashes. A node that trusts itself least probes every 9
+/// intervals, a lone accuser's suspicion at 45 stores takes `5 * 3 * log10(45)` = 25, then a rumour or a sync; the slowest of 400
+/// seeds took 13.
+const CALM_INTERVALS: u32 = 80;
 /// What a run without violation leaves.
 #[derive(Clone, Debug)]
 pub struct Report {
@@ -127,24 +55,23 @@ pub struct World {
     pub(super) rng: ChaCha8Rng,
     pub(super) now: Duration,
     pub(super) interval: Duration,
-    options: CheckedSwimOptions,
+    pub(super) options: CheckedSwimOptions,
     /// What the invariants hold the machines to, sabotaged or not.
-    suspicion_least: Duration,
-    agenda: BinaryHeap<Appointment>,
-    appointments: u64,
+    pub(super) suspicion_least: Duration,
+    agenda: Agenda,
     pub(super) processes: Vec<Process>,
-    addresses: BTreeMap<SocketAddr, usize>,
+    pub(super) addresses: BTreeMap<SocketAddr, usize>,
     pub(super) disks: BTreeMap<StoreId, Disk>,
-    log: Vec<Entry>,
+    pub(super) log: Vec<Entry>,
     /// The newest position that each store ever signed.
     said: BTreeMap<StoreId, Position>,
     pub(super) network: Network,
     pub(super) cuts: u64,
     pub(super) coverage: Coverage,
-    messages: u64,
+    pub(super) messages: u64,
     trace: u64,
     calm: bool,
-    sabotage: Option<Sabotage>,
+    pub(super) sabotage: Option<Sabotage>,
     /// `SIM_TRACE` prints every packet.
     prints: bool,
 }
@@ -178,8 +105,7 @@ impl World {
             interval,
             suspicion_least: options.suspicion_intervals * interval,
             options,
-            agenda: BinaryHeap::new(),
-            appointments: 0,
+            agenda: Agenda::default(),
             processes: Vec::new(),
             addresses: BTreeMap::new(),
             disks: BTreeMap::new(),
@@ -232,7 +158,7 @@ impl World {
         let end = quiet_since + self.interval * CALM_INTERVALS;
         while self.now < end {
             let pause = self.now + self.interval;
-            while self.agenda.peek().is_some_and(|next| next.at <= pause) {
+            while self.agenda.next_at().is_some_and(|next| next <= pause) {
                 self.step()?;
             }
             self.now = pause;
@@ -283,18 +209,15 @@ impl World {
     fn begin_calm(&mut self) -> Result<Duration, Violation> {
         self.calm = true;
         self.network.calm();
-        let agenda = core::mem::take(&mut self.agenda).into_sorted_vec();
         let mut back = BTreeSet::new();
-        for appointment in agenda {
-            match appointment.what {
+        for (at, what) in self.agenda.take_all() {
+            match what {
                 Happening::Fault | Happening::Mend(_) => {}
                 Happening::Restart(store) => {
                     back.insert(store);
                 }
-                Happening::Resume(process) => {
-                    self.schedule(Duration::ZERO, Happening::Resume(process))
-                }
-                _ => self.agenda.push(appointment),
+                Happening::Resume(_) => self.agenda.add(self.now, what),
+                _ => self.agenda.add(at, what),
             }
         }
         for process in 0..self.processes.len() {
@@ -310,7 +233,7 @@ impl World {
     }
 
     fn step(&mut self) -> Result<(), Violation> {
-        let Some(Appointment { at, what, .. }) = self.agenda.pop() else {
+        let Some((at, what)) = self.agenda.pop() else {
             return violated("Progress", "nothing is ever going to happen".to_owned());
         };
         self.now = self.now.max(at);
@@ -337,12 +260,7 @@ impl World {
     }
 
     pub(super) fn schedule(&mut self, after: Duration, what: Happening) {
-        self.appointments += 1;
-        self.agenda.push(Appointment {
-            at: self.now + after,
-            number: self.appointments,
-            what,
-        });
+        self.agenda.add(self.now + after, what);
     }
 
     /// Up, with a store of their own.
@@ -354,291 +272,7 @@ impl World {
         (0..self.processes.len()).filter(runs).collect()
     }
 
-    // ---- the log ----
-
-    /// The log admits a store before it says a word (M41).
-    pub(super) fn new_store(&mut self, name: String) -> StoreId {
-        let store = StoreId::new(self.disks.len() as u64 + 1);
-        self.disks.insert(
-            store,
-            Disk {
-                name,
-                starts: 0,
-                removed: false,
-            },
-        );
-        self.append(Entry::Admit(store));
-        store
-    }
-
-    pub(super) fn append(&mut self, entry: Entry) {
-        if let Entry::Remove(store) = entry
-            && let Some(disk) = self.disks.get_mut(&store)
-        {
-            disk.removed = true;
-        }
-        self.log.push(entry);
-        for process in 0..self.processes.len() {
-            if self.processes[process].up {
-                self.appoint_catch_up(process);
-            }
-        }
-    }
-
-    fn appoint_catch_up(&mut self, process: usize) {
-        let lag = self
-            .interval
-            .mul_f64(self.rng.random_range(0.0f64..1.5).powi(4));
-        self.schedule(lag, Happening::CatchUp(process));
-    }
-
-    fn catch_up(&mut self, process: usize) -> Result<(), Violation> {
-        if !self.processes[process].joined {
-            return Ok(()); // it has no log yet
-        }
-        if self.processes[process].paused_until.is_some() {
-            self.schedule(self.interval, Happening::CatchUp(process));
-            return Ok(());
-        }
-        let entries: Vec<Entry> = self.log[self.processes[process].applied..].to_vec();
-        for entry in entries {
-            if !self.processes[process].up {
-                break;
-            }
-            self.processes[process].applied += 1;
-            match entry {
-                Entry::Admit(store) => {
-                    self.processes[process].admitted.insert(store);
-                    self.act(process, None, |swim, now| swim.admitted(now, [store]))?;
-                }
-                Entry::Remove(store) => {
-                    self.processes[process].admitted.remove(&store);
-                    self.processes[process].observer.forget(store);
-                    self.act(process, None, |swim, _| swim.removed(store))?;
-                    if store == self.processes[process].store {
-                        self.stop(process);
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    // ---- processes ----
-
-    fn restart(&mut self, store: StoreId) -> Result<(), Violation> {
-        let up = self
-            .processes
-            .iter()
-            .any(|process| process.up && process.store == store && !process.is_copy);
-        let Some(disk) = self
-            .disks
-            .get_mut(&store)
-            .filter(|disk| !up && !disk.removed)
-        else {
-            return Ok(());
-        };
-        disk.starts += 1;
-        let generation = disk.starts;
-        if generation > 1 {
-            self.coverage.count("restarts");
-        }
-        self.start(store, generation, false)
-    }
-
-    /// Every start has a new address.
-    pub(super) fn start(
-        &mut self,
-        store: StoreId,
-        generation: u64,
-        is_copy: bool,
-    ) -> Result<(), Violation> {
-        let number = self.processes.len();
-        let address = SocketAddr::from(([10, 0, (number >> 8) as u8, number as u8], 7_000));
-        let clock = Duration::from_millis(self.rng.random_range(0..1_000_000));
-        let me = LocalMember {
-            store,
-            name: self.disks[&store].name.clone(),
-            generation,
-            addresses: vec![address],
-            metadata: Metadata {
-                capacity: 1,
-                ..Metadata::default()
-            },
-        };
-        let made = Swim::new(
-            self.options.clone(),
-            me,
-            Box::new(Keys(store)),
-            self.rng.random(),
-            self.now + clock,
-        );
-        let Ok(mut swim) = made else {
-            return violated("Bounds", format!("{store} cannot start"));
-        };
-        if self.sabotage == Some(Sabotage::Oversized) {
-            swim.set_datagram_bytes(self.options.datagram_bytes * 2);
-        }
-        self.processes.push(Process {
-            store,
-            generation,
-            address,
-            swim,
-            up: true,
-            is_copy,
-            joined: false,
-            leaving: false,
-            applied: 0,
-            admitted: BTreeSet::from([store]),
-            paused_until: None,
-            backlog: Vec::new(),
-            observer: Observer::new(store, self.suspicion_least),
-            clock,
-            wakes_at: Duration::MAX,
-        });
-        self.addresses.insert(address, number);
-        self.act(number, None, |_, _| {})?;
-        self.join_cluster(number)
-    }
-
-    /// Through any member that answers: its share of the log, and its full view.
-    fn join_cluster(&mut self, process: usize) -> Result<(), Violation> {
-        if !self.processes[process].up || self.processes[process].joined {
-            return Ok(());
-        }
-        if self.processes[process].paused_until.is_some() {
-            self.schedule(self.interval, Happening::Join(process));
-            return Ok(());
-        }
-        let store = self.processes[process].store;
-        let seeds: Vec<usize> = self
-            .running()
-            .into_iter()
-            .filter(|&seed| self.processes[seed].store != store)
-            .collect();
-        let first_ever = self
-            .processes
-            .iter()
-            .filter(|process| process.joined)
-            .count()
-            == 0;
-        let answers = |&seed: &usize| {
-            let (seed, me) = (&self.processes[seed], &self.processes[process]);
-            let blocked = |from, to| {
-                self.network
-                    .cuts
-                    .iter()
-                    .any(|cut| cut.from.contains(from) && cut.to.contains(to))
-            };
-            seed.joined && !blocked(&seed.store, &me.store) && !blocked(&me.store, &seed.store)
-        };
-        let Some(seed) = seeds.into_iter().filter(answers).choose(&mut self.rng) else {
-            if first_ever {
-                self.processes[process].joined = true;
-                self.appoint_catch_up(process);
-            } else {
-                self.schedule(self.interval, Happening::Join(process));
-            }
-            return Ok(());
-        };
-        self.processes[process].joined = true;
-        let mut view = self.processes[seed].swim.view();
-        if self.processes[process].is_copy && self.rng.random_bool(0.5) {
-            view.retain(|record| record.record().store != store); // not told of itself: it must find out
-        }
-        let applied = self.processes[seed].applied;
-        let admitted = self.processes[seed].admitted.clone();
-        let known: Vec<StoreId> = if self.sabotage == Some(Sabotage::OpenDoor) {
-            (1..1_000).map(StoreId::new).collect()
-        } else {
-            admitted.iter().copied().collect()
-        };
-        let removed: Vec<StoreId> = self.log[..applied]
-            .iter()
-            .filter_map(|entry| match entry {
-                Entry::Remove(store) => Some(*store),
-                Entry::Admit(_) => None,
-            })
-            .collect();
-        if removed.contains(&store) {
-            self.stop(process);
-            return Ok(());
-        }
-        self.processes[process].applied = applied;
-        self.processes[process].admitted = admitted;
-        self.processes[process].admitted.insert(store);
-        self.appoint_catch_up(process);
-        self.act(process, None, |swim, now| {
-            for store in removed {
-                swim.removed(store);
-            }
-            swim.admitted(now, known);
-            for record in view {
-                swim.introduce(now, record);
-            }
-        })
-    }
-
-    pub(super) fn stop(&mut self, process: usize) {
-        self.processes[process].up = false;
-        self.processes[process].backlog.clear();
-    }
-
-    fn resume(&mut self, process: usize) -> Result<(), Violation> {
-        if self.processes[process]
-            .paused_until
-            .is_some_and(|until| until > self.now)
-        {
-            return Ok(());
-        }
-        self.processes[process].paused_until = None;
-        // E22: whether the timer or the socket is read first is up to the scheduler.
-        if self.rng.random_bool(0.5) {
-            self.act(process, None, |swim, now| swim.tick(now))?;
-        }
-        for arrival in core::mem::take(&mut self.processes[process].backlog) {
-            self.arrive(process, arrival)?;
-        }
-        self.act(process, None, |swim, now| swim.tick(now))
-    }
-
-    fn wake(&mut self, process: usize) -> Result<(), Violation> {
-        if self.sabotage == Some(Sabotage::Amnesia) && self.messages > MESSAGES_LEAST / 2 {
-            self.sabotage = None;
-            let Process {
-                store,
-                generation,
-                address,
-                clock,
-                ..
-            } = self.processes[process];
-            let name = self.disks[&store].name.clone();
-            let me = LocalMember {
-                store,
-                name,
-                generation,
-                addresses: vec![address],
-                metadata: Metadata::default(),
-            };
-            let admitted: Vec<StoreId> = self.processes[process].admitted.iter().copied().collect();
-            let view = self.processes[process].swim.view();
-            let options = self.options.clone();
-            let Ok(swim) = Swim::new(options, me, Box::new(Keys(store)), 1, self.now + clock)
-            else {
-                return Ok(());
-            };
-            self.processes[process].swim = swim;
-            self.act(process, None, |swim, now| {
-                swim.admitted(now, admitted);
-                view.into_iter()
-                    .filter(|record| record.record().store != store)
-                    .for_each(|record| swim.introduce(now, record));
-            })?;
-        }
-        self.act(process, None, |swim, now| swim.tick(now))
-    }
-
-    fn arrive(
+    pub(super) fn arrive(
         &mut self,
         process: usize,
         Arrival { from, bytes }: Arrival,
@@ -692,8 +326,6 @@ impl World {
         }
         Ok(())
     }
-
-    // ---- one step of one machine ----
 
     /// Runs one input, carries out the outputs, and holds everything against the invariants. What goes to `reply_to`'s store
     /// takes the connection on which the input came.
@@ -870,89 +502,4 @@ impl World {
         }
         Ok(())
     }
-
-    // ---- agreement ----
-
-    /// What is not settled yet: everybody up must be alive at its own position for everybody, whoever is down must not be
-    /// present for anybody, and all hashes must be equal.
-    fn disagreement(&self) -> Option<String> {
-        let up: Vec<&Process> = self
-            .processes
-            .iter()
-            .filter(|process| process.up && !process.is_copy)
-            .collect();
-        let first = up.first()?;
-        for observer in &up {
-            if observer.swim.hash() != first.swim.hash() {
-                let view = |process: &Process| -> Vec<String> {
-                    let tell = |member: &synod_membership::Member| {
-                        format!(
-                            "{}:{}{:?}",
-                            member.store(),
-                            member.position(),
-                            member.state()
-                        )
-                    };
-                    process.swim.members().map(tell).collect()
-                };
-                return Some(format!(
-                    "{} has {:?}, {} has {:?}",
-                    first.store,
-                    view(first),
-                    observer.store,
-                    view(observer)
-                ));
-            }
-            for subject in &up {
-                let held = observer.swim.member(subject.store);
-                let right = |held: &&synod_membership::Member| {
-                    held.position() == subject.swim.position()
-                        && (held.state() == MemberState::Alive || subject.leaving)
-                };
-                if held.filter(right).is_none() {
-                    let held = held.map(|held| (held.position(), held.state()));
-                    let now = subject.swim.position();
-                    return Some(format!(
-                        "{} (joined {}) holds {held:?} of {} (joined {}), which is at {now}",
-                        observer.store, observer.joined, subject.store, subject.joined
-                    ));
-                }
-            }
-            for member in observer.swim.members().filter(|member| member.is_present()) {
-                if !up.iter().any(|process| process.store == member.store()) {
-                    return Some(format!(
-                        "{} holds {}, which is down, for {:?}",
-                        observer.store,
-                        member.store(),
-                        member.state()
-                    ));
-                }
-            }
-        }
-        None
-    }
-}
-
-/// Every record on it is signed again, by the sender, for a position that its subject never reached.
-fn forged(packet: &Packet, by: StoreId) -> Packet {
-    let bytes = packet.encode();
-    let Some(record) = packet.records().find(|record| record.record().store != by) else {
-        return packet.clone();
-    };
-    let mut claim = record.record().clone();
-    claim.incarnation = (claim.incarnation + 1).min(100);
-    let Ok(forged) = claim.sign(&Keys(by)) else {
-        return packet.clone();
-    };
-    let (Ok(old), Ok(new)) = (
-        rmp_serde::to_vec_named(record),
-        rmp_serde::to_vec_named(&forged),
-    ) else {
-        return packet.clone();
-    };
-    let Some(at) = bytes.windows(old.len()).position(|window| window == old) else {
-        return packet.clone();
-    };
-    let bytes = [&bytes[..at], &new, &bytes[at + old.len()..]].concat();
-    Packet::decode(&bytes).unwrap_or_else(|_| packet.clone())
 }

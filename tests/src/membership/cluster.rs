@@ -1,0 +1,315 @@
+//! The life of stores and processes: the log that admits and removes, starts, joins, pauses, ends.
+//!
+//! Here: what the node of `runtime` and the system group do around the machine. Not here: one step of a machine
+//! ([`super::world`]), what goes wrong ([`super::faults`]).
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use rand::Rng;
+use rand::seq::IteratorRandom;
+use synod_membership::{LocalMember, Metadata, StoreId, Swim};
+
+use super::agenda::Happening;
+use super::invariants::{Observer, Violation, violated};
+use super::process::{Keys, Process};
+use super::sabotage::Sabotage;
+use super::world::{MESSAGES_LEAST, World};
+
+/// One entry of the system log.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Entry {
+    Admit(StoreId),
+    Remove(StoreId),
+}
+
+/// What a store's disk and the log know about it.
+#[derive(Debug)]
+pub(super) struct Disk {
+    pub(super) name: String,
+    pub(super) starts: u64,
+    pub(super) removed: bool,
+}
+
+impl World {
+    /// The log admits a store before it says a word (M41).
+    pub(super) fn new_store(&mut self, name: String) -> StoreId {
+        let store = StoreId::new(self.disks.len() as u64 + 1);
+        self.disks.insert(
+            store,
+            Disk {
+                name,
+                starts: 0,
+                removed: false,
+            },
+        );
+        self.append(Entry::Admit(store));
+        store
+    }
+
+    pub(super) fn append(&mut self, entry: Entry) {
+        if let Entry::Remove(store) = entry
+            && let Some(disk) = self.disks.get_mut(&store)
+        {
+            disk.removed = true;
+        }
+        self.log.push(entry);
+        for process in 0..self.processes.len() {
+            if self.processes[process].up {
+                self.appoint_catch_up(process);
+            }
+        }
+    }
+
+    fn appoint_catch_up(&mut self, process: usize) {
+        let lag = self
+            .interval
+            .mul_f64(self.rng.random_range(0.0f64..1.5).powi(4));
+        self.schedule(lag, Happening::CatchUp(process));
+    }
+
+    pub(super) fn catch_up(&mut self, process: usize) -> Result<(), Violation> {
+        if !self.processes[process].joined {
+            return Ok(()); // it has no log yet
+        }
+        if self.processes[process].paused_until.is_some() {
+            self.schedule(self.interval, Happening::CatchUp(process));
+            return Ok(());
+        }
+        let entries: Vec<Entry> = self.log[self.processes[process].applied..].to_vec();
+        for entry in entries {
+            if !self.processes[process].up {
+                break;
+            }
+            self.processes[process].applied += 1;
+            match entry {
+                Entry::Admit(store) => {
+                    self.processes[process].admitted.insert(store);
+                    self.act(process, None, |swim, now| swim.admitted(now, [store]))?;
+                }
+                Entry::Remove(store) => {
+                    self.processes[process].admitted.remove(&store);
+                    self.processes[process].observer.forget(store);
+                    self.act(process, None, |swim, _| swim.removed(store))?;
+                    if store == self.processes[process].store {
+                        self.stop(process);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn restart(&mut self, store: StoreId) -> Result<(), Violation> {
+        let up = self
+            .processes
+            .iter()
+            .any(|process| process.up && process.store == store && !process.is_copy);
+        let Some(disk) = self
+            .disks
+            .get_mut(&store)
+            .filter(|disk| !up && !disk.removed)
+        else {
+            return Ok(());
+        };
+        disk.starts += 1;
+        let generation = disk.starts;
+        if generation > 1 {
+            self.coverage.count("restarts");
+        }
+        self.start(store, generation, false)
+    }
+
+    /// Every start has a new address.
+    pub(super) fn start(
+        &mut self,
+        store: StoreId,
+        generation: u64,
+        is_copy: bool,
+    ) -> Result<(), Violation> {
+        let number = self.processes.len();
+        let address = SocketAddr::from(([10, 0, (number >> 8) as u8, number as u8], 7_000));
+        let clock = Duration::from_millis(self.rng.random_range(0..1_000_000));
+        let me = LocalMember {
+            store,
+            name: self.disks[&store].name.clone(),
+            generation,
+            addresses: vec![address],
+            metadata: Metadata {
+                capacity: 1,
+                ..Metadata::default()
+            },
+        };
+        let made = Swim::new(
+            self.options.clone(),
+            me,
+            Box::new(Keys(store)),
+            self.rng.random(),
+            self.now + clock,
+        );
+        let Ok(mut swim) = made else {
+            return violated("Bounds", format!("{store} cannot start"));
+        };
+        if self.sabotage == Some(Sabotage::Oversized) {
+            swim.set_datagram_bytes(self.options.datagram_bytes * 2);
+        }
+        self.processes.push(Process {
+            store,
+            generation,
+            address,
+            swim,
+            up: true,
+            is_copy,
+            joined: false,
+            leaving: false,
+            applied: 0,
+            admitted: BTreeSet::from([store]),
+            paused_until: None,
+            backlog: Vec::new(),
+            observer: Observer::new(store, self.suspicion_least),
+            clock,
+            wakes_at: Duration::MAX,
+        });
+        self.addresses.insert(address, number);
+        self.act(number, None, |_, _| {})?;
+        self.join_cluster(number)
+    }
+
+    /// Through any member that answers: its share of the log, and its full view.
+    pub(super) fn join_cluster(&mut self, process: usize) -> Result<(), Violation> {
+        if !self.processes[process].up || self.processes[process].joined {
+            return Ok(());
+        }
+        if self.processes[process].paused_until.is_some() {
+            self.schedule(self.interval, Happening::Join(process));
+            return Ok(());
+        }
+        let store = self.processes[process].store;
+        let seeds: Vec<usize> = self
+            .running()
+            .into_iter()
+            .filter(|&seed| self.processes[seed].store != store)
+            .collect();
+        let first_ever = self
+            .processes
+            .iter()
+            .filter(|process| process.joined)
+            .count()
+            == 0;
+        let answers = |&seed: &usize| {
+            let (seed, me) = (&self.processes[seed], &self.processes[process]);
+            let blocked = |from, to| {
+                self.network
+                    .cuts
+                    .iter()
+                    .any(|cut| cut.from.contains(from) && cut.to.contains(to))
+            };
+            seed.joined && !blocked(&seed.store, &me.store) && !blocked(&me.store, &seed.store)
+        };
+        let Some(seed) = seeds.into_iter().filter(answers).choose(&mut self.rng) else {
+            if first_ever {
+                self.processes[process].joined = true;
+                self.appoint_catch_up(process);
+            } else {
+                self.schedule(self.interval, Happening::Join(process));
+            }
+            return Ok(());
+        };
+        self.processes[process].joined = true;
+        let mut view = self.processes[seed].swim.view();
+        if self.processes[process].is_copy && self.rng.random_bool(0.5) {
+            view.retain(|record| record.record().store != store); // not told of itself: it must find out
+        }
+        let applied = self.processes[seed].applied;
+        let admitted = self.processes[seed].admitted.clone();
+        let known: Vec<StoreId> = if self.sabotage == Some(Sabotage::OpenDoor) {
+            (1..1_000).map(StoreId::new).collect()
+        } else {
+            admitted.iter().copied().collect()
+        };
+        let removed: Vec<StoreId> = self.log[..applied]
+            .iter()
+            .filter_map(|entry| match entry {
+                Entry::Remove(store) => Some(*store),
+                Entry::Admit(_) => None,
+            })
+            .collect();
+        if removed.contains(&store) {
+            self.stop(process);
+            return Ok(());
+        }
+        self.processes[process].applied = applied;
+        self.processes[process].admitted = admitted;
+        self.processes[process].admitted.insert(store);
+        self.appoint_catch_up(process);
+        self.act(process, None, |swim, now| {
+            for store in removed {
+                swim.removed(store);
+            }
+            swim.admitted(now, known);
+            for record in view {
+                swim.introduce(now, record);
+            }
+        })
+    }
+
+    pub(super) fn stop(&mut self, process: usize) {
+        self.processes[process].up = false;
+        self.processes[process].backlog.clear();
+    }
+
+    pub(super) fn resume(&mut self, process: usize) -> Result<(), Violation> {
+        if self.processes[process]
+            .paused_until
+            .is_some_and(|until| until > self.now)
+        {
+            return Ok(());
+        }
+        self.processes[process].paused_until = None;
+        // E22: whether the timer or the socket is read first is up to the scheduler.
+        if self.rng.random_bool(0.5) {
+            self.act(process, None, |swim, now| swim.tick(now))?;
+        }
+        for arrival in core::mem::take(&mut self.processes[process].backlog) {
+            self.arrive(process, arrival)?;
+        }
+        self.act(process, None, |swim, now| swim.tick(now))
+    }
+
+    pub(super) fn wake(&mut self, process: usize) -> Result<(), Violation> {
+        if self.sabotage == Some(Sabotage::Amnesia) && self.messages > MESSAGES_LEAST / 2 {
+            self.sabotage = None;
+            let Process {
+                store,
+                generation,
+                address,
+                clock,
+                ..
+            } = self.processes[process];
+            let name = self.disks[&store].name.clone();
+            let me = LocalMember {
+                store,
+                name,
+                generation,
+                addresses: vec![address],
+                metadata: Metadata::default(),
+            };
+            let admitted: Vec<StoreId> = self.processes[process].admitted.iter().copied().collect();
+            let view = self.processes[process].swim.view();
+            let options = self.options.clone();
+            let Ok(swim) = Swim::new(options, me, Box::new(Keys(store)), 1, self.now + clock)
+            else {
+                return Ok(());
+            };
+            self.processes[process].swim = swim;
+            self.act(process, None, |swim, now| {
+                swim.admitted(now, admitted);
+                view.into_iter()
+                    .filter(|record| record.record().store != store)
+                    .for_each(|record| swim.introduce(now, record));
+            })?;
+        }
+        self.act(process, None, |swim, now| swim.tick(now))
+    }
+}
