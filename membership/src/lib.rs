@@ -19,6 +19,18 @@
 //! incarnation counts refutations and changes within one start. Only the subject signs a record; everybody relays it, and
 //! may accuse it of being silent at exactly that (generation, incarnation). The subject answers an accusation with a higher
 //! incarnation; a restart answers it with a higher generation.
+//!
+//! # Measured
+//!
+//! Simulated, LAN timing, a wire without delay, over seeds (`cargo test -p synod-membership spreading`):
+//!
+//! | what | p50 | p99 |
+//! |---|---|---|
+//! | crash to agreement of all survivors, 3 / 10 / 30 / 100 nodes | 2.4 / 2.5 / 3.2 / 4.1 s | 3.2 / 3.8 / 4.7 / 5.8 s |
+//! | 30 % of all packets lost on both lanes, 20 nodes, 20 times 10 minutes | no false death | |
+//!
+//! Storms of 3 to 30 nodes (`SIM_SEEDS=400 cargo test -p tests --test membership`): 400 seeds with 16,000 faults and 21 million
+//! packets take 55 s of one core; after calm everybody agrees within 13 probe intervals.
 
 mod accusation;
 mod bounded;
