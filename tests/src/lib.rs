@@ -1,4 +1,5 @@
 //! The world in a box.
 
 pub mod disk;
+pub mod evaluation;
 pub mod membership;

@@ -1,0 +1,235 @@
+//! Who sees everything and believes nobody: the invariants of the evaluation simulator.
+//!
+//! - effect chain: no effect is applied on a version that it was not computed from (section 5).
+//! - agreement: all replicas of a shard apply the same entries at the same indexes and hold the same state.
+//! - at most once: no command's id enters an entity's images twice (section 6).
+//! - acknowledged is applied: whoever was told "done" finds the effect in an applied entry.
+//! - refused did not happen: whoever was told that nothing happened never finds an effect.
+//! - linearizability: one order explains all answers of an entity ([`linear`](super::linear)).
+//! - healing: once the faults are over, everything answers again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use synod::evaluation::ShardState;
+use synod::wire;
+use synod_consensus::LogIndex;
+
+use super::account::{Account, Seen, Wish};
+use super::clients::CLOSED_KEY;
+use super::linear::{self, Operation};
+
+/// A broken invariant.
+#[derive(Clone, Debug)]
+pub struct Violation {
+    /// Its name.
+    pub invariant: &'static str,
+    /// What was seen.
+    pub detail: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.invariant, self.detail)
+    }
+}
+
+/// What became of a client's operation.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Fate {
+    /// Answered.
+    Answered(Seen),
+    /// It certainly did not happen.
+    DidNotHappen,
+    /// Nobody knows (a query: nobody cares).
+    Unknown,
+}
+
+/// One call of one client.
+#[derive(Clone, Copy, Debug)]
+struct Call {
+    shard: usize,
+    key: usize,
+    wish: Wish,
+    began: u64,
+    ended: u64,
+    fate: Option<Fate>,
+}
+
+#[derive(Default)]
+struct Shard {
+    /// Checksum of each entry's payload, by index.
+    entries: BTreeMap<LogIndex, u64>,
+    /// The newest images' ids.
+    ids: BTreeMap<String, Vec<u64>>,
+}
+
+/// See the module.
+pub(super) struct Observer {
+    shards: Vec<Shard>,
+    applied: BTreeSet<u64>,
+    calls: Vec<Call>,
+    moment: u64,
+}
+
+impl Observer {
+    /// Nothing seen yet.
+    pub(super) fn new(shards: usize) -> Self {
+        Self {
+            shards: (0..shards).map(|_| Shard::default()).collect(),
+            applied: BTreeSet::new(),
+            calls: Vec::new(),
+            moment: 0,
+        }
+    }
+
+    /// A client asks; the number is the command's id.
+    pub(super) fn asked(&mut self, shard: usize, key: usize, wish: Wish) -> u64 {
+        self.moment += 1;
+        self.calls.push(Call {
+            shard,
+            key,
+            wish,
+            began: self.moment,
+            ended: u64::MAX,
+            fate: None,
+        });
+        self.calls.len() as u64 - 1
+    }
+
+    /// The wish of a call.
+    pub(super) fn wish(&self, id: u64) -> Wish {
+        self.calls[id as usize].wish
+    }
+
+    /// The call has ended.
+    pub(super) fn ended(&mut self, id: u64, fate: Fate) -> Result<(), Violation> {
+        self.moment += 1;
+        let call = &mut self.calls[id as usize];
+        call.ended = self.moment;
+        call.fate = Some(fate);
+        let changed = match (call.wish, fate) {
+            (wish, Fate::Answered(Seen::Number(_))) => {
+                wish.leaves_id() || matches!(wish, Wish::Take { .. })
+            }
+            _ => false,
+        };
+        // A command and the closing of its account in one entry leave no image that shows the command.
+        if changed && call.key != CLOSED_KEY && !self.applied.contains(&id) {
+            return Err(Violation {
+                invariant: "acknowledged is applied",
+                detail: format!("{:?} was answered {fate:?} without an effect", call.wish),
+            });
+        }
+        Ok(())
+    }
+
+    /// Calls that have ended in this way.
+    pub(super) fn count(&self, is: impl Fn(Wish, Fate) -> bool) -> u64 {
+        self.calls
+            .iter()
+            .filter(|call| call.fate.is_some_and(|fate| is(call.wish, fate)))
+            .count() as u64
+    }
+
+    /// Some replica applied an entry.
+    pub(super) fn entry(
+        &mut self,
+        shard: usize,
+        index: LogIndex,
+        payload: &[u8],
+        state: &ShardState,
+    ) -> Result<(), Violation> {
+        let checksum = xxhash_rust::xxh3::xxh3_64(payload);
+        let seen = &mut self.shards[shard];
+        if let Some(known) = seen.entries.get(&index) {
+            if *known != checksum {
+                return Err(Violation {
+                    invariant: "agreement",
+                    detail: format!("two entries at index {index} of shard {shard}"),
+                });
+            }
+            return Ok(());
+        }
+        seen.entries.insert(index, checksum);
+        seen.ids
+            .retain(|key, _| state.image("account", key).is_some());
+        for (_, key, image) in state.images() {
+            if image.version != index {
+                continue;
+            }
+            let account: Account = wire::decode(&image.bytes).map_err(|error| Violation {
+                invariant: "agreement",
+                detail: format!("the image of {key} does not decode: {error}"),
+            })?;
+            let before = seen
+                .ids
+                .insert(key.to_owned(), account.ids.clone())
+                .unwrap_or_default();
+            for (place, id) in account.ids.iter().enumerate() {
+                let again = account.ids[..place].contains(id)
+                    || (!before.contains(id) && !self.applied.insert(*id));
+                if again {
+                    return Err(Violation {
+                        invariant: "at most once",
+                        detail: format!(
+                            "command {id} ({:?}) took effect on {key} again in entry {index} of shard {shard}",
+                            self.calls[*id as usize].wish
+                        ),
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// All is over: what can only be judged by the whole.
+    pub(super) fn judge(&self) -> Result<(), Violation> {
+        let mut histories: BTreeMap<(usize, usize), Vec<Operation>> = BTreeMap::new();
+        for (id, call) in self.calls.iter().enumerate() {
+            let seen = match call.fate {
+                Some(Fate::Answered(seen)) => seen,
+                Some(Fate::DidNotHappen) => {
+                    if self.applied.contains(&(id as u64)) {
+                        return Err(Violation {
+                            invariant: "refused did not happen",
+                            detail: format!("{:?} was refused, and took effect", call.wish),
+                        });
+                    }
+                    continue;
+                }
+                Some(Fate::Unknown) | None if call.wish.is_query() => continue,
+                Some(Fate::Unknown) | None => Seen::Unknown,
+            };
+            histories
+                .entry((call.shard, call.key))
+                .or_default()
+                .push(Operation {
+                    wish: call.wish,
+                    seen,
+                    began: call.began,
+                    ended: call.ended,
+                });
+        }
+        for ((shard, key), history) in histories {
+            if let Err(around) = linear::check(&history) {
+                let mut detail =
+                    format!("no order explains the answers of k{key} (shard {shard}); around:");
+                for Operation {
+                    wish,
+                    seen,
+                    began,
+                    ended,
+                } in around.iter().rev().take(30).rev()
+                {
+                    detail += &format!("\n  {began:>7}..{ended:<7} {wish:?} -> {seen:?}");
+                }
+                return Err(Violation {
+                    invariant: "linearizability",
+                    detail,
+                });
+            }
+        }
+        Ok(())
+    }
+}
