@@ -114,8 +114,14 @@ pub(super) struct Call {
     pub(super) trace: Option<String>,
     pub(super) deadline: Duration,
     pub(super) attempts: Attempts,
+    /// When it was sent for the first time; zero before.
+    pub(super) first_sent_at: Duration,
     pub(super) sent_at: Duration,
-    /// Silences in a row at a known leader.
+    /// When it was first sent to the leader that it flies to: repetitions there do not count anew.
+    pub(super) since: Duration,
+    /// Repetitions at known leaders.
+    pub(super) repeats: u32,
+    /// Times that a known leader let it wait for the whole of `attempt_timeout`.
     pub(super) silences: u32,
     /// Commands: the session that its sequence belongs to.
     pub(super) session: Option<SessionId>,

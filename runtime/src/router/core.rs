@@ -15,6 +15,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::calls::{Attempts, Call, CallKind, Calls, List, NONE, Place};
 use super::lane::Lane;
+use super::pace::Pace;
 use super::peers::Peers;
 use super::timers::Timers;
 use super::{AskError, CheckedRouterOptions, Failed, Refused, TimedOut, Unknown};
@@ -145,6 +146,7 @@ pub struct RouterCore {
     /// Calls for which no replica is known.
     homeless: List,
     pub(super) peers: Peers,
+    pub(super) pace: Pace,
     /// By slot: a call's deadline, or the end of its silence or pause.
     pub(super) call_timers: Timers,
     /// By shard number: the next probe.
@@ -171,6 +173,7 @@ impl RouterCore {
             bytes: 0,
             homeless: List::default(),
             peers: Peers::default(),
+            pace: Pace::default(),
             call_timers: Timers::default(),
             lane_timers: Timers::default(),
             table_asks: 0,
@@ -612,7 +615,10 @@ impl Call {
             trace: None,
             deadline,
             attempts: Attempts::default(),
+            first_sent_at: Duration::ZERO,
             sent_at: Duration::ZERO,
+            since: Duration::ZERO,
+            repeats: 0,
             silences: 0,
             session: None,
             sequence: 0,

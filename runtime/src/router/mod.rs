@@ -15,6 +15,7 @@ mod error;
 mod handle;
 mod lane;
 mod options;
+mod pace;
 mod peers;
 mod replies;
 mod sending;

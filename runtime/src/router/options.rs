@@ -20,10 +20,13 @@ pub struct RouterOptions {
     pub bytes_max: usize,
     /// Largest body of one message, in bytes; a larger one fails at once.
     pub message_max: usize,
-    /// Silence after which a request is sent again, to a known leader. Doubles with each silence of the same call, up to
-    /// eight times. Above the p99 of an answer; below what a caller notices when a leader dies without a word.
+    /// Least silence after which a request is sent again to the same leader; the usual time of an answer may make it
+    /// longer, and it doubles with each repetition. Above a scheduling hiccup, far below what a caller notices.
+    pub retry_min: Duration,
+    /// Silence of a known leader after which other replicas are asked. Doubles with each such silence of the same call,
+    /// up to eight times. Above the p99 of an answer, below the time of an election.
     pub attempt_timeout: Duration,
-    /// The same while the leader is only guessed: how long one replica may keep a probing call.
+    /// The same while the leader is only guessed, and of stale queries: how long one replica may keep a call.
     pub probe_timeout: Duration,
     /// Least pause between two probes of a shard without known leader; jittered, doubles up to `backoff_max`.
     pub backoff_min: Duration,
@@ -46,6 +49,7 @@ impl Default for RouterOptions {
             calls_max: 65_536,
             bytes_max: 64 << 20,
             message_max: 1 << 20,
+            retry_min: Duration::from_millis(20),
             attempt_timeout: Duration::from_millis(500),
             probe_timeout: Duration::from_millis(100),
             backoff_min: Duration::from_millis(5),
@@ -73,8 +77,15 @@ impl RouterOptions {
                 max: self.backoff_max,
             });
         }
+        if self.attempt_timeout < self.retry_min {
+            return Err(RouterOptionsError::Silence {
+                retry_min: self.retry_min,
+                attempt_timeout: self.attempt_timeout,
+            });
+        }
         for (name, got) in [
             ("deadline", self.deadline),
+            ("retry_min", self.retry_min),
             ("attempt_timeout", self.attempt_timeout),
             ("probe_timeout", self.probe_timeout),
             ("avoid", self.avoid),
@@ -125,6 +136,14 @@ pub enum RouterOptionsError {
         min: Duration,
         /// The greatest pause given.
         max: Duration,
+    },
+    /// A leader is asked again before it is doubted.
+    #[error("attempt_timeout is {attempt_timeout:?}, it must be at least retry_min, {retry_min:?}")]
+    Silence {
+        /// The least silence before a repetition.
+        retry_min: Duration,
+        /// The silence after which others are asked.
+        attempt_timeout: Duration,
     },
     /// A time of zero would make the router spin.
     #[error("{name} is zero; it must be above zero")]

@@ -70,8 +70,11 @@ impl RouterCore {
             CallKind::Command => self.lanes[number as usize].session.openings = 0,
             CallKind::Query | CallKind::Stale { .. } => {}
         }
+        let first_sent_at = self.calls.at(slot).first_sent_at;
         self.finish(now, slot, answer);
         if !matches!(kind, CallKind::Stale { .. }) {
+            let time = now.saturating_sub(first_sent_at);
+            self.pace.sample(time, self.options.attempt_timeout);
             self.hear_leader(now, number, from, newest);
         }
     }

@@ -20,6 +20,8 @@ use crate::wire::{Intent, Request, ShardId};
 const REDIRECTS_MAX: u32 = 3;
 /// Doublings of a pause or a silence.
 const DOUBLINGS_MAX: u32 = 3;
+/// The same of the pause between repetitions to one leader.
+const REPEAT_DOUBLINGS_MAX: u32 = 8;
 /// What a request to open a session states as its deadline; the opening ends with its shard's waiting commands.
 const OPENING_DEADLINE_MS: u64 = 10_000;
 
@@ -317,26 +319,34 @@ impl RouterCore {
 
     /// A sent request met silence.
     pub(super) fn silent(&mut self, now: Duration, slot: u32, to: u64, probing: bool) {
-        self.counters.silences += 1;
         let call = self.calls.at(slot);
-        let (number, stale) = (call.lane, matches!(call.kind, CallKind::Stale { .. }));
-        let alive = self.peers.heard_since(to, call.sent_at);
-        if !probing && !stale {
-            call.silences += 1;
-        }
-        match (alive, probing || stale) {
-            (true, true) => self.dispatch(now, slot),
-            (false, true) => {
+        let number = call.lane;
+        if probing || matches!(call.kind, CallKind::Stale { .. }) {
+            self.counters.silences += 1;
+            if !self.peers.heard_since(to, call.sent_at) {
                 self.peers.avoid(now, to, self.options.avoid);
-                self.dispatch(now, slot);
             }
-            // Nothing at all since then: as good as a lost connection. Calls sent to it later go elsewhere too.
-            (false, false) => self.disconnected(now, to),
-            // It answers others: slow, or its group is stuck. Another replica will know.
-            (true, false) => match self.next_replica(now, number, Some(to)) {
-                Some(other) => self.send(now, slot, other, true),
-                None => self.send(now, slot, to, false),
-            },
+            return self.dispatch(now, slot);
+        }
+        if now
+            < call.since + self.options.attempt_timeout * 2u32.pow(call.silences.min(DOUBLINGS_MAX))
+        {
+            // A reply was lost, or the answer takes long: the repetition finds the reply, or joins the evaluation (E5).
+            call.repeats += 1;
+            let since = call.since;
+            return self.send_since(now, slot, to, since);
+        }
+        self.counters.silences += 1;
+        call.silences += 1;
+        let lately = now.saturating_sub(self.options.attempt_timeout / 2);
+        if !self.peers.heard_since(to, lately) {
+            // Nothing at all: as good as a lost connection. Calls sent to it later go elsewhere, too.
+            return self.disconnected(now, to);
+        }
+        // It answers others: slow, or its group is stuck. Another replica will know.
+        match self.next_replica(now, number, Some(to)) {
+            Some(other) => self.send(now, slot, other, true),
+            None => self.send(now, slot, to, false),
         }
     }
 
@@ -393,21 +403,41 @@ impl RouterCore {
         self.call_timers.set(slot, deadline.min(now + delay));
     }
 
+    /// Sends to a known leader again; its silence began at `since`.
+    fn send_since(&mut self, now: Duration, slot: u32, store: u64, since: Duration) {
+        let patience = self
+            .pace
+            .patience(self.options.retry_min, self.options.attempt_timeout);
+        let call = self.calls.at(slot);
+        let silence = self.options.attempt_timeout * 2u32.pow(call.silences.min(DOUBLINGS_MAX));
+        let patience = patience * 2u32.pow(call.repeats.min(REPEAT_DOUBLINGS_MAX));
+        call.since = since;
+        let until = (now + patience).min(since + silence);
+        self.send_until(now, slot, store, false, until);
+    }
+
     fn send(&mut self, now: Duration, slot: u32, store: u64, probing: bool) {
+        let stale = matches!(self.calls.at(slot).kind, CallKind::Stale { .. });
+        if probing || stale {
+            let until = now + self.options.probe_timeout;
+            self.send_until(now, slot, store, probing, until);
+        } else {
+            self.send_since(now, slot, store, now);
+        }
+    }
+
+    fn send_until(&mut self, now: Duration, slot: u32, store: u64, probing: bool, until: Duration) {
         self.move_to(slot, Place::Flying { to: store, probing });
         let id = self.calls.id(slot);
         let call = self.calls.at(slot);
         let lane = &self.lanes[call.lane as usize];
         let attempt = call.attempts.next();
+        if attempt == 1 {
+            call.first_sent_at = now;
+        }
         call.sent_at = now;
         call.busy = None;
-        let patience = if probing {
-            self.options.probe_timeout
-        } else {
-            self.options.attempt_timeout * 2u32.pow(call.silences.min(DOUBLINGS_MAX))
-        };
-        self.call_timers
-            .set(slot, call.deadline.min(now + patience));
+        self.call_timers.set(slot, call.deadline.min(until));
         let intent = match call.kind {
             CallKind::Opening => Intent::OpenSession {
                 router: self.router,
