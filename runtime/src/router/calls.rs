@@ -2,7 +2,7 @@
 //!
 //! Here: [`Call`], [`Calls`] (slots, ids with generations), [`List`] (doubly linked through the slots, so that a call
 //! leaves its queue in O(1) and no queue keeps what has ended), [`Attempts`] (which sendings may still be evaluated).
-//! Called only by `core` and its halves.
+//! Called only by `core` and its parts.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
-//! The pure machine of one router: what goes in, what comes out, and when a call ends.
+//! The pure machine of one router: what goes in and what comes out.
 //!
-//! Here: [`RouterCore`] with its inputs and outputs, acceptance of calls, sessions' windows, deadlines. Its other halves:
-//! `sending` (whom to ask, and when again) and `replies` (what an answer means). Driven by the shell, by gateway clients
+//! Here: [`RouterCore`] with its inputs and outputs, acceptance of calls, sessions' windows. Its other parts: `sending`
+//! (whom to ask, and when again), `replies` (what an answer means) and `endings`. Driven by the shell, by gateway clients
 //! and by simulators; time and chance come in as arguments, so that the same seed gives the same sendings.
 //! Not here: clocks, locks, sockets, encoding.
 
@@ -18,7 +18,7 @@ use super::lane::Lane;
 use super::pace::Pace;
 use super::peers::Peers;
 use super::timers::Timers;
-use super::{AskError, CheckedRouterOptions, Failed, Refused, TimedOut, Unknown};
+use super::{AskError, CheckedRouterOptions, Failed, Refused, TimedOut};
 use crate::wire::{Failure, Request, RoutingTable, ShardId};
 
 /// The pause that a full router asks its callers for. A few round trips: the queue has moved by then.
@@ -142,7 +142,7 @@ pub struct RouterCore {
     pub(super) lanes: Vec<Lane>,
     pub(super) calls: Calls,
     /// Bytes of the bodies of all calls.
-    bytes: usize,
+    pub(super) bytes: usize,
     /// Calls for which no replica is known.
     homeless: List,
     pub(super) peers: Peers,
@@ -153,7 +153,7 @@ pub struct RouterCore {
     pub(super) lane_timers: Timers,
     table_asks: u32,
     next_table_ask: Duration,
-    closed: bool,
+    pub(super) closed: bool,
     pub(super) outputs: VecDeque<RouterOutput>,
     pub(super) counters: RouterCounters,
 }
@@ -437,25 +437,6 @@ impl RouterCore {
         self.outputs.pop_front()
     }
 
-    /// Ends every call, refused if it was not evaluated, else unknown, and refuses all that come.
-    pub fn close(&mut self) {
-        self.closed = true;
-        for slot in self.calls.live() {
-            if self.calls.find(self.calls.id(slot)).is_none() {
-                continue; // an opening that ended with its last command
-            }
-            let call = self.calls.at(slot);
-            let (kind, settled) = (call.kind, call.attempts.all_settled());
-            let error = match kind {
-                CallKind::Command if !settled => {
-                    self.unknown(slot, "this router was closed before the answer came")
-                }
-                _ => Refused::Closed.into(),
-            };
-            self.finish_quietly(slot, Err(error));
-        }
-    }
-
     /// Calls that have not ended.
     pub fn outstanding(&self) -> usize {
         self.calls.len()
@@ -486,7 +467,7 @@ impl RouterCore {
         }
     }
 
-    fn leave(&mut self, slot: u32) {
+    pub(super) fn leave(&mut self, slot: u32) {
         let call = self.calls.at(slot);
         let (place, lane) = (call.place, call.lane as usize);
         call.place = Place::Paused;
@@ -515,88 +496,9 @@ impl RouterCore {
         self.admit(now, lane_number);
     }
 
-    /// Ends a call with its answer, and lets the next one of its shard go.
-    pub(super) fn finish(&mut self, now: Duration, slot: u32, result: Result<Answered, AskError>) {
-        let lane = self.calls.at(slot).lane;
-        self.finish_quietly(slot, result);
-        if lane != NONE {
-            self.admit(now, lane);
-        }
-    }
-
-    /// Ends a call without a look at who waits behind it.
-    pub(super) fn finish_quietly(&mut self, slot: u32, result: Result<Answered, AskError>) {
-        self.leave(slot);
-        self.call_timers.remove(slot);
-        let id = self.calls.id(slot);
-        let call = self.calls.remove(slot);
-        self.bytes -= call.body.len();
-        if call.lane != NONE {
-            let lane = &mut self.lanes[call.lane as usize];
-            match call.kind {
-                CallKind::Command => {
-                    if call.session.is_some() && call.session == lane.session.id {
-                        lane.session.window.finish(call.sequence);
-                    }
-                }
-                CallKind::Query | CallKind::Stale { .. } => lane.queries -= 1,
-                CallKind::Opening => {
-                    lane.session.opening = None;
-                    return;
-                }
-            }
-        }
-        self.end(id, result);
-    }
-
-    fn end(&mut self, call: CallId, result: Result<Answered, AskError>) {
-        match &result {
-            Ok(_) => {}
-            Err(AskError::Refused(_)) => self.counters.refused += 1,
-            Err(AskError::Failed(_)) => self.counters.failed += 1,
-            Err(AskError::Unknown(_)) => self.counters.unknown += 1,
-            Err(AskError::TimedOut(_)) => self.counters.timed_out += 1,
-        }
-        self.outputs.push_back(RouterOutput::Done { call, result });
-    }
-
     /// The shard of a call that was sent.
     pub(super) fn shard_of(&mut self, slot: u32) -> ShardId {
         self.lanes[self.calls.at(slot).lane as usize].shard
-    }
-
-    pub(super) fn unknown(&mut self, slot: u32, reason: &str) -> AskError {
-        Unknown {
-            shard: self.shard_of(slot),
-            reason: reason.to_owned(),
-        }
-        .into()
-    }
-
-    /// The deadline passed: what that means depends on what may have been evaluated.
-    fn give_up(&mut self, now: Duration, slot: u32) {
-        let call = self.calls.at(slot);
-        let waited_for = match call.place {
-            Place::Homeless => "no node could say where the shard lives",
-            Place::Waiting => "the shard's session or earlier commands were not answered",
-            Place::Parked => "the shard had no known leader",
-            Place::Flying { .. } => "the shard's leader did not answer",
-            Place::Paused if call.busy.is_some() => "the shard was overloaded",
-            Place::Paused => "the shard had no time left for it",
-        };
-        let error = match call.kind {
-            CallKind::Command if !call.attempts.all_settled() => {
-                self.unknown(slot, "the deadline passed before an answer came")
-            }
-            CallKind::Command => match call.busy.take() {
-                Some((queue, retry_after)) => Refused::Busy { queue, retry_after }.into(),
-                None => Refused::DeadlinePassed { waited_for }.into(),
-            },
-            CallKind::Query | CallKind::Stale { .. } | CallKind::Opening => {
-                TimedOut { waited_for }.into()
-            }
-        };
-        self.finish(now, slot, Err(error));
     }
 }
 

@@ -10,6 +10,7 @@
 mod calls;
 mod core;
 mod courier;
+mod endings;
 mod entities;
 mod error;
 mod handle;

@@ -1,6 +1,6 @@
 //! What an answer means for its call.
 //!
-//! Here: the half of [`RouterCore`] that takes replies. Three rules carry the promise "at most once, and never a wrong
+//! Here: the part of [`RouterCore`] that takes replies. Three rules carry the promise "at most once, and never a wrong
 //! `Refused`":
 //! - A refusal settles its attempt: that sending took no effect and never will (a sending reaches a store at most once).
 //!   A command ends as refused only when all of its sendings are settled.

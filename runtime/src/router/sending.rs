@@ -1,6 +1,6 @@
 //! Whom to ask, and when to ask again.
 //!
-//! Here: the half of [`RouterCore`] that chooses a store and sends: leader hints, probing of replicas in turn while no
+//! Here: the part of [`RouterCore`] that chooses a store and sends: leader hints, probing of replicas in turn while no
 //! leader is known, silence, lost connections, stale queries at any replica.
 //!
 //! While a shard has no known leader its calls are parked and one at a time probes; every event that may name the leader
