@@ -4,7 +4,8 @@
 //! `Refused`":
 //! - A refusal settles its attempt: that sending took no effect and never will (a sending reaches a store at most once).
 //!   A command ends as refused only when all of its sendings are settled.
-//! - An outcome without an entry of its own counts only while no later attempt may be evaluated (E31).
+//! - An outcome without an entry of its own counts only while no later attempt may be evaluated (E31). An earlier one
+//!   may still be on its way, too: that is why a shard must enter every outcome of an attempt above the first.
 //! - A command whose session is unknown gets a new one only when all of its sendings are settled, else it ends as
 //!   unknown: under a new session it would look new and run twice (E10).
 

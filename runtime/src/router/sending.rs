@@ -87,6 +87,12 @@ impl RouterCore {
         if !call.attempts.settle(attempt) || !newest || !here {
             return;
         }
+        let lately = now.saturating_sub(self.options.attempt_timeout / 2);
+        if self.peers.heard_since(store, lately) {
+            // It lives, only the way to it is full: as good as being told so by itself.
+            let pause = self.jittered(DOUBLINGS_MAX);
+            return self.pause(now, slot, pause);
+        }
         self.peers.avoid(now, store, self.options.backoff_max);
         if !stale {
             self.lose_leader(now, lane_number, store);

@@ -237,6 +237,19 @@ fn a_lost_reply_costs_a_few_times_the_usual_answer() {
 }
 
 #[test]
+fn a_full_queue_to_a_leader_that_lives_is_waited_out() {
+    // STYLE 14: `Full` is acted on; looking for another leader would not make room.
+    let mut rig = Rig::with_session();
+    rig.command(5_000);
+    let [sent] = rig.take();
+    rig.core.unsent(rig.now, 1, CallId(sent.request.id), 1);
+    rig.drain();
+    let waited = rig.pass_until_sent();
+    assert!(waited >= ms(20) && waited <= ms(40), "{waited:?}");
+    assert_eq!(rig.take::<1>()[0].to, 1);
+}
+
+#[test]
 fn whoever_knows_the_leader_may_say_so() {
     // S4: the local group's election result moves what flies to the old leader.
     let mut rig = Rig::new();
