@@ -62,6 +62,8 @@ pub(crate) struct GroupActor {
     bytes_since_checkpoint: u64,
     /// Index of the checkpoint being written.
     checkpoint: Option<LogIndex>,
+    /// The next compaction keeps no tail, because the log's oldest file waits for this group.
+    purge: bool,
     /// Snapshot taken over whose checkpoint is being written.
     installing: Option<Position>,
     timer: Option<(Duration, SpawnHandle)>,
@@ -99,6 +101,7 @@ impl GroupActor {
             applied,
             bytes_since_checkpoint: 0,
             checkpoint: None,
+            purge: false,
             installing: None,
             timer: None,
             leadership: None,
@@ -581,8 +584,10 @@ impl Handler<Checkpointed> for GroupActor {
         }
         self.checkpoint = None;
         let installed = self.installing.take();
+        let purge = std::mem::take(&mut self.purge);
         self.drive(ctx, |group, now| match installed {
             Some(position) => group.installed(now, position),
+            None if purge => group.compact_all(now, index),
             None => group.compact(now, index),
         });
     }
@@ -596,6 +601,7 @@ pub(crate) struct CheckpointNow;
 impl Handler<CheckpointNow> for GroupActor {
     type Result = ();
     fn handle(&mut self, _: CheckpointNow, _ctx: &mut Self::Context) {
+        self.purge = true;
         self.make_checkpoint();
     }
 }

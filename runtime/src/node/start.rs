@@ -38,6 +38,9 @@ use crate::transport::{
 };
 use crate::wire::{self, Sharding};
 
+/// Entries that each group keeps behind a compaction, in memory: with 256 groups and 1 KiB each, 16 MiB. A replica that
+/// was away for longer than they last gets a snapshot, which of a small shard is no larger.
+const KEEP_ENTRIES: u64 = 64;
 /// How many stores hold each shard.
 const COPIES: u32 = 3;
 /// Patience for one call while joining.
@@ -189,9 +192,12 @@ pub(crate) async fn start(builder: NodeBuilder) -> Result<Node, StartError> {
             consensus: consensus.iter().map(Arbiter::handle).collect(),
             entity: entity.iter().map(Arbiter::handle).collect(),
         },
-        options: GroupOptions::default()
-            .check()
-            .expect("the defaults hang together"),
+        options: GroupOptions {
+            keep_entries: KEEP_ENTRIES,
+            ..GroupOptions::default()
+        }
+        .check()
+        .expect("the defaults hang together"),
         evaluation: evaluation.check().expect("the defaults hang together"),
         kinds: Arc::new(builder.kinds.clone()),
         seed,
