@@ -1,2 +1,47 @@
-//! The `synod` command.
-fn main() {}
+//! The `synod` command: runs a node, looks at a cluster, plays with its built-in key-value kind, measures it.
+//!
+//! The rooms: [`options`] (the command line), [`start`] (a node), [`status`], [`keys`] (get, put, add, delete), [`bench`],
+//! [`certs`], [`kv`] (the kind that every such node hosts), [`connection`] (how commands reach a cluster). Every error is
+//! one sentence on the error output and exit status 1.
+
+mod bench;
+mod certs;
+mod connection;
+mod keys;
+mod kv;
+mod options;
+mod start;
+mod status;
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use clap::Parser;
+use options::{Command, Options};
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    let filter = EnvFilter::try_from_env("SYNOD_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    match actix_rt::System::new().block_on(run(options.command)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("synod: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(command: Command) -> Result<(), Box<dyn Error>> {
+    match command {
+        Command::Start(options) => start::run(options).await,
+        Command::Status(options) => status::run(options).await,
+        Command::Get { key, cluster } => keys::get(key, cluster).await,
+        Command::Put { key, value, cluster } => keys::put(key, value, cluster).await,
+        Command::Add { key, amount, cluster } => keys::add(key, amount, cluster).await,
+        Command::Delete { key, cluster } => keys::delete(key, cluster).await,
+        Command::Bench(options) => bench::run(options).await,
+        Command::Certs(options) => certs::run(options),
+    }
+}

@@ -1,0 +1,280 @@
+//! The node processes of the demo and what they say of themselves.
+//!
+//! Here: [`Cluster`] (start, kill -9, restart, status, memory). Every process has its own store below one directory and
+//! is ended by its id, at the latest when the cluster is dropped. Not here: what a node does (`node`), when which one is
+//! killed (`play`).
+
+use std::error::Error;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use synod::Client;
+use synod::node::NodeStatus;
+use tokio::sync::oneshot;
+
+use super::node::LISTENING;
+
+/// A node that takes longer than this to listen will not.
+const START_PATIENCE: Duration = Duration::from_secs(30);
+/// Pause between two looks at the cluster while waiting for it.
+const LOOK_PAUSE: Duration = Duration::from_millis(100);
+
+/// How a node comes to its cluster.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Entrance {
+    Found,
+    Join,
+    Return,
+}
+
+/// One node, running or not.
+#[derive(Debug)]
+struct NodeProcess {
+    name: String,
+    address: Option<SocketAddr>,
+    child: Option<Child>,
+    /// Highest resident memory of all its processes, in KiB.
+    peak_kib: u64,
+    /// Counts of processes that are gone.
+    past: Counts,
+    /// Counts of the running process when it was last asked.
+    latest: Counts,
+}
+
+/// What the nodes counted.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) fsyncs: u64,
+    pub(crate) moves: u64,
+}
+
+/// All nodes of the demo.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    directory: PathBuf,
+    shards: u32,
+    nodes: Vec<NodeProcess>,
+}
+
+impl Cluster {
+    /// No nodes yet.
+    pub(crate) fn new(directory: &Path, shards: u32) -> Self {
+        Self { directory: directory.to_owned(), shards, nodes: Vec::new() }
+    }
+
+    /// Starts one more node with an empty store: the first founds the cluster, the others join it.
+    pub(crate) async fn add(&mut self) -> Result<usize, Box<dyn Error>> {
+        let index = self.nodes.len();
+        self.nodes.push(NodeProcess {
+            name: format!("n{}", index + 1),
+            address: None,
+            child: None,
+            peak_kib: 0,
+            past: Counts::default(),
+            latest: Counts::default(),
+        });
+        self.launch(index, if index == 0 { Entrance::Found } else { Entrance::Join }).await?;
+        Ok(index)
+    }
+
+    /// Starts a killed node again, with its store and at its address.
+    pub(crate) async fn restart(&mut self, index: usize) -> Result<(), Box<dyn Error>> {
+        self.launch(index, Entrance::Return).await
+    }
+
+    /// kill -9.
+    pub(crate) fn kill(&mut self, index: usize) -> Result<(), Box<dyn Error>> {
+        self.measure();
+        let node = &mut self.nodes[index];
+        let mut child = node.child.take().ok_or("the node to kill does not run")?;
+        child.kill()?;
+        child.wait()?;
+        node.past.fsyncs += node.latest.fsyncs;
+        node.past.moves += node.latest.moves;
+        node.latest = Counts::default();
+        Ok(())
+    }
+
+    /// The name of a node.
+    pub(crate) fn name(&self, index: usize) -> &str {
+        &self.nodes[index].name
+    }
+
+    /// Addresses of the nodes that run.
+    pub(crate) fn addresses(&self) -> Vec<String> {
+        self.running().map(|(_, address)| address.to_string()).collect()
+    }
+
+    /// What every running node says of itself, by its index; an error when one does not answer.
+    pub(crate) async fn status(&mut self, client: &Client) -> Result<Vec<(usize, NodeStatus)>, Box<dyn Error>> {
+        let mut all = Vec::new();
+        for (index, address) in self.running().collect::<Vec<_>>() {
+            let status = client.status(&address.to_string()).await?;
+            self.nodes[index].latest = Counts { fsyncs: status.fsyncs, moves: status.moves };
+            all.push((index, status));
+        }
+        Ok(all)
+    }
+
+    /// Looks until the cluster is as wished.
+    pub(crate) async fn until(
+        &mut self,
+        client: &Client,
+        wish: &str,
+        patience: Duration,
+        mut wished: impl FnMut(&[(usize, NodeStatus)]) -> bool,
+    ) -> Result<(), Box<dyn Error>> {
+        let deadline = Instant::now() + patience;
+        loop {
+            self.check()?;
+            let seen = match self.status(client).await {
+                Ok(all) if wished(&all) => return Ok(()),
+                Ok(all) => all.iter().map(|(_, status)| describe(status)).collect::<Vec<_>>().join("; "),
+                Err(error) => error.to_string(),
+            };
+            if Instant::now() >= deadline {
+                return Err(format!("waited {patience:?} in vain until {wish}; last seen: {seen}").into());
+            }
+            actix_rt::time::sleep(LOOK_PAUSE).await;
+        }
+    }
+
+    /// An error when a node ended that nobody killed.
+    pub(crate) fn check(&mut self) -> Result<(), Box<dyn Error>> {
+        for index in 0..self.nodes.len() {
+            let ended = match &mut self.nodes[index].child {
+                Some(child) => child.try_wait()?,
+                None => None,
+            };
+            if let Some(status) = ended {
+                let node = &mut self.nodes[index];
+                node.child = None;
+                let name = node.name.clone();
+                return Err(format!("node {name} ended by itself ({status}): {}", self.last_words(&name)).into());
+            }
+        }
+        Ok(())
+    }
+
+    /// fsyncs and moves of all nodes, killed ones included as far as they were asked before.
+    pub(crate) fn counts(&self) -> Counts {
+        self.nodes.iter().fold(Counts::default(), |sum, node| Counts {
+            fsyncs: sum.fsyncs + node.past.fsyncs + node.latest.fsyncs,
+            moves: sum.moves + node.past.moves + node.latest.moves,
+        })
+    }
+
+    /// Highest resident memory of any node so far, in MiB.
+    pub(crate) fn peak_mib(&mut self) -> u64 {
+        self.measure();
+        self.nodes.iter().map(|node| node.peak_kib).max().unwrap_or(0).div_ceil(1_024)
+    }
+
+    fn measure(&mut self) {
+        for node in &mut self.nodes {
+            if let Some(child) = &node.child {
+                node.peak_kib = node.peak_kib.max(peak_kib(child.id()).unwrap_or(0));
+            }
+        }
+    }
+
+    fn running(&self) -> impl Iterator<Item = (usize, SocketAddr)> + '_ {
+        self.nodes
+            .iter()
+            .enumerate()
+            .filter(|(_, node)| node.child.is_some())
+            .filter_map(|(index, node)| Some((index, node.address?)))
+    }
+
+    async fn launch(&mut self, index: usize, entrance: Entrance) -> Result<(), Box<dyn Error>> {
+        let others = self.addresses().join(",");
+        let node = &self.nodes[index];
+        let name = node.name.clone();
+        let log = File::options().create(true).append(true).open(self.log(&name))?;
+        let mut command = Command::new(std::env::current_exe()?);
+        command
+            .arg("node")
+            .arg("--store")
+            .arg(self.directory.join(&name))
+            .arg("--listen")
+            .arg(node.address.map_or_else(|| "127.0.0.1:0".to_owned(), |address| address.to_string()))
+            .arg("--parent")
+            .arg(std::process::id().to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            // A Ctrl-C is for the demo, which then ends its nodes.
+            .process_group(0);
+        match entrance {
+            Entrance::Found => command.arg("--found").arg("--shards").arg(self.shards.to_string()),
+            Entrance::Join => command.arg("--join").arg(others),
+            Entrance::Return => &mut command,
+        };
+        let mut child = command.spawn()?;
+        let output = child.stdout.take().ok_or("the node's output is no pipe")?;
+        self.nodes[index].child = Some(child);
+        let (said, hears) = oneshot::channel();
+        std::thread::spawn(move || {
+            let mut lines = BufReader::new(output).lines().map_while(Result::ok);
+            if let Some(address) = lines.find_map(|line| line.strip_prefix(LISTENING)?.parse::<SocketAddr>().ok()) {
+                let _nobody_waits = said.send(address);
+                lines.for_each(drop);
+            }
+        });
+        match tokio::time::timeout(START_PATIENCE, hears).await {
+            Ok(Ok(address)) => {
+                self.nodes[index].address = Some(address);
+                Ok(())
+            }
+            Ok(Err(_)) => Err(format!("node {name} did not start: {}", self.last_words(&name)).into()),
+            Err(_) => Err(format!("node {name} did not listen within {START_PATIENCE:?}").into()),
+        }
+    }
+
+    fn log(&self, name: &str) -> PathBuf {
+        self.directory.join(format!("{name}.log"))
+    }
+
+    fn last_words(&self, name: &str) -> String {
+        let log = fs::read_to_string(self.log(name)).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().rev().take(3).collect();
+        lines.into_iter().rev().collect::<Vec<_>>().join(" | ")
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for node in &mut self.nodes {
+            if let Some(mut child) = node.child.take() {
+                let _ended_already = child.kill();
+                let _ended_already = child.wait();
+            }
+        }
+    }
+}
+
+fn describe(status: &NodeStatus) -> String {
+    format!(
+        "{} {}ready, {} replicas, leads {}, {} leaderless, unsettled {:?}{}{}",
+        status.name,
+        if status.ready { "" } else { "not " },
+        status.replicas,
+        status.led,
+        status.leaderless,
+        status.unsettled,
+        if status.notes.is_empty() { "" } else { ", " },
+        status.notes.join(", ")
+    )
+}
+
+/// Highest resident memory of a process, in KiB (proc(5), VmHWM).
+fn peak_kib(process: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix(" kB")?.parse().ok()
+}

@@ -1,0 +1,207 @@
+//! The command line, as clap reads it.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Actors that survive the loss of their node.
+#[derive(Debug, Parser)]
+#[command(name = "synod", version)]
+pub(crate) struct Options {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a node that hosts the built-in key-value kind `kv`, until it is told to stop.
+    Start(StartOptions),
+    /// Show the cluster as its nodes see it.
+    Status(StatusOptions),
+    /// Print the value of a key.
+    Get {
+        key: String,
+        #[command(flatten)]
+        cluster: ClusterOptions,
+    },
+    /// Give a key a value.
+    Put {
+        key: String,
+        /// The value; `-` reads it from the standard input.
+        value: String,
+        #[command(flatten)]
+        cluster: ClusterOptions,
+    },
+    /// Add to a number (a missing key counts as 0) and print the sum.
+    Add {
+        key: String,
+        /// What to add; may be negative.
+        #[arg(default_value_t = 1, allow_negative_numbers = true)]
+        amount: i64,
+        #[command(flatten)]
+        cluster: ClusterOptions,
+    },
+    /// Remove a key.
+    Delete {
+        key: String,
+        #[command(flatten)]
+        cluster: ClusterOptions,
+    },
+    /// Put a closed-loop load on a running cluster and print commands per second, p50 and p99.
+    Bench(BenchOptions),
+    /// Make a development CA, and certificates of nodes and clients, in a directory.
+    Certs(CertsOptions),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct StartOptions {
+    /// Directory that keeps this node's part of the data; made when it does not exist.
+    #[arg(long, env = "SYNOD_STORE")]
+    pub(crate) store: PathBuf,
+    /// Where other nodes and clients reach this one, as HOST:PORT; port 0 takes any free one.
+    #[arg(long, env = "SYNOD_LISTEN", default_value = "127.0.0.1:7001")]
+    pub(crate) listen: String,
+    /// Name, unique in the cluster; recorded in the store at its first start [default: the store directory's name].
+    #[arg(long, env = "SYNOD_NAME")]
+    pub(crate) name: Option<String>,
+    /// With an empty store: found a new cluster of this node alone.
+    #[arg(long, conflicts_with = "join")]
+    pub(crate) found: bool,
+    /// With an empty store: join the cluster of these members, and never found one.
+    #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
+    pub(crate) join: Vec<String>,
+    /// Seconds after which a node that nobody lets in gives up; by default it asks for ever.
+    #[arg(long, value_name = "SECONDS", requires = "join")]
+    pub(crate) give_up: Option<u64>,
+    /// Shards of the cluster that --found founds, for ever [default: 256].
+    #[arg(long, requires = "found")]
+    pub(crate) shards: Option<u32>,
+    #[command(flatten)]
+    pub(crate) certificates: CertificateOptions,
+}
+
+/// PEM files; without them the development CA is used, on loopback addresses only.
+#[derive(Args, Debug)]
+pub(crate) struct CertificateOptions {
+    /// Certificate of the cluster's CA.
+    #[arg(long, value_name = "FILE", requires_all = ["cert", "key_file"])]
+    pub(crate) ca: Option<PathBuf>,
+    /// This process's certificate.
+    #[arg(long, value_name = "FILE", requires_all = ["ca", "key_file"])]
+    pub(crate) cert: Option<PathBuf>,
+    /// The certificate's key.
+    #[arg(long = "key", id = "key_file", value_name = "FILE", requires_all = ["ca", "cert"])]
+    pub(crate) key_file: Option<PathBuf>,
+}
+
+/// How a client command reaches a cluster.
+#[derive(Args, Debug)]
+pub(crate) struct ClusterOptions {
+    /// Any nodes of the cluster, as HOST:PORT.
+    #[arg(long, value_name = "ADDRESS", value_delimiter = ',', env = "SYNOD_AT", default_value = "127.0.0.1:7001")]
+    pub(crate) at: Vec<String>,
+    /// Directory of the development CA: the parent of the stores.
+    #[arg(long, value_name = "DIR", env = "SYNOD_CERTS", default_value = "data")]
+    pub(crate) certs: PathBuf,
+    #[command(flatten)]
+    pub(crate) certificates: CertificateOptions,
+    /// Seconds to wait for an answer.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    pub(crate) patience: u64,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct StatusOptions {
+    #[command(flatten)]
+    pub(crate) cluster: ClusterOptions,
+    /// One line of JSON instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct BenchOptions {
+    #[command(flatten)]
+    pub(crate) cluster: ClusterOptions,
+    /// Commands in flight at any time.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub(crate) clients: u32,
+    /// Connections that the clients share.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_024))]
+    pub(crate) connections: u32,
+    /// Keys, chosen evenly.
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) entities: u64,
+    /// Size of a value in bytes.
+    #[arg(long, default_value_t = 256)]
+    pub(crate) value_bytes: usize,
+    /// Share of linearizable reads, from 0 to 1; the rest are writes.
+    #[arg(long, default_value_t = 0.0, value_parser = share)]
+    pub(crate) read_share: f64,
+    /// Seconds that are measured.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) seconds: u64,
+    /// Seconds before, which are not.
+    #[arg(long, default_value_t = 2)]
+    pub(crate) warm_up: u64,
+    /// One line of JSON instead of a sentence.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CertsOptions {
+    /// Directory for all of it.
+    #[arg(long, value_name = "DIR", default_value = "data")]
+    pub(crate) dir: PathBuf,
+    /// Make NAME.crt and NAME.key for the node NAME; may be given several times.
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub(crate) node: Vec<String>,
+    /// Make NAME.crt and NAME.key for the client NAME, who can never be a node; may be given several times.
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub(crate) client: Vec<String>,
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => Err("a share is a number from 0 to 1".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Command, clap::Error> {
+        Options::try_parse_from(line.split_whitespace()).map(|options| options.command)
+    }
+
+    #[test]
+    fn the_command_line_hangs_together() {
+        Options::command().debug_assert();
+    }
+
+    #[test]
+    fn a_negative_amount_is_no_flag() {
+        let command = parse("synod add hits -5 --at 127.0.0.1:1,127.0.0.1:2").expect("valid");
+        let Command::Add { key, amount, cluster } = command else { panic!("add, not {command:?}") };
+        assert_eq!((key.as_str(), amount, cluster.at.len()), ("hits", -5, 2));
+    }
+
+    #[test]
+    fn contradictions_are_refused() {
+        for line in [
+            "synod start --store x --found --join 127.0.0.1:1",
+            "synod start --store x --join 127.0.0.1:1 --shards 5",
+            "synod start --store x --ca ca.crt",
+            "synod bench --read-share 1.5",
+            "synod bench --clients 0",
+            "synod start",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+}
