@@ -37,6 +37,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let clicks = node.entities::<Counter>().at("clicks");
     clicks.ask(Add(1)).await?;
     println!("counted {} so far", clicks.query(Value).await?);
-    node.shutdown().await?;
+    node.shutdown().await;
     Ok(())
 }

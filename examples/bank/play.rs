@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use actix_rt::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
 use actix_rt::task::JoinHandle;
 use futures_util::StreamExt;
 use futures_util::stream::{self, FuturesUnordered};
@@ -22,7 +22,7 @@ use super::account::Account;
 use super::clients::{Desk, Purpose, Tally, Teller};
 use super::cluster::Cluster;
 use super::gaps::Gaps;
-use super::journal::{Fault, Journal};
+use super::journal::Fault;
 use super::load::{self, Kept};
 use super::options::Options;
 use super::probe;
@@ -367,6 +367,7 @@ fn moved(tables: &[RoutingTable]) -> (usize, usize) {
 mod tests {
     use synod::wire::{ShardPlace, Sharding};
 
+    use super::super::journal::Journal;
     use super::*;
 
     fn table(places: &[(&[u64], u64)]) -> RoutingTable {
