@@ -24,7 +24,7 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=4_096))]
     pub(crate) shards: u32,
     /// Share of replies that are thrown away after receipt, so that retries are real.
-    #[arg(long, default_value_t = 0.012)]
+    #[arg(long, default_value_t = 0.012, value_parser = ratio)]
     pub(crate) drop: f64,
     /// Source of amounts, accounts and dropped replies.
     #[arg(long, default_value_t = 1)]
@@ -61,4 +61,11 @@ pub(crate) struct NodeOptions {
     /// Process that started this one.
     #[arg(long)]
     pub(crate) parent: u32,
+}
+
+fn ratio(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(ratio) if (0.0..=0.5).contains(&ratio) => Ok(ratio),
+        _ => Err("a share of replies is a number from 0 to 0.5".to_owned()),
+    }
 }

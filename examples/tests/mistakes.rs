@@ -1,0 +1,195 @@
+//! What mistakes in handlers and states get: that one command fails with its reason, everything else goes on.
+//!
+//! One node in this process hosts an entity that can misbehave in every way (issue 2, "What bad input gets").
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use synod::router::{AskError, Failed, Refused};
+use synod::wire::Failure;
+use synod::{Answer, Context, Entity, Handler, Message, Node, View};
+use tempfile::TempDir;
+
+/// Misbehaves on demand.
+#[derive(Debug, Default, Deserialize, Entity, Serialize)]
+#[entity(kind = "rogue", commands(Grow, Panic, Poison, Shout, Wait), queries(Size, PanicToo))]
+struct Rogue {
+    bytes: Vec<u8>,
+    poison: Poisonous,
+}
+
+/// Encodes, but does not decode once it is poisoned.
+#[derive(Debug, Default, Serialize)]
+struct Poisonous(bool);
+
+impl<'de> Deserialize<'de> for Poisonous {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match bool::deserialize(deserializer)? {
+            true => Err(serde::de::Error::custom("it is poisoned")),
+            false => Ok(Self(false)),
+        }
+    }
+}
+
+/// Adds so many bytes to the state.
+#[derive(Debug, Deserialize, Message, Serialize)]
+#[rtype(result = "u64")]
+struct Grow(u64);
+
+#[derive(Debug, Deserialize, Message, Serialize)]
+#[rtype(result = "()")]
+struct Panic {}
+
+#[derive(Debug, Deserialize, Message, Serialize)]
+#[rtype(result = "()")]
+struct PanicToo {}
+
+#[derive(Debug, Deserialize, Message, Serialize)]
+#[rtype(result = "()")]
+struct Poison {}
+
+/// Asks for an answer of so many bytes.
+#[derive(Debug, Deserialize, Message, Serialize)]
+#[rtype(result = "String")]
+struct Shout(u64);
+
+/// Takes so many milliseconds.
+#[derive(Debug, Deserialize, Message, Serialize)]
+#[rtype(result = "()")]
+struct Wait(u64);
+
+#[derive(Debug, Deserialize, Message, Serialize)]
+#[rtype(result = "u64")]
+struct Size {}
+
+impl Handler<Grow> for Rogue {
+    async fn handle(&mut self, Grow(by): Grow, _cx: &mut Context<Self>) -> u64 {
+        self.bytes.resize(self.bytes.len() + by as usize, 7);
+        self.bytes.len() as u64
+    }
+}
+
+impl Handler<Panic> for Rogue {
+    async fn handle(&mut self, _: Panic, _cx: &mut Context<Self>) {
+        self.bytes.clear();
+        panic!("on demand");
+    }
+}
+
+impl Answer<PanicToo> for Rogue {
+    async fn answer(&self, _: PanicToo, _cx: &View<Self>) {
+        panic!("on demand too");
+    }
+}
+
+impl Handler<Poison> for Rogue {
+    async fn handle(&mut self, _: Poison, _cx: &mut Context<Self>) {
+        self.poison = Poisonous(true);
+    }
+}
+
+impl Handler<Shout> for Rogue {
+    async fn handle(&mut self, Shout(bytes): Shout, _cx: &mut Context<Self>) -> String {
+        self.bytes.push(1);
+        "!".repeat(bytes as usize)
+    }
+}
+
+impl Handler<Wait> for Rogue {
+    async fn handle(&mut self, Wait(ms): Wait, _cx: &mut Context<Self>) {
+        actix_rt::time::sleep(Duration::from_millis(ms)).await;
+        self.bytes.push(2);
+    }
+}
+
+impl Answer<Size> for Rogue {
+    async fn answer(&self, _: Size, _cx: &View<Self>) -> u64 {
+        self.bytes.len() as u64
+    }
+}
+
+async fn node() -> (TempDir, Node) {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let builder = Node::builder().store(home.path().join("n1")).listen("127.0.0.1:0").found().shards(4);
+    let node = builder.entity::<Rogue>().start().await.expect("it founds");
+    (home, node)
+}
+
+fn failure<T: std::fmt::Debug>(result: Result<T, AskError>) -> Failure {
+    match result {
+        Err(AskError::Failed(Failed(failure))) => failure,
+        other => panic!("a failure, not {other:?}"),
+    }
+}
+
+#[actix_rt::test]
+async fn a_panic_fails_its_command_and_changes_nothing() {
+    let (_home, node) = node().await;
+    let rogue = node.entities::<Rogue>().at("r");
+    assert_eq!(rogue.ask(Grow(5)).await, Ok(5));
+    let panicked = failure(rogue.ask(Panic {}).await);
+    assert!(matches!(&panicked, Failure::Panicked { text } if text == "on demand"), "{panicked}");
+    let panicked = failure(rogue.query(PanicToo {}).await);
+    assert!(matches!(&panicked, Failure::Panicked { text } if text == "on demand too"), "{panicked}");
+    assert_eq!(rogue.query(Size {}).await, Ok(5), "the entity is as it was before");
+    assert_eq!(node.entities::<Rogue>().at("other").ask(Grow(1)).await, Ok(1), "others go on");
+    node.shutdown().await;
+}
+
+#[actix_rt::test]
+async fn a_state_or_reply_over_the_limit_fails_its_command_and_changes_nothing() {
+    let (_home, node) = node().await;
+    let rogue = node.entities::<Rogue>().at("r");
+    assert_eq!(rogue.ask(Grow(5)).await, Ok(5));
+    let large = failure(rogue.ask(Grow(2 << 20)).await);
+    assert!(matches!(&large, Failure::TooLarge { what, limit, .. } if what == "state" && *limit == 1 << 20), "{large}");
+    let large = failure(rogue.ask(Shout(300 << 10)).await);
+    assert!(matches!(&large, Failure::TooLarge { what, limit, .. } if what == "reply" && *limit == 256 << 10), "{large}");
+    assert_eq!(rogue.query(Size {}).await, Ok(5), "the entity is as it was before");
+    node.shutdown().await;
+}
+
+#[actix_rt::test]
+async fn a_state_that_does_not_decode_sets_one_entity_aside() {
+    let (home, node) = node().await;
+    let rogue = node.entities::<Rogue>().at("r");
+    rogue.ask(Poison {}).await.expect("it encodes");
+    node.entities::<Rogue>().at("well").ask(Grow(3)).await.expect("others go on");
+    node.shutdown().await;
+    // The next start reads it from disk.
+    let builder = Node::builder().store(home.path().join("n1")).listen("127.0.0.1:0");
+    let node = builder.entity::<Rogue>().start().await.expect("one bad state stops no node");
+    let rogue = node.entities::<Rogue>().at("r");
+    let aside = failure(rogue.query(Size {}).await);
+    assert!(matches!(&aside, Failure::Quarantined { key, detail, .. } if key == "r" && detail.contains("poisoned")), "{aside}");
+    let aside = failure(rogue.ask(Grow(1)).await);
+    assert!(matches!(&aside, Failure::Quarantined { .. }), "{aside}");
+    assert_eq!(node.entities::<Rogue>().at("well").query(Size {}).await, Ok(3), "others go on");
+    node.shutdown().await;
+}
+
+#[actix_rt::test]
+async fn a_deadline_passed_before_evaluation_is_refused_and_one_passed_after_is_unknown() {
+    let (_home, node) = node().await;
+    let rogue = node.entities::<Rogue>().at("r");
+    rogue.ask(Grow(1)).await.expect("the session is open");
+    let slow = rogue.clone();
+    let slow = actix_rt::spawn(async move { slow.ask(Wait(1_500)).deadline(Duration::from_millis(300)).await });
+    let started = Duration::from_millis(50);
+    actix_rt::time::sleep(started).await; // the first poll of the task above; the assertions hold however late it is
+    // Waits behind the slow one, beyond its own deadline: never evaluated.
+    let refused = rogue.ask(Grow(1)).deadline(Duration::from_millis(200)).await;
+    let unknown = slow.await.expect("it ends");
+    assert!(matches!(unknown, Err(AskError::Unknown(_))), "{unknown:?}");
+    match refused {
+        Err(AskError::Refused(Refused::DeadlinePassed { .. })) => {
+            // Refused means refused: at most the slow one took effect.
+            let size = rogue.query(Size {}).await.expect("the node serves");
+            assert!(size <= 2, "{size}");
+        }
+        // The caller cannot know whether it was evaluated when the word of it does not come in time.
+        Err(AskError::Unknown(_)) => {}
+        other => panic!("{other:?}"),
+    }
+    node.shutdown().await;
+}

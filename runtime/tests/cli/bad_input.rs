@@ -1,0 +1,172 @@
+//! What bad input gets at the command line: one sentence that names the thing and the fix, a non-zero exit, and nothing
+//! half-done (issue 2, "What bad input gets").
+
+use std::net::UdpSocket;
+
+use super::harness::{Home, one_sentence, printed, sentence};
+
+/// The sentence of a node that must not start.
+fn refused(home: &Home, name: &str, more: &[&str]) -> String {
+    match home.try_start(name, more) {
+        Ok(node) => panic!("{} started", node.name),
+        Err(said) => {
+            let (status, said) = said.split_once(": ").expect("status: words");
+            assert!(status.contains("exit status: 1"), "{status}: {said}");
+            one_sentence(said)
+        }
+    }
+}
+
+#[test]
+fn an_empty_store_without_a_way_to_start_says_which_ways_there_are() {
+    let home = Home::new();
+    let said = refused(&home, "n1", &[]);
+    assert!(said.contains("--found") && said.contains("--join"), "{said}");
+    // Nothing half-done: the same store can still be founded, under the same name.
+    home.start("n1", &["--found", "--shards", "4"]);
+}
+
+#[test]
+fn a_port_in_use_is_named_and_the_store_stays_empty() {
+    let home = Home::new();
+    let taken = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("bound").to_string();
+    let said = refused(&home, "n1", &["--found", "--listen", &address]);
+    assert!(said.contains(&address), "{said}");
+    drop(taken);
+    home.start("n1", &["--found", "--shards", "4"]);
+}
+
+#[test]
+fn a_store_in_use_by_another_process_is_left_alone() {
+    let home = Home::new();
+    let mut first = home.start("n1", &["--found", "--shards", "4"]);
+    printed(&home.run(&["put", "k", "v", "--at", &first.address]));
+    let said = refused(&home, "n1", &["--found"]);
+    assert!(said.contains("n1") && said.contains("another process"), "{said}");
+    assert!(first.runs());
+    assert_eq!(printed(&home.run(&["get", "k", "--at", &first.address])), "v");
+}
+
+#[test]
+fn a_store_of_another_node_is_refused() {
+    let home = Home::new();
+    home.start("n1", &["--found", "--shards", "4"]).stop();
+    let said = refused(&home, "n1", &["--name", "n2"]);
+    assert!(said.contains("n1") && said.contains("n2"), "{said}");
+    home.start("n1", &[]);
+}
+
+#[test]
+fn a_store_with_data_never_founds_again() {
+    // E25: a founder told to found again must come back with its data.
+    let home = Home::new();
+    let first = home.start("n1", &["--found", "--shards", "4"]);
+    printed(&home.run(&["put", "k", "v", "--at", &first.address]));
+    first.kill();
+    let again = home.start("n1", &["--found", "--shards", "8"]);
+    assert_eq!(printed(&home.run(&["get", "k", "--at", &again.address])), "v");
+}
+
+#[test]
+fn an_unreachable_member_is_tried_until_told_to_give_up() {
+    let home = Home::new();
+    let nobody = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    let address = nobody.local_addr().expect("bound").to_string();
+    let said = refused(&home, "n2", &["--join", &address, "--give-up", "1"]);
+    assert!(said.contains(&address), "{said}");
+}
+
+#[test]
+fn an_address_that_is_none_is_named() {
+    let home = Home::new();
+    let said = refused(&home, "n1", &["--found", "--listen", "nowhere"]);
+    assert!(said.contains("`nowhere`"), "{said}");
+    let said = refused(&home, "n1", &["--join", "nowhere"]);
+    assert!(said.contains("`nowhere`"), "{said}");
+}
+
+#[test]
+fn a_cluster_has_at_least_one_shard() {
+    let home = Home::new();
+    let said = refused(&home, "n1", &["--found", "--shards", "0"]);
+    assert!(said.contains("1 to 65536 shards"), "{said}");
+}
+
+#[test]
+fn a_node_of_another_ca_is_not_let_in() {
+    // Stores with different parent directories have different development CAs.
+    let (ours, theirs) = (Home::new(), Home::new());
+    let first = ours.start("n1", &["--found", "--shards", "4"]);
+    let said = refused(&theirs, "n2", &["--join", &first.address, "--give-up", "3"]);
+    assert!(said.contains(&first.address), "{said}");
+    assert!(said.to_lowercase().contains("certificate") || said.contains("CA"), "{said}");
+}
+
+#[test]
+fn a_client_of_another_ca_is_told_so() {
+    let (ours, theirs) = (Home::new(), Home::new());
+    let first = ours.start("n1", &["--found", "--shards", "4"]);
+    printed(&theirs.run(&["certs", "--dir", &theirs.path().display().to_string()]));
+    let said = sentence(&theirs.run(&["get", "k", "--at", &first.address, "--patience", "2"]));
+    assert!(said.to_lowercase().contains("certificate") || said.contains("CA"), "{said}");
+}
+
+#[test]
+fn a_client_without_ca_is_told_where_to_find_one_and_makes_none() {
+    let home = Home::new();
+    let said = sentence(&home.run(&["get", "k", "--at", "127.0.0.1:1"]));
+    assert!(said.contains("--certs"), "{said}");
+    assert_eq!(std::fs::read_dir(home.path()).expect("it exists").count(), 0);
+}
+
+#[test]
+fn the_certificate_of_another_node_is_refused() {
+    let home = Home::new();
+    let certs = home.path().display().to_string();
+    printed(&home.run(&["certs", "--dir", &certs, "--node", "n1,n2", "--client", "me"]));
+    let file = |name: &str| home.path().join(name).display().to_string();
+    let with = |stem: &str| [file("ca.crt"), file(&format!("{stem}.crt")), file(&format!("{stem}.key"))];
+    let [ca, cert, key] = with("n2");
+    let said = refused(&home, "n1", &["--found", "--ca", &ca, "--cert", &cert, "--key", &key]);
+    assert!(said.contains("n1") && said.contains("n2"), "{said}");
+    // A client's certificate is no node's.
+    let [ca, cert, key] = with("me");
+    let said = refused(&home, "me", &["--found", "--ca", &ca, "--cert", &cert, "--key", &key]);
+    assert!(said.contains("client"), "{said}");
+    // A certificate with the key of another.
+    let (other, _) = (file("n1.key"), ());
+    let [ca, cert, _] = with("n2");
+    let said = refused(&home, "n2", &["--found", "--ca", &ca, "--cert", &cert, "--key", &other]);
+    assert!(said.contains("key"), "{said}");
+    // With their own certificates, node and client meet.
+    let [ca, cert, key] = with("n1");
+    let node = home.start("n1", &["--found", "--shards", "4", "--ca", &ca, "--cert", &cert, "--key", &key]);
+    let [ca, cert, key] = with("me");
+    let as_me = ["--at", &node.address, "--ca", &ca, "--cert", &cert, "--key", &key];
+    assert_eq!(printed(&home.run(&[&["add", "hits", "2"][..], &as_me].concat())), "2");
+}
+
+#[test]
+fn certificates_that_exist_are_not_replaced() {
+    let home = Home::new();
+    let certs = home.path().display().to_string();
+    printed(&home.run(&["certs", "--dir", &certs, "--node", "n1"]));
+    let before = std::fs::read(home.path().join("n1.key")).expect("a key");
+    let said = sentence(&home.run(&["certs", "--dir", &certs, "--node", "n2", "--node", "n1"]));
+    assert!(said.contains("n1.key"), "{said}");
+    assert_eq!(std::fs::read(home.path().join("n1.key")).expect("a key"), before);
+    assert!(!home.path().join("n2.key").exists(), "nothing half-done");
+}
+
+#[test]
+fn nobody_at_the_address_is_said_in_time() {
+    let home = Home::new();
+    printed(&home.run(&["certs", "--dir", &home.path().display().to_string()]));
+    let nobody = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    let address = nobody.local_addr().expect("bound").to_string();
+    for command in [&["get", "k"][..], &["status"], &["bench", "--seconds", "1"]] {
+        let said = sentence(&home.run(&[command, &["--at", &address, "--patience", "1"]].concat()));
+        assert!(said.contains(&address), "{said}");
+    }
+}

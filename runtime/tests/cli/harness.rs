@@ -1,0 +1,258 @@
+//! Processes of the `synod` binary under test.
+//!
+//! Every process is ended by its id when its handle is dropped. Nothing here rests on the length of a pause: conditions
+//! are looked at until they hold or a generous deadline passes.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use synod::Client;
+use tempfile::TempDir;
+
+/// What takes longer than this hangs.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A directory with the stores and the development CA of one test.
+#[derive(Debug)]
+pub(crate) struct Home(TempDir);
+
+/// A running node.
+#[derive(Debug)]
+pub(crate) struct Node {
+    child: Child,
+    pub(crate) name: String,
+    pub(crate) address: String,
+}
+
+/// A node that has not said yet that it is ready.
+struct Starting {
+    node: Node,
+    hears: mpsc::Receiver<String>,
+    log: PathBuf,
+}
+
+impl Starting {
+    fn ready(mut self, address: String) -> Node {
+        self.node.address = address;
+        self.node
+    }
+
+    fn ended(mut self) -> String {
+        let status = self.node.child.wait().expect("a child");
+        format!("{status}: {}", self.said())
+    }
+
+    fn said(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+impl Home {
+    pub(crate) fn new() -> Self {
+        Self(tempfile::tempdir().expect("a temporary directory"))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    pub(crate) fn store(&self, name: &str) -> PathBuf {
+        self.path().join(name)
+    }
+
+    /// Starts a node whose store is called `name`, and waits until it is ready.
+    pub(crate) fn start(&self, name: &str, more: &[&str]) -> Node {
+        self.try_start(name, more).unwrap_or_else(|error| panic!("{name} did not become ready: {error}"))
+    }
+
+    /// The same; the error is all that the node said before it ended.
+    pub(crate) fn try_start(&self, name: &str, more: &[&str]) -> Result<Node, String> {
+        let starting = self.launch(name, more);
+        match starting.hears.recv_timeout(PATIENCE) {
+            Ok(address) => Ok(starting.ready(address)),
+            Err(mpsc::RecvTimeoutError::Disconnected) => Err(starting.ended()),
+            Err(mpsc::RecvTimeoutError::Timeout) => Err(format!("not within {PATIENCE:?}: {}", starting.said())),
+        }
+    }
+
+    /// The same while the other tasks of this thread go on.
+    pub(crate) async fn start_beside(&self, name: &str, more: &[&str]) -> Node {
+        let starting = self.launch(name, more);
+        let mut address = Err(mpsc::TryRecvError::Empty);
+        until("a node becomes ready", async || {
+            address = starting.hears.try_recv();
+            address != Err(mpsc::TryRecvError::Empty)
+        })
+        .await;
+        match address {
+            Ok(address) => starting.ready(address),
+            Err(_) => panic!("{name} did not become ready: {}", starting.ended()),
+        }
+    }
+
+    fn launch(&self, name: &str, more: &[&str]) -> Starting {
+        let log = self.path().join(format!("{name}.log"));
+        let mut command = self.command("start");
+        command.arg("--store").arg(self.store(name)).args(more);
+        if !more.contains(&"--listen") {
+            command.args(["--listen", "127.0.0.1:0"]);
+        }
+        let errors = File::create(&log).expect("a log file");
+        let mut child = command.stdout(Stdio::piped()).stderr(errors).spawn().expect("the binary runs");
+        let output = child.stdout.take().expect("a pipe");
+        let (said, hears) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                if let Some((_, rest)) = line.split_once(" is ready at ") {
+                    let _test_is_over = said.send(rest.split(' ').next().unwrap_or_default().to_owned());
+                }
+            }
+        });
+        Starting { node: Node { child, name: name.to_owned(), address: String::new() }, hears, log }
+    }
+
+    /// Founds a cluster of `n1` with 16 shards and joins `n2` and `n3`.
+    pub(crate) fn three(&self) -> Vec<Node> {
+        let first = self.start("n1", &["--found", "--shards", "16"]);
+        let mut nodes = vec![first];
+        for name in ["n2", "n3"] {
+            let node = self.start(name, &["--join", &nodes[0].address]);
+            nodes.push(node);
+        }
+        nodes
+    }
+
+    /// Runs a command to its end. It must not take longer than [`PATIENCE`].
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
+        self.run_with(arguments, b"")
+    }
+
+    /// The same with a standard input.
+    pub(crate) fn run_with(&self, arguments: &[&str], input: &[u8]) -> Output {
+        let (first, rest) = arguments.split_first().expect("a subcommand");
+        let mut command = self.command(first);
+        command.args(rest).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the binary runs");
+        let mut pipe = child.stdin.take().expect("a pipe");
+        let input = input.to_owned();
+        // A command that refuses without reading closes its end: that is its right.
+        let writer = std::thread::spawn(move || drop(pipe.write_all(&input)));
+        let id = Pid::from_child(&child);
+        let (over, waits) = mpsc::channel::<()>();
+        let guard = std::thread::spawn(move || {
+            if waits.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
+                let _ended_meanwhile = kill_process(id, Signal::KILL);
+            }
+        });
+        let output = child.wait_with_output().expect("it ends");
+        drop(over);
+        guard.join().expect("the guard ends");
+        writer.join().expect("the writer ends");
+        output
+    }
+
+    fn command(&self, subcommand: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_synod"));
+        command.arg(subcommand).env("SYNOD_CERTS", self.path()).env_remove("SYNOD_AT").env_remove("SYNOD_LOG");
+        command
+    }
+
+    /// A gateway client of these nodes.
+    pub(crate) async fn client(&self, nodes: &[&Node]) -> Client {
+        let addresses: Vec<String> = nodes.iter().map(|node| node.address.clone()).collect();
+        Client::builder()
+            .development(self.path())
+            .patience(PATIENCE)
+            .connect(addresses)
+            .await
+            .expect("a client connects to running nodes")
+    }
+}
+
+impl Node {
+    /// kill -9.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("it ends");
+    }
+
+    /// SIGTERM, and how it ended.
+    pub(crate) fn stop(mut self) -> ExitStatus {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).expect("it runs");
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("a child") {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "{} did not end on SIGTERM", self.name);
+            std::thread::sleep(Duration::from_millis(20)); // looks at a condition; nothing rests on the length
+        }
+    }
+
+    /// Whether it still runs.
+    pub(crate) fn runs(&mut self) -> bool {
+        self.child.try_wait().expect("a child").is_none()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ended_already = self.child.kill();
+        let _ended_already = self.child.wait();
+    }
+}
+
+/// Looks until it is so.
+pub(crate) async fn until(what: &str, mut so: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !so().await {
+        assert!(Instant::now() < deadline, "{what}: not so within {PATIENCE:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await; // looks at a condition; nothing rests on the length
+    }
+}
+
+/// Waits until every group is led and is where it belongs.
+pub(crate) async fn settled(client: &Client, nodes: &[&Node]) {
+    until("the cluster settles", async || {
+        let mut settled = false;
+        for node in nodes {
+            match client.status(&node.address).await {
+                Ok(status) if status.ready && status.leaderless == 0 && status.led > 0 => {
+                    settled |= status.unsettled == Some(0);
+                }
+                _ => return false,
+            }
+        }
+        settled
+    })
+    .await;
+}
+
+/// The one sentence that a refused command said: exit status 1, nothing on the output, one line that begins with the
+/// program's name.
+pub(crate) fn sentence(output: &Output) -> String {
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(output.stdout.is_empty(), "{}", String::from_utf8_lossy(&output.stdout));
+    one_sentence(&said)
+}
+
+/// The last line, which must be the program's own and the only one of them.
+pub(crate) fn one_sentence(said: &str) -> String {
+    let own: Vec<&str> = said.lines().filter(|line| line.starts_with("synod: ")).collect();
+    assert_eq!(own.len(), 1, "one sentence, not {said:?}");
+    assert_eq!(said.lines().last(), own.first().copied(), "the sentence is the last word: {said:?}");
+    assert!(!said.contains("panicked"), "{said}");
+    own[0].to_owned()
+}
+
+/// What a successful command printed.
+pub(crate) fn printed(output: &Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+}

@@ -1,0 +1,12 @@
+//! The `synod` command as its users meet it: real processes, real files, kill -9.
+//!
+//! Here: [`harness`] (processes ended by id, conditions with deadlines), what bad input gets ([`bad_input`], [`bad_asks`]),
+//! and failures under load ([`failover`]). Not here: nodes within one process (`cluster`), simulated faults (crate `tests`).
+
+mod bad_asks;
+mod bad_input;
+mod failover;
+mod harness;
+#[path = "../../src/bin/synod/kv.rs"]
+#[allow(dead_code, reason = "the binary's own kind, of which the tests use a part")]
+mod kv;
