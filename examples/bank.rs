@@ -29,7 +29,9 @@ fn main() -> ExitCode {
     let options = Options::parse();
     let system = actix_rt::System::new();
     let result = match options.role {
-        Some(Role::Node(node)) => system.block_on(bank::node::run(node)).map(|()| ExitCode::SUCCESS),
+        Some(Role::Node(node)) => system
+            .block_on(bank::node::run(node))
+            .map(|()| ExitCode::SUCCESS),
         None => system.block_on(bank::play::run(options)),
     };
     result.unwrap_or_else(|error| {

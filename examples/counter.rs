@@ -33,7 +33,13 @@ impl Answer<Value> for Counter {
 #[actix_rt::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let store = std::env::args().nth(1).unwrap_or("data/counter".to_owned());
-    let node = Node::builder().store(store).listen("127.0.0.1:0").found().entity::<Counter>().start().await?;
+    let node = Node::builder()
+        .store(store)
+        .listen("127.0.0.1:0")
+        .found()
+        .entity::<Counter>()
+        .start()
+        .await?;
     let clicks = node.entities::<Counter>().at("clicks");
     clicks.ask(Add(1)).await?;
     println!("counted {} so far", clicks.query(Value).await?);

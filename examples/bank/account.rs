@@ -55,7 +55,11 @@ pub(crate) struct Inspect;
 
 impl Account {
     pub(crate) fn receipt(&self) -> Receipt {
-        Receipt { balance: self.balance, count: self.count, sum: self.sum }
+        Receipt {
+            balance: self.balance,
+            count: self.count,
+            sum: self.sum,
+        }
     }
 
     /// The trace that every effect leaves.
@@ -78,8 +82,15 @@ impl Handler<Deposit> for Account {
 }
 
 impl Handler<Withdraw> for Account {
-    async fn handle(&mut self, withdraw: Withdraw, _cx: &mut Context<Self>) -> Result<Receipt, Overdrawn> {
-        self.balance = self.balance.checked_sub(withdraw.amount).ok_or(Overdrawn(self.receipt()))?;
+    async fn handle(
+        &mut self,
+        withdraw: Withdraw,
+        _cx: &mut Context<Self>,
+    ) -> Result<Receipt, Overdrawn> {
+        self.balance = self
+            .balance
+            .checked_sub(withdraw.amount)
+            .ok_or(Overdrawn(self.receipt()))?;
         self.record(withdraw.id);
         Ok(self.receipt())
     }

@@ -40,8 +40,16 @@ pub(crate) struct Tally {
 
 impl Default for Tally {
     fn default() -> Self {
-        let latency = Histogram::new_with_max(LATENCY_MAX_US, 3).expect("the bounds are those of a histogram");
-        Self { acked: 0, declined: 0, refused: 0, unknown: 0, failed: 0, latency }
+        let latency = Histogram::new_with_max(LATENCY_MAX_US, 3)
+            .expect("the bounds are those of a histogram");
+        Self {
+            acked: 0,
+            declined: 0,
+            refused: 0,
+            unknown: 0,
+            failed: 0,
+            latency,
+        }
     }
 }
 
@@ -157,7 +165,11 @@ pub(crate) struct Teller {
 
 impl Teller {
     pub(crate) fn new(desk: Rc<Desk>, accounts: Entities<Account>, purpose: Purpose) -> Self {
-        Self { desk, accounts, purpose }
+        Self {
+            desk,
+            accounts,
+            purpose,
+        }
     }
 
     /// One command, written down before and settled after. The account may be used again when this returns, unless the
@@ -199,20 +211,38 @@ impl Teller {
         end
     }
 
-    async fn ask(&self, key: &str, id: u64, amount: i64) -> Result<Result<Receipt, Overdrawn>, AskError> {
+    async fn ask(
+        &self,
+        key: &str,
+        id: u64,
+        amount: i64,
+    ) -> Result<Result<Receipt, Overdrawn>, AskError> {
         let account = self.accounts.at(key);
         let size = amount.unsigned_abs();
         if amount < 0 {
-            account.ask(Withdraw { id, amount: size }).deadline(COMMAND_DEADLINE).await
+            account
+                .ask(Withdraw { id, amount: size })
+                .deadline(COMMAND_DEADLINE)
+                .await
         } else {
-            account.ask(Deposit { id, amount: size }).deadline(COMMAND_DEADLINE).await.map(Ok)
+            account
+                .ask(Deposit { id, amount: size })
+                .deadline(COMMAND_DEADLINE)
+                .await
+                .map(Ok)
         }
     }
 
     /// Reads an account, as often as it takes.
     pub(crate) async fn look(&self, key: &str) -> Account {
         loop {
-            match self.accounts.at(key).query(Inspect).deadline(QUERY_DEADLINE).await {
+            match self
+                .accounts
+                .at(key)
+                .query(Inspect)
+                .deadline(QUERY_DEADLINE)
+                .await
+            {
                 Ok(account) => return account,
                 Err(AskError::Failed(Failed(failure))) => self.desk.fail(failure.to_string()),
                 Err(_) => {}

@@ -64,7 +64,11 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// No nodes yet.
     pub(crate) fn new(directory: &Path, shards: u32) -> Self {
-        Self { directory: directory.to_owned(), shards, nodes: Vec::new() }
+        Self {
+            directory: directory.to_owned(),
+            shards,
+            nodes: Vec::new(),
+        }
     }
 
     /// Starts one more node with an empty store: the first founds the cluster, the others join it.
@@ -78,7 +82,15 @@ impl Cluster {
             past: Counts::default(),
             latest: Counts::default(),
         });
-        self.launch(index, if index == 0 { Entrance::Found } else { Entrance::Join }).await?;
+        self.launch(
+            index,
+            if index == 0 {
+                Entrance::Found
+            } else {
+                Entrance::Join
+            },
+        )
+        .await?;
         Ok(index)
     }
 
@@ -107,15 +119,23 @@ impl Cluster {
 
     /// Addresses of the nodes that run.
     pub(crate) fn addresses(&self) -> Vec<String> {
-        self.running().map(|(_, address)| address.to_string()).collect()
+        self.running()
+            .map(|(_, address)| address.to_string())
+            .collect()
     }
 
     /// What every running node says of itself, by its index; an error when one does not answer.
-    pub(crate) async fn status(&mut self, client: &Client) -> Result<Vec<(usize, NodeStatus)>, Box<dyn Error>> {
+    pub(crate) async fn status(
+        &mut self,
+        client: &Client,
+    ) -> Result<Vec<(usize, NodeStatus)>, Box<dyn Error>> {
         let mut all = Vec::new();
         for (index, address) in self.running().collect::<Vec<_>>() {
             let status = client.status(&address.to_string()).await?;
-            self.nodes[index].latest = Counts { fsyncs: status.fsyncs, moves: status.moves };
+            self.nodes[index].latest = Counts {
+                fsyncs: status.fsyncs,
+                moves: status.moves,
+            };
             all.push((index, status));
         }
         Ok(all)
@@ -134,11 +154,17 @@ impl Cluster {
             self.check()?;
             let seen = match self.status(client).await {
                 Ok(all) if wished(&all) => return Ok(()),
-                Ok(all) => all.iter().map(|(_, status)| describe(status)).collect::<Vec<_>>().join("; "),
+                Ok(all) => all
+                    .iter()
+                    .map(|(_, status)| describe(status))
+                    .collect::<Vec<_>>()
+                    .join("; "),
                 Err(error) => error.to_string(),
             };
             if Instant::now() >= deadline {
-                return Err(format!("waited {patience:?} in vain until {wish}; last seen: {seen}").into());
+                return Err(
+                    format!("waited {patience:?} in vain until {wish}; last seen: {seen}").into(),
+                );
             }
             actix_rt::time::sleep(LOOK_PAUSE).await;
         }
@@ -155,7 +181,11 @@ impl Cluster {
                 let node = &mut self.nodes[index];
                 node.child = None;
                 let name = node.name.clone();
-                return Err(format!("node {name} ended by itself ({status}): {}", self.last_words(&name)).into());
+                return Err(format!(
+                    "node {name} ended by itself ({status}): {}",
+                    self.last_words(&name)
+                )
+                .into());
             }
         }
         Ok(())
@@ -163,16 +193,23 @@ impl Cluster {
 
     /// fsyncs and moves of all nodes, killed ones included as far as they were asked before.
     pub(crate) fn counts(&self) -> Counts {
-        self.nodes.iter().fold(Counts::default(), |sum, node| Counts {
-            fsyncs: sum.fsyncs + node.past.fsyncs + node.latest.fsyncs,
-            moves: sum.moves + node.past.moves + node.latest.moves,
-        })
+        self.nodes
+            .iter()
+            .fold(Counts::default(), |sum, node| Counts {
+                fsyncs: sum.fsyncs + node.past.fsyncs + node.latest.fsyncs,
+                moves: sum.moves + node.past.moves + node.latest.moves,
+            })
     }
 
     /// Highest resident memory of any node so far, in MiB.
     pub(crate) fn peak_mib(&mut self) -> u64 {
         self.measure();
-        self.nodes.iter().map(|node| node.peak_kib).max().unwrap_or(0).div_ceil(1_024)
+        self.nodes
+            .iter()
+            .map(|node| node.peak_kib)
+            .max()
+            .unwrap_or(0)
+            .div_ceil(1_024)
     }
 
     fn measure(&mut self) {
@@ -195,14 +232,20 @@ impl Cluster {
         let others = self.addresses().join(",");
         let node = &self.nodes[index];
         let name = node.name.clone();
-        let log = File::options().create(true).append(true).open(self.log(&name))?;
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.log(&name))?;
         let mut command = Command::new(std::env::current_exe()?);
         command
             .arg("node")
             .arg("--store")
             .arg(self.directory.join(&name))
             .arg("--listen")
-            .arg(node.address.map_or_else(|| "127.0.0.1:0".to_owned(), |address| address.to_string()))
+            .arg(
+                node.address
+                    .map_or_else(|| "127.0.0.1:0".to_owned(), |address| address.to_string()),
+            )
             .arg("--parent")
             .arg(std::process::id().to_string())
             .stdin(Stdio::piped())
@@ -211,7 +254,10 @@ impl Cluster {
             // A Ctrl-C is for the demo, which then ends its nodes.
             .process_group(0);
         match entrance {
-            Entrance::Found => command.arg("--found").arg("--shards").arg(self.shards.to_string()),
+            Entrance::Found => command
+                .arg("--found")
+                .arg("--shards")
+                .arg(self.shards.to_string()),
             Entrance::Join => command.arg("--join").arg(others),
             Entrance::Return => &mut command,
         };
@@ -221,7 +267,9 @@ impl Cluster {
         let (said, hears) = oneshot::channel();
         std::thread::spawn(move || {
             let mut lines = BufReader::new(output).lines().map_while(Result::ok);
-            if let Some(address) = lines.find_map(|line| line.strip_prefix(LISTENING)?.parse::<SocketAddr>().ok()) {
+            if let Some(address) =
+                lines.find_map(|line| line.strip_prefix(LISTENING)?.parse::<SocketAddr>().ok())
+            {
                 let _nobody_waits = said.send(address);
                 lines.for_each(drop);
             }
@@ -231,7 +279,9 @@ impl Cluster {
                 self.nodes[index].address = Some(address);
                 Ok(())
             }
-            Ok(Err(_)) => Err(format!("node {name} did not start: {}", self.last_words(&name)).into()),
+            Ok(Err(_)) => {
+                Err(format!("node {name} did not start: {}", self.last_words(&name)).into())
+            }
             Err(_) => Err(format!("node {name} did not listen within {START_PATIENCE:?}").into()),
         }
     }
@@ -275,6 +325,8 @@ fn describe(status: &NodeStatus) -> String {
 /// Highest resident memory of a process, in KiB (proc(5), VmHWM).
 fn peak_kib(process: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
     line.trim().strip_suffix(" kB")?.parse().ok()
 }

@@ -24,14 +24,20 @@ pub(crate) struct Gaps {
 
 impl Gaps {
     pub(crate) fn new(shards: usize) -> Self {
-        Self { shards: vec![Shard::default(); shards], began: Duration::ZERO }
+        Self {
+            shards: vec![Shard::default(); shards],
+            began: Duration::ZERO,
+        }
     }
 
     /// A new phase; waits that last go on.
     pub(crate) fn begin_phase(&mut self, now: Duration) {
         self.began = now;
         for shard in &mut self.shards {
-            *shard = Shard { since: shard.since, ..Shard::default() };
+            *shard = Shard {
+                since: shard.since,
+                ..Shard::default()
+            };
         }
     }
 
@@ -53,8 +59,16 @@ impl Gaps {
 
     /// The longest wait of any shard in this phase so far.
     pub(crate) fn longest(&self, now: Duration) -> Duration {
-        let lasting = |shard: &Shard| shard.since.map_or(Duration::ZERO, |since| now.saturating_sub(since));
-        self.shards.iter().map(|shard| shard.longest.max(lasting(shard))).max().unwrap_or_default()
+        let lasting = |shard: &Shard| {
+            shard
+                .since
+                .map_or(Duration::ZERO, |since| now.saturating_sub(since))
+        };
+        self.shards
+            .iter()
+            .map(|shard| shard.longest.max(lasting(shard)))
+            .max()
+            .unwrap_or_default()
     }
 
     /// Shards that acknowledged a command which was asked in this phase.
@@ -86,7 +100,10 @@ mod tests {
         gaps.acknowledged(0, ms(5));
         assert_eq!((gaps.longest(ms(900)), gaps.probed()), (ms(900), 1));
         gaps.acknowledged(1, ms(1_000));
-        assert_eq!((gaps.longest(ms(2_000)), gaps.all_probed()), (ms(1_000), true));
+        assert_eq!(
+            (gaps.longest(ms(2_000)), gaps.all_probed()),
+            (ms(1_000), true)
+        );
     }
 
     #[test]

@@ -87,16 +87,26 @@ pub(crate) struct Journal {
 impl Journal {
     /// Writes a command down before it is asked.
     pub(crate) fn ask(&mut self, id: u64, amount: i64) {
-        assert!(self.usable(), "one command at a time, each settled before the next");
+        assert!(
+            self.usable(),
+            "one command at a time, each settled before the next"
+        );
         self.open = Some(self.entries.len());
-        self.entries.push(Entry { id, amount, outcome: Outcome::Open });
+        self.entries.push(Entry {
+            id,
+            amount,
+            outcome: Outcome::Open,
+        });
     }
 
     /// The command took effect, says the cluster.
     pub(crate) fn acknowledged(&mut self, receipt: Receipt) -> Step {
         let open = self.open();
         let after = after(&self.model, self.entries[open]);
-        if after.as_ref().is_some_and(|after| after.receipt() == receipt) {
+        if after
+            .as_ref()
+            .is_some_and(|after| after.receipt() == receipt)
+        {
             self.take_effect(open);
             self.end_doubts();
             self.open = None;
@@ -229,7 +239,9 @@ impl Journal {
         let mut state = self.model.clone();
         let mut tail = Vec::new();
         for &id in &seen.recent[first..] {
-            let found = left.iter().position(|&position| self.entries[position].id == id)?;
+            let found = left
+                .iter()
+                .position(|&position| self.entries[position].id == id)?;
             let position = left.remove(found);
             state = after(&state, self.entries[position])?;
             tail.push(position);
@@ -244,17 +256,28 @@ impl Journal {
             self.applied.push(open);
         }
         let entry = self.entries[self.open()];
-        let text = format!("after command {:016x} ({:+}) ended as {claim:?}", entry.id, entry.amount);
+        let text = format!(
+            "after command {:016x} ({:+}) ended as {claim:?}",
+            entry.id, entry.amount
+        );
         self.fault = Some(self.diagnose(seen, &text));
         self.open = None;
     }
 
     /// Counts what is wrong. Within the remembered ids each command is named; beyond them count and sum speak.
     fn diagnose(&self, seen: &Account, when: &str) -> Fault {
-        let expected: Vec<u64> = self.applied.iter().map(|&position| self.entries[position].id).collect();
+        let expected: Vec<u64> = self
+            .applied
+            .iter()
+            .map(|&position| self.entries[position].id)
+            .collect();
         let certain: HashSet<u64> = expected.iter().copied().collect();
-        let possible: HashSet<u64> =
-            self.doubts.iter().chain(&self.open).map(|&position| self.entries[position].id).collect();
+        let possible: HashSet<u64> = self
+            .doubts
+            .iter()
+            .chain(&self.open)
+            .map(|&position| self.entries[position].id)
+            .collect();
         let mut fault = Fault::default();
         let mut met = HashSet::new();
         let mut allowed = 0;
@@ -271,8 +294,13 @@ impl Journal {
         }
         // What does not belong there pushed as many certain ids out of sight.
         let extra = fault.doubled + fault.unexplained + allowed;
-        let visible = (RECENT as u64).saturating_sub(extra).min(expected.len() as u64) as usize;
-        fault.lost = expected[expected.len() - visible..].iter().filter(|id| !met.contains(id)).count() as u64;
+        let visible = (RECENT as u64)
+            .saturating_sub(extra)
+            .min(expected.len() as u64) as usize;
+        fault.lost = expected[expected.len() - visible..]
+            .iter()
+            .filter(|id| !met.contains(id))
+            .count() as u64;
         let counted = (expected.len() as u64 + extra).saturating_sub(fault.lost);
         fault.lost += counted.saturating_sub(seen.count);
         fault.doubled += seen.count.saturating_sub(counted);
@@ -297,7 +325,10 @@ impl Journal {
 /// The account after a command took effect; `None` when it would be overdrawn.
 fn after(account: &Account, entry: Entry) -> Option<Account> {
     let balance = account.balance.checked_add_signed(entry.amount)?;
-    let mut account = Account { balance, ..account.clone() };
+    let mut account = Account {
+        balance,
+        ..account.clone()
+    };
     account.record(entry.id);
     Some(account)
 }
@@ -337,7 +368,9 @@ mod tests {
         fn deposit(&mut self, amount: i64) -> u64 {
             let id = self.id();
             self.journal.ask(id, amount);
-            let receipt = self.effect(id, amount).expect("a deposit overdraws nothing");
+            let receipt = self
+                .effect(id, amount)
+                .expect("a deposit overdraws nothing");
             if self.journal.acknowledged(receipt) == Step::Look {
                 self.journal.saw(&self.account.clone());
             }
@@ -384,7 +417,11 @@ mod tests {
             pair.deposit(5);
             pair.account = before;
             let fault = pair.fault();
-            assert_eq!((fault.lost, fault.doubled, fault.unexplained), (1, 0, 0), "{length}: {fault:?}");
+            assert_eq!(
+                (fault.lost, fault.doubled, fault.unexplained),
+                (1, 0, 0),
+                "{length}: {fault:?}"
+            );
         }
     }
 
@@ -401,8 +438,15 @@ mod tests {
         assert_eq!(pair.journal.acknowledged(receipt), Step::Look);
         pair.journal.saw(&pair.account.clone());
         let fault = pair.fault();
-        assert_eq!((fault.lost, fault.doubled, fault.unexplained), (1, 0, 0), "{fault:?}");
-        assert!(!pair.journal.usable(), "a contradicted account is not used again");
+        assert_eq!(
+            (fault.lost, fault.doubled, fault.unexplained),
+            (1, 0, 0),
+            "{fault:?}"
+        );
+        assert!(
+            !pair.journal.usable(),
+            "a contradicted account is not used again"
+        );
     }
 
     #[test]
@@ -413,7 +457,11 @@ mod tests {
             let id = pair.deposit(5);
             pair.effect(id, 5);
             let fault = pair.fault();
-            assert_eq!((fault.lost, fault.doubled, fault.unexplained), (0, 1, 0), "{length}: {fault:?}");
+            assert_eq!(
+                (fault.lost, fault.doubled, fault.unexplained),
+                (0, 1, 0),
+                "{length}: {fault:?}"
+            );
         }
     }
 
@@ -425,7 +473,11 @@ mod tests {
         pair.effect(id, 5);
         pair.deposit(6);
         let fault = pair.fault();
-        assert_eq!((fault.lost, fault.doubled, fault.unexplained), (0, 1, 0), "{fault:?}");
+        assert_eq!(
+            (fault.lost, fault.doubled, fault.unexplained),
+            (0, 1, 0),
+            "{fault:?}"
+        );
     }
 
     #[test]
@@ -434,7 +486,11 @@ mod tests {
         let mut pair = pair(100);
         pair.account.recent.swap(62, 63);
         let fault = pair.fault();
-        assert_eq!((fault.lost, fault.doubled, fault.unexplained), (0, 0, 1), "{fault:?}");
+        assert_eq!(
+            (fault.lost, fault.doubled, fault.unexplained),
+            (0, 0, 1),
+            "{fault:?}"
+        );
     }
 
     #[test]
@@ -505,7 +561,11 @@ mod tests {
         pair.effect(id, 5);
         pair.journal.refused();
         let fault = pair.fault();
-        assert_eq!((fault.lost, fault.doubled, fault.unexplained), (0, 0, 1), "{fault:?}");
+        assert_eq!(
+            (fault.lost, fault.doubled, fault.unexplained),
+            (0, 0, 1),
+            "{fault:?}"
+        );
     }
 
     #[test]
@@ -519,7 +579,10 @@ mod tests {
         let mut unfair = pair(3);
         let id = unfair.id();
         unfair.journal.ask(id, -6);
-        assert_eq!(unfair.journal.declined(unfair.account.receipt()), Step::Look);
+        assert_eq!(
+            unfair.journal.declined(unfair.account.receipt()),
+            Step::Look
+        );
         unfair.journal.saw(&unfair.account.clone());
         assert_eq!(unfair.fault().unexplained, 1);
     }
@@ -564,9 +627,14 @@ mod tests {
                     // A doubted command may also take effect between the answer and the look, but not once it is over.
                     pair.journal.saw(&pair.account.clone());
                 }
-                assert!(pair.journal.usable(), "seed {seed}: {:?}", pair.journal.fault);
+                assert!(
+                    pair.journal.usable(),
+                    "seed {seed}: {:?}",
+                    pair.journal.fault
+                );
             }
-            pair.verdict().unwrap_or_else(|fault| panic!("seed {seed}: {fault:?}"));
+            pair.verdict()
+                .unwrap_or_else(|fault| panic!("seed {seed}: {fault:?}"));
         }
     }
 }

@@ -22,10 +22,19 @@ pub(crate) struct Kept {
 }
 
 /// Starts client number `client` of `clients`; it ends with its journals when the desk stops.
-pub(crate) fn start(teller: Teller, client: u32, clients: u32, accounts: u32, seed: u64) -> JoinHandle<Vec<Kept>> {
+pub(crate) fn start(
+    teller: Teller,
+    client: u32,
+    clients: u32,
+    accounts: u32,
+    seed: u64,
+) -> JoinHandle<Vec<Kept>> {
     let mut kept: Vec<Kept> = (client..accounts)
         .step_by(clients as usize)
-        .map(|number| Kept { key: format!("a{number}"), journal: Journal::default() })
+        .map(|number| Kept {
+            key: format!("a{number}"),
+            journal: Journal::default(),
+        })
         .collect();
     let mut chance = ChaCha8Rng::seed_from_u64(seed);
     chance.set_stream(u64::from(client) + 1);
@@ -52,7 +61,11 @@ fn amount(chance: &mut ChaCha8Rng, balance: u64) -> i64 {
     if chance.random_bool(0.5) {
         return chance.random_range(1..=DEPOSIT_MAX);
     }
-    let most = if chance.random_bool(0.02) { i64::MAX } else { i64::try_from(balance).unwrap_or(i64::MAX) };
+    let most = if chance.random_bool(0.02) {
+        i64::MAX
+    } else {
+        i64::try_from(balance).unwrap_or(i64::MAX)
+    };
     match most.min(WITHDRAWAL_MAX) {
         0 => chance.random_range(1..=DEPOSIT_MAX),
         most => -chance.random_range(1..=most),

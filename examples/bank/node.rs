@@ -19,9 +19,16 @@ pub(crate) const LISTENING: &str = "listening ";
 pub(crate) async fn run(options: NodeOptions) -> Result<(), Box<dyn Error>> {
     die_with_parent(options.parent)?;
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .init();
 
-    let mut builder = Node::builder().store(options.store).listen(options.listen).entity::<Account>();
+    let mut builder = Node::builder()
+        .store(options.store)
+        .listen(options.listen)
+        .entity::<Account>();
     if options.found {
         builder = builder.found().shards(options.shards);
     } else if !options.join.is_empty() {
@@ -38,10 +45,12 @@ fn die_with_parent(parent: u32) -> Result<(), Box<dyn Error>> {
     if getppid().map(Pid::as_raw_pid) != i32::try_from(parent).ok() {
         return Err("the demo that started this node is gone".into());
     }
-    std::thread::Builder::new().name("parent".to_owned()).spawn(|| {
-        // Nothing is ever written: reading ends when the parent's end of the pipe does.
-        let _closed = std::io::stdin().read_to_end(&mut Vec::new());
-        std::process::exit(1);
-    })?;
+    std::thread::Builder::new()
+        .name("parent".to_owned())
+        .spawn(|| {
+            // Nothing is ever written: reading ends when the parent's end of the pipe does.
+            let _closed = std::io::stdin().read_to_end(&mut Vec::new());
+            std::process::exit(1);
+        })?;
     Ok(())
 }

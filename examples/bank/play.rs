@@ -11,12 +11,12 @@ use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use tokio::signal::unix::{SignalKind, signal};
 use actix_rt::task::JoinHandle;
 use futures_util::StreamExt;
 use futures_util::stream::{self, FuturesUnordered};
 use synod::Client;
 use synod::wire::RoutingTable;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::account::Account;
 use super::clients::{Desk, Purpose, Tally, Teller};
@@ -47,9 +47,15 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode, Box<dyn Error>> {
     let directory = DataDirectory::make(options.keep)?;
     let play = async {
         let cluster = Cluster::new(&directory.path, options.shards);
-        Play { progress: Progress::new(options.json), options, cluster, phases: Vec::new(), tables: Vec::new() }
-            .run(&directory)
-            .await
+        Play {
+            progress: Progress::new(options.json),
+            options,
+            cluster,
+            phases: Vec::new(),
+            tables: Vec::new(),
+        }
+        .run(&directory)
+        .await
     };
     // Whichever branch ends first, the play is dropped before the directory: its nodes are ended, then the data goes.
     tokio::select! {
@@ -78,7 +84,9 @@ struct DataDirectory {
 impl DataDirectory {
     fn make(keep: bool) -> Result<Self, Box<dyn Error>> {
         let path = std::env::temp_dir().join(format!("synod-bank-{}", std::process::id()));
-        fs::create_dir(&path).map_err(|error| format!("cannot make the data directory {}: {error}", path.display()))?;
+        fs::create_dir(&path).map_err(|error| {
+            format!("cannot make the data directory {}: {error}", path.display())
+        })?;
         Ok(Self { path, keep })
     }
 }
@@ -128,36 +136,58 @@ impl Play {
         }
         let desk = Desk::new(self.options.seed);
         let watcher = self.connect(directory, 0.0).await?;
-        self.settle(&watcher, "every group is led and leaderships are spread").await?;
-        self.progress.line(&format!("cluster formed in {:.1} s", began.elapsed().as_secs_f64()));
+        self.settle(&watcher, "every group is led and leaderships are spread")
+            .await?;
+        self.progress.line(&format!(
+            "cluster formed in {:.1} s",
+            began.elapsed().as_secs_f64()
+        ));
         self.tables.push(self.table(directory).await?);
 
         let gateway = self.connect(directory, self.options.drop).await?;
         let clients: Vec<JoinHandle<Vec<Kept>>> = (0..u32::from(self.options.clients))
             .map(|client| {
-                let teller = Teller::new(desk.clone(), gateway.entities::<Account>(), Purpose::Load);
-                let Options { clients, accounts, seed, .. } = self.options;
+                let teller =
+                    Teller::new(desk.clone(), gateway.entities::<Account>(), Purpose::Load);
+                let Options {
+                    clients,
+                    accounts,
+                    seed,
+                    ..
+                } = self.options;
                 load::start(teller, client, u32::from(clients), accounts, seed)
             })
             .collect();
         actix_rt::time::sleep(WARM_UP).await;
         let gaps = Rc::new(RefCell::new(Gaps::new(self.options.shards as usize)));
         let share = Duration::from_secs(self.options.seconds) / 6;
-        let scene = Scene { desk: &desk, watcher: &watcher, directory, gaps: &gaps, probing: false };
-        self.phase(&scene, "quiet", share * 2, Event::Nothing).await?;
+        let scene = Scene {
+            desk: &desk,
+            watcher: &watcher,
+            directory,
+            gaps: &gaps,
+            probing: false,
+        };
+        self.phase(&scene, "quiet", share * 2, Event::Nothing)
+            .await?;
 
         let first = self.leads_most(&watcher, None).await?;
         let probers = self.start_probers(&desk, &gateway, &gaps).await?;
-        let scene = Scene { probing: true, ..scene };
+        let scene = Scene {
+            probing: true,
+            ..scene
+        };
         let name = format!("kill {}", self.cluster.name(first));
         self.phase(&scene, &name, share, Event::Kill(first)).await?;
         let name = format!("restart {}", self.cluster.name(first));
-        self.phase(&scene, &name, share, Event::Restart(first)).await?;
+        self.phase(&scene, &name, share, Event::Restart(first))
+            .await?;
         let name = format!("join n{}", self.options.nodes + 1);
         self.phase(&scene, &name, share, Event::Join).await?;
         let second = self.leads_most(&watcher, Some(first)).await?;
         let name = format!("kill {}", self.cluster.name(second));
-        self.phase(&scene, &name, share, Event::Kill(second)).await?;
+        self.phase(&scene, &name, share, Event::Kill(second))
+            .await?;
 
         desk.stop();
         let journals = drained(clients, probers).await?;
@@ -175,7 +205,10 @@ impl Play {
             probes: desk.probes.take(),
             retried,
             accounts: journals.len(),
-            commands: journals.iter().map(|kept| kept.journal.asked() as u64).sum(),
+            commands: journals
+                .iter()
+                .map(|kept| kept.journal.asked() as u64)
+                .sum(),
             faults,
             failure: desk.failure.take(),
             moved_groups,
@@ -185,7 +218,11 @@ impl Play {
         })
     }
 
-    async fn connect(&self, directory: &DataDirectory, drop: f64) -> Result<Client, Box<dyn Error>> {
+    async fn connect(
+        &self,
+        directory: &DataDirectory,
+        drop: f64,
+    ) -> Result<Client, Box<dyn Error>> {
         let mut builder = Client::builder().development(&directory.path);
         if drop > 0.0 {
             builder = builder.drop_replies(drop, self.options.seed);
@@ -202,16 +239,25 @@ impl Play {
     async fn settle(&mut self, watcher: &Client, wish: &str) -> Result<(), Box<dyn Error>> {
         self.cluster
             .until(watcher, wish, SETTLE_PATIENCE, |nodes| {
-                nodes.iter().all(|(_, node)| node.ready && node.leaderless == 0 && node.led > 0)
+                nodes
+                    .iter()
+                    .all(|(_, node)| node.ready && node.leaderless == 0 && node.led > 0)
                     && nodes.iter().any(|(_, node)| node.unsettled == Some(0))
             })
             .await
     }
 
     /// The running node that leads most groups, but not `except`.
-    async fn leads_most(&mut self, watcher: &Client, except: Option<usize>) -> Result<usize, Box<dyn Error>> {
+    async fn leads_most(
+        &mut self,
+        watcher: &Client,
+        except: Option<usize>,
+    ) -> Result<usize, Box<dyn Error>> {
         let nodes = self.cluster.status(watcher).await?;
-        let most = nodes.iter().filter(|(index, _)| Some(*index) != except).max_by_key(|(_, node)| node.led);
+        let most = nodes
+            .iter()
+            .filter(|(index, _)| Some(*index) != except)
+            .max_by_key(|(_, node)| node.led);
         Ok(most.ok_or("no node runs")?.0)
     }
 
@@ -227,7 +273,8 @@ impl Play {
             .into_iter()
             .enumerate()
             .map(|(shard, key)| {
-                let teller = Teller::new(desk.clone(), gateway.entities::<Account>(), Purpose::Probe);
+                let teller =
+                    Teller::new(desk.clone(), gateway.entities::<Account>(), Purpose::Probe);
                 probe::start(teller, shard, key, gaps.clone())
             })
             .collect();
@@ -235,7 +282,10 @@ impl Play {
         while !gaps.borrow().all_probed() {
             if Instant::now() >= deadline {
                 let probed = gaps.borrow().probed();
-                return Err(format!("only {probed} shards answer their prober after {RECOVERY_PATIENCE:?}").into());
+                return Err(format!(
+                    "only {probed} shards answer their prober after {RECOVERY_PATIENCE:?}"
+                )
+                .into());
             }
             actix_rt::time::sleep(GLANCE).await;
         }
@@ -264,11 +314,16 @@ impl Play {
             actix_rt::time::sleep(GLANCE).await;
             self.cluster.check()?;
             let counts = scene.desk.phase.borrow().acked;
-            self.progress.now(&format!("{name}: {:.0} s, {counts} acknowledged", began.elapsed().as_secs_f64()));
+            self.progress.now(&format!(
+                "{name}: {:.0} s, {counts} acknowledged",
+                began.elapsed().as_secs_f64()
+            ));
             // A node that is busy coming back may answer late; the next glance will tell.
             let nodes = self.cluster.status(scene.watcher).await.unwrap_or_default();
             whole |= !nodes.is_empty()
-                && nodes.iter().all(|(_, node)| node.ready && node.leaderless == 0 && node.led > 0)
+                && nodes
+                    .iter()
+                    .all(|(_, node)| node.ready && node.leaderless == 0 && node.led > 0)
                 && nodes.iter().any(|(_, node)| node.unsettled == Some(0));
             let probed = !scene.probing || scene.gaps.borrow().all_probed();
             if began.elapsed() >= length && whole && probed {
@@ -280,15 +335,18 @@ impl Play {
         };
         let took = began.elapsed();
         let Tally { acked, latency, .. } = scene.desk.begin_phase();
-        let gaps = scene.gaps.borrow();
+        let (longest, probed) = {
+            let gaps = scene.gaps.borrow();
+            (gaps.longest(scene.desk.now()), gaps.probed())
+        };
         let phase = Phase {
             name: name.to_owned(),
             seconds: took.as_secs_f64(),
             acked,
             p50_us: latency.value_at_quantile(0.5),
             p99_us: latency.value_at_quantile(0.99),
-            longest_gap: scene.probing.then(|| gaps.longest(scene.desk.now())),
-            shards_probed: if scene.probing { gaps.probed() } else { 0 },
+            longest_gap: scene.probing.then_some(longest),
+            shards_probed: if scene.probing { probed } else { 0 },
             recovered,
         };
         self.progress.line(&phase.line());
@@ -298,17 +356,31 @@ impl Play {
     }
 
     /// Reads every account and asks its journal.
-    async fn verdict(&self, reader: &Client, desk: &Rc<Desk>, kept: &[Kept]) -> Result<Vec<Fault>, Box<dyn Error>> {
-        self.progress.now(&format!("reading {} accounts", kept.len()));
+    async fn verdict(
+        &self,
+        reader: &Client,
+        desk: &Rc<Desk>,
+        kept: &[Kept],
+    ) -> Result<Vec<Fault>, Box<dyn Error>> {
+        self.progress
+            .now(&format!("reading {} accounts", kept.len()));
         let teller = &Teller::new(desk.clone(), reader.entities::<Account>(), Purpose::Load);
         let judged = stream::iter(kept).map(|Kept { key, journal }| async move {
             let seen = teller.look(key).await;
-            journal.verify(&seen).err().map(|fault| Fault { text: format!("{key} {}", fault.text), ..fault })
+            journal.verify(&seen).err().map(|fault| Fault {
+                text: format!("{key} {}", fault.text),
+                ..fault
+            })
         });
-        let all = judged.buffer_unordered(READERS).filter_map(|fault| async { fault }).collect::<Vec<Fault>>();
+        let all = judged
+            .buffer_unordered(READERS)
+            .filter_map(|fault| async { fault })
+            .collect::<Vec<Fault>>();
         tokio::time::timeout(SETTLE_PATIENCE, all)
             .await
-            .map_err(|_| format!("not every account could be read within {SETTLE_PATIENCE:?}").into())
+            .map_err(|_| {
+                format!("not every account could be read within {SETTLE_PATIENCE:?}").into()
+            })
     }
 }
 
@@ -341,19 +413,29 @@ async fn drained(
     };
     tokio::time::timeout(SETTLE_PATIENCE, all)
         .await
-        .map_err(|_| format!("clients could not settle their last commands within {SETTLE_PATIENCE:?}"))?
+        .map_err(|_| {
+            format!("clients could not settle their last commands within {SETTLE_PATIENCE:?}")
+        })?
 }
 
 /// Shards whose replicas moved, and leaderships that moved, between the tables.
 fn moved(tables: &[RoutingTable]) -> (usize, usize) {
     let shards = tables.first().map_or(0, |table| table.shards.len());
     let set = |table: &RoutingTable, shard: usize| {
-        let mut replicas = table.shards.get(shard).map(|place| place.replicas.clone()).unwrap_or_default();
+        let mut replicas = table
+            .shards
+            .get(shard)
+            .map(|place| place.replicas.clone())
+            .unwrap_or_default();
         replicas.sort_unstable();
         replicas
     };
     let groups = (0..shards)
-        .filter(|&shard| tables.windows(2).any(|pair| set(&pair[0], shard) != set(&pair[1], shard)))
+        .filter(|&shard| {
+            tables
+                .windows(2)
+                .any(|pair| set(&pair[0], shard) != set(&pair[1], shard))
+        })
         .count();
     let leaderships = tables
         .windows(2)
@@ -373,12 +455,18 @@ mod tests {
     fn table(places: &[(&[u64], u64)]) -> RoutingTable {
         let shards = places
             .iter()
-            .map(|(replicas, leader)| ShardPlace { replicas: replicas.to_vec(), leader: Some(*leader) })
+            .map(|(replicas, leader)| ShardPlace {
+                replicas: replicas.to_vec(),
+                leader: Some(*leader),
+            })
             .collect();
         RoutingTable {
             cluster: 1,
             epoch: 1,
-            sharding: Sharding { seed: 0, shards: places.len() as u32 },
+            sharding: Sharding {
+                seed: 0,
+                shards: places.len() as u32,
+            },
             stores: Vec::new(),
             shards,
         }
@@ -398,7 +486,16 @@ mod tests {
     fn an_untouched_account_is_judged_like_any_other() {
         // Entities exist as soon as they are addressed: an account that nobody used is empty.
         assert!(Journal::default().verify(&Account::default()).is_ok());
-        let foreign = Account { balance: 1, ..Account::default() };
-        assert_eq!(Journal::default().verify(&foreign).expect_err("somebody did this").unexplained, 1);
+        let foreign = Account {
+            balance: 1,
+            ..Account::default()
+        };
+        assert_eq!(
+            Journal::default()
+                .verify(&foreign)
+                .expect_err("somebody did this")
+                .unexplained,
+            1
+        );
     }
 }

@@ -37,8 +37,16 @@ pub(crate) fn keys(sharding: &Sharding) -> Vec<String> {
 }
 
 /// Starts the prober of a shard; it ends with its journal when the desk stops.
-pub(crate) fn start(teller: Teller, shard: usize, key: String, gaps: Rc<RefCell<Gaps>>) -> JoinHandle<Kept> {
-    let mut kept = Kept { key, journal: Journal::default() };
+pub(crate) fn start(
+    teller: Teller,
+    shard: usize,
+    key: String,
+    gaps: Rc<RefCell<Gaps>>,
+) -> JoinHandle<Kept> {
+    let mut kept = Kept {
+        key,
+        journal: Journal::default(),
+    };
     actix_rt::spawn(async move {
         while !teller.desk.stopping() && kept.journal.usable() {
             gaps.borrow_mut().asked(shard, teller.desk.now());
@@ -63,7 +71,10 @@ mod tests {
 
     #[test]
     fn every_shard_has_a_key_of_its_own() {
-        let sharding = Sharding { seed: 7, shards: 256 };
+        let sharding = Sharding {
+            seed: 7,
+            shards: 256,
+        };
         let keys = keys(&sharding);
         assert_eq!(keys.len(), 256);
         for (shard, key) in keys.iter().enumerate() {

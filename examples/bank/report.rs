@@ -23,7 +23,10 @@ pub(crate) struct Progress {
 
 impl Progress {
     pub(crate) fn new(json: bool) -> Self {
-        Self { json, terminal: std::io::stderr().is_terminal() }
+        Self {
+            json,
+            terminal: std::io::stderr().is_terminal(),
+        }
     }
 
     /// A line that stays.
@@ -77,7 +80,11 @@ impl Phase {
                 ", worst shard of {} waited {} ms{}",
                 self.shards_probed,
                 gap.as_millis(),
-                if self.recovered { "" } else { ", NOT RECOVERED" }
+                if self.recovered {
+                    ""
+                } else {
+                    ", NOT RECOVERED"
+                }
             ),
             None => String::new(),
         };
@@ -114,7 +121,9 @@ pub(crate) struct Report {
 impl Report {
     /// Nothing lost, nothing twice, nothing unexplained, and every phase recovered.
     pub(crate) fn passed(&self) -> bool {
-        self.faults.is_empty() && self.failure.is_none() && self.phases.iter().all(|phase| phase.recovered)
+        self.faults.is_empty()
+            && self.failure.is_none()
+            && self.phases.iter().all(|phase| phase.recovered)
     }
 
     pub(crate) fn print(&self) {
@@ -127,7 +136,10 @@ impl Report {
             eprintln!("bank: account {}", fault.text);
         }
         if self.faults.len() > FAULTS_TOLD {
-            eprintln!("bank: and {} accounts more", self.faults.len() - FAULTS_TOLD);
+            eprintln!(
+                "bank: and {} accounts more",
+                self.faults.len() - FAULTS_TOLD
+            );
         }
         if let Some(failure) = &self.failure {
             eprintln!("bank: a command failed: {failure}");
@@ -198,18 +210,46 @@ impl Report {
 
     fn table(&self) -> String {
         let mut rows: Vec<(&str, String)> = vec![
-            ("acknowledged", format!("{} ({} of them probes)", self.acked(), self.probes.acked)),
-            ("per second", self.phases.first().map(|quiet| format!("{} (quiet)", quiet.per_second())).unwrap_or_default()),
+            (
+                "acknowledged",
+                format!("{} ({} of them probes)", self.acked(), self.probes.acked),
+            ),
+            (
+                "per second",
+                self.phases
+                    .first()
+                    .map(|quiet| format!("{} (quiet)", quiet.per_second()))
+                    .unwrap_or_default(),
+            ),
             (
                 "p50 / p99",
                 self.phases
                     .first()
-                    .map(|quiet| format!("{} / {} (quiet)", milliseconds(quiet.p50_us), milliseconds(quiet.p99_us)))
+                    .map(|quiet| {
+                        format!(
+                            "{} / {} (quiet)",
+                            milliseconds(quiet.p50_us),
+                            milliseconds(quiet.p99_us)
+                        )
+                    })
                     .unwrap_or_default(),
             ),
-            ("retried", format!("{} ({:.1} %)", self.retried, percent(self.retried, self.commands))),
-            ("declined", format!("{} (the account held too little)", self.total.declined)),
-            ("refused", (self.total.refused + self.probes.refused).to_string()),
+            (
+                "retried",
+                format!(
+                    "{} ({:.1} %)",
+                    self.retried,
+                    percent(self.retried, self.commands)
+                ),
+            ),
+            (
+                "declined",
+                format!("{} (the account held too little)", self.total.declined),
+            ),
+            (
+                "refused",
+                (self.total.refused + self.probes.refused).to_string(),
+            ),
             ("unknown", format!("{} (settled by a look)", self.unknown())),
             ("lost", self.lost().to_string()),
             ("applied twice", self.duplicated().to_string()),
@@ -218,13 +258,20 @@ impl Report {
             ("fsyncs", self.counts.fsyncs.to_string()),
             ("groups moved", self.moved_groups.to_string()),
             ("leaderships moved", self.moved_leaderships.to_string()),
-            ("peak memory", format!("{} MiB (largest node)", self.peak_mib)),
+            (
+                "peak memory",
+                format!("{} MiB (largest node)", self.peak_mib),
+            ),
         ];
         for phase in &self.phases {
             if let Some(gap) = phase.longest_gap {
                 rows.push((
                     &phase.name,
-                    format!("worst shard waited {} ms, {} shards probed", gap.as_millis(), phase.shards_probed),
+                    format!(
+                        "worst shard waited {} ms, {} shards probed",
+                        gap.as_millis(),
+                        phase.shards_probed
+                    ),
                 ));
             }
         }

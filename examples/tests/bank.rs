@@ -14,22 +14,38 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Where cargo put an example of this package: beside the directory of this test.
 fn example(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a test has a path");
-    let profile = test.parent().and_then(|deps| deps.parent()).expect("target/PROFILE/deps");
+    let profile = test
+        .parent()
+        .and_then(|deps| deps.parent())
+        .expect("target/PROFILE/deps");
     let path = profile.join("examples").join(name);
-    assert!(path.exists(), "{} is missing: `cargo build --examples` makes it", path.display());
+    assert!(
+        path.exists(),
+        "{} is missing: `cargo build --examples` makes it",
+        path.display()
+    );
     path
 }
 
 fn bank(directory: &Path) -> Command {
     let mut command = Command::new(example("bank"));
-    command.env("TMPDIR", directory).args(["--shards", "32", "--clients", "8", "--accounts", "100"]);
+    command.env("TMPDIR", directory).args([
+        "--shards",
+        "32",
+        "--clients",
+        "8",
+        "--accounts",
+        "100",
+    ]);
     command
 }
 
 /// Processes whose command line names the directory: the nodes of a demo there.
 fn nodes_in(directory: &Path) -> Vec<u32> {
     let wanted = directory.to_str().expect("a plain path");
-    let processes = fs::read_dir("/proc").expect("proc(5)").filter_map(Result::ok);
+    let processes = fs::read_dir("/proc")
+        .expect("proc(5)")
+        .filter_map(Result::ok);
     processes
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
         .filter(|process| {
@@ -42,14 +58,21 @@ fn nodes_in(directory: &Path) -> Vec<u32> {
 fn until(what: &str, mut so: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !so() {
-        assert!(Instant::now() < deadline, "{what}: not so within {PATIENCE:?}");
+        assert!(
+            Instant::now() < deadline,
+            "{what}: not so within {PATIENCE:?}"
+        );
         std::thread::sleep(Duration::from_millis(50)); // looks at a condition; nothing rests on the length
     }
 }
 
 /// A demo whose three nodes run.
 fn running(directory: &TempDir) -> Child {
-    let child = bank(directory.path()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it runs");
+    let child = bank(directory.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("it runs");
     until("three nodes run", || nodes_in(directory.path()).len() >= 3);
     child
 }
@@ -58,20 +81,44 @@ fn running(directory: &TempDir) -> Child {
 fn the_bank_loses_nothing_and_leaves_nothing_behind() {
     // Issue 2, item 6, in small: every phase, the verdict, one line of JSON, exit status 0.
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let output = bank(directory.path()).args(["--seconds", "6", "--seed", "7", "--json"]).output().expect("it runs");
+    let output = bank(directory.path())
+        .args(["--seconds", "6", "--seed", "7", "--json"])
+        .output()
+        .expect("it runs");
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stdout));
-    let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one line of JSON");
-    assert_eq!((&report["lost"], &report["duplicated"]), (&0.into(), &0.into()), "{report}");
-    assert!(report["acked"].as_u64().is_some_and(|acked| acked > 0), "{report}");
-    assert!(report["retried"].as_u64().is_some_and(|retried| retried > 0), "{report}");
+    assert!(
+        output.status.success(),
+        "{said}{}",
+        String::from_utf8_lossy(&output.stdout)
+    );
+    let report: serde_json::Value =
+        serde_json::from_slice(&output.stdout).expect("one line of JSON");
+    assert_eq!(
+        (&report["lost"], &report["duplicated"]),
+        (&0.into(), &0.into()),
+        "{report}"
+    );
+    assert!(
+        report["acked"].as_u64().is_some_and(|acked| acked > 0),
+        "{report}"
+    );
+    assert!(
+        report["retried"]
+            .as_u64()
+            .is_some_and(|retried| retried > 0),
+        "{report}"
+    );
     let phases = report["phases"].as_array().expect("phases");
     assert_eq!(phases.len(), 5, "{report}");
     for phase in &phases[1..] {
         assert_eq!(phase["shards_probed"], 32, "{report}");
     }
     assert_eq!(nodes_in(directory.path()), Vec::<u32>::new());
-    assert_eq!(fs::read_dir(directory.path()).expect("it exists").count(), 0, "the data is removed");
+    assert_eq!(
+        fs::read_dir(directory.path()).expect("it exists").count(),
+        0,
+        "the data is removed"
+    );
 }
 
 #[test]
@@ -82,7 +129,11 @@ fn an_interrupted_bank_leaves_nothing_behind() {
     let status = child.wait().expect("it ends");
     assert_eq!(status.code(), Some(130));
     until("no node runs", || nodes_in(directory.path()).is_empty());
-    assert_eq!(fs::read_dir(directory.path()).expect("it exists").count(), 0, "the data is removed");
+    assert_eq!(
+        fs::read_dir(directory.path()).expect("it exists").count(),
+        0,
+        "the data is removed"
+    );
 }
 
 #[test]
@@ -97,10 +148,25 @@ fn a_crashed_bank_leaves_no_process_behind() {
 #[test]
 fn bad_options_are_refused_in_a_sentence() {
     let directory = tempfile::tempdir().expect("a temporary directory");
-    for options in [["--nodes", "2"], ["--seconds", "1"], ["--clients", "0"], ["--drop", "2"]] {
-        let output = Command::new(example("bank")).env("TMPDIR", directory.path()).args(options).output().expect("runs");
+    for options in [
+        ["--nodes", "2"],
+        ["--seconds", "1"],
+        ["--clients", "0"],
+        ["--drop", "2"],
+    ] {
+        let output = Command::new(example("bank"))
+            .env("TMPDIR", directory.path())
+            .args(options)
+            .output()
+            .expect("runs");
         assert!(!output.status.success(), "{options:?}");
-        assert!(String::from_utf8_lossy(&output.stderr).contains(options[0]), "{options:?}");
-        assert_eq!(fs::read_dir(directory.path()).expect("it exists").count(), 0);
+        assert!(
+            String::from_utf8_lossy(&output.stderr).contains(options[0]),
+            "{options:?}"
+        );
+        assert_eq!(
+            fs::read_dir(directory.path()).expect("it exists").count(),
+            0
+        );
     }
 }

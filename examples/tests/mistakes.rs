@@ -12,7 +12,11 @@ use tempfile::TempDir;
 
 /// Misbehaves on demand.
 #[derive(Debug, Default, Deserialize, Entity, Serialize)]
-#[entity(kind = "rogue", commands(Grow, Panic, Poison, Shout, Wait), queries(Size, PanicToo))]
+#[entity(
+    kind = "rogue",
+    commands(Grow, Panic, Poison, Shout, Wait),
+    queries(Size, PanicToo)
+)]
 struct Rogue {
     bytes: Vec<u8>,
     poison: Poisonous,
@@ -110,7 +114,11 @@ impl Answer<Size> for Rogue {
 
 async fn node() -> (TempDir, Node) {
     let home = tempfile::tempdir().expect("a temporary directory");
-    let builder = Node::builder().store(home.path().join("n1")).listen("127.0.0.1:0").found().shards(4);
+    let builder = Node::builder()
+        .store(home.path().join("n1"))
+        .listen("127.0.0.1:0")
+        .found()
+        .shards(4);
     let node = builder.entity::<Rogue>().start().await.expect("it founds");
     (home, node)
 }
@@ -128,11 +136,25 @@ async fn a_panic_fails_its_command_and_changes_nothing() {
     let rogue = node.entities::<Rogue>().at("r");
     assert_eq!(rogue.ask(Grow(5)).await, Ok(5));
     let panicked = failure(rogue.ask(Panic {}).await);
-    assert!(matches!(&panicked, Failure::Panicked { text } if text == "on demand"), "{panicked}");
+    assert!(
+        matches!(&panicked, Failure::Panicked { text } if text == "on demand"),
+        "{panicked}"
+    );
     let panicked = failure(rogue.query(PanicToo {}).await);
-    assert!(matches!(&panicked, Failure::Panicked { text } if text == "on demand too"), "{panicked}");
-    assert_eq!(rogue.query(Size {}).await, Ok(5), "the entity is as it was before");
-    assert_eq!(node.entities::<Rogue>().at("other").ask(Grow(1)).await, Ok(1), "others go on");
+    assert!(
+        matches!(&panicked, Failure::Panicked { text } if text == "on demand too"),
+        "{panicked}"
+    );
+    assert_eq!(
+        rogue.query(Size {}).await,
+        Ok(5),
+        "the entity is as it was before"
+    );
+    assert_eq!(
+        node.entities::<Rogue>().at("other").ask(Grow(1)).await,
+        Ok(1),
+        "others go on"
+    );
     node.shutdown().await;
 }
 
@@ -142,10 +164,20 @@ async fn a_state_or_reply_over_the_limit_fails_its_command_and_changes_nothing()
     let rogue = node.entities::<Rogue>().at("r");
     assert_eq!(rogue.ask(Grow(5)).await, Ok(5));
     let large = failure(rogue.ask(Grow(2 << 20)).await);
-    assert!(matches!(&large, Failure::TooLarge { what, limit, .. } if what == "state" && *limit == 1 << 20), "{large}");
+    assert!(
+        matches!(&large, Failure::TooLarge { what, limit, .. } if what == "state" && *limit == 1 << 20),
+        "{large}"
+    );
     let large = failure(rogue.ask(Shout(300 << 10)).await);
-    assert!(matches!(&large, Failure::TooLarge { what, limit, .. } if what == "reply" && *limit == 256 << 10), "{large}");
-    assert_eq!(rogue.query(Size {}).await, Ok(5), "the entity is as it was before");
+    assert!(
+        matches!(&large, Failure::TooLarge { what, limit, .. } if what == "reply" && *limit == 256 << 10),
+        "{large}"
+    );
+    assert_eq!(
+        rogue.query(Size {}).await,
+        Ok(5),
+        "the entity is as it was before"
+    );
     node.shutdown().await;
 }
 
@@ -154,17 +186,34 @@ async fn a_state_that_does_not_decode_sets_one_entity_aside() {
     let (home, node) = node().await;
     let rogue = node.entities::<Rogue>().at("r");
     rogue.ask(Poison {}).await.expect("it encodes");
-    node.entities::<Rogue>().at("well").ask(Grow(3)).await.expect("others go on");
+    node.entities::<Rogue>()
+        .at("well")
+        .ask(Grow(3))
+        .await
+        .expect("others go on");
     node.shutdown().await;
     // The next start reads it from disk.
-    let builder = Node::builder().store(home.path().join("n1")).listen("127.0.0.1:0");
-    let node = builder.entity::<Rogue>().start().await.expect("one bad state stops no node");
+    let builder = Node::builder()
+        .store(home.path().join("n1"))
+        .listen("127.0.0.1:0");
+    let node = builder
+        .entity::<Rogue>()
+        .start()
+        .await
+        .expect("one bad state stops no node");
     let rogue = node.entities::<Rogue>().at("r");
     let aside = failure(rogue.query(Size {}).await);
-    assert!(matches!(&aside, Failure::Quarantined { key, detail, .. } if key == "r" && detail.contains("poisoned")), "{aside}");
+    assert!(
+        matches!(&aside, Failure::Quarantined { key, detail, .. } if key == "r" && detail.contains("poisoned")),
+        "{aside}"
+    );
     let aside = failure(rogue.ask(Grow(1)).await);
     assert!(matches!(&aside, Failure::Quarantined { .. }), "{aside}");
-    assert_eq!(node.entities::<Rogue>().at("well").query(Size {}).await, Ok(3), "others go on");
+    assert_eq!(
+        node.entities::<Rogue>().at("well").query(Size {}).await,
+        Ok(3),
+        "others go on"
+    );
     node.shutdown().await;
 }
 
@@ -174,11 +223,18 @@ async fn a_deadline_passed_before_evaluation_is_refused_and_one_passed_after_is_
     let rogue = node.entities::<Rogue>().at("r");
     rogue.ask(Grow(1)).await.expect("the session is open");
     let slow = rogue.clone();
-    let slow = actix_rt::spawn(async move { slow.ask(Wait(1_500)).deadline(Duration::from_millis(300)).await });
+    let slow = actix_rt::spawn(async move {
+        slow.ask(Wait(1_500))
+            .deadline(Duration::from_millis(300))
+            .await
+    });
     let started = Duration::from_millis(50);
     actix_rt::time::sleep(started).await; // the first poll of the task above; the assertions hold however late it is
     // Waits behind the slow one, beyond its own deadline: never evaluated.
-    let refused = rogue.ask(Grow(1)).deadline(Duration::from_millis(200)).await;
+    let refused = rogue
+        .ask(Grow(1))
+        .deadline(Duration::from_millis(200))
+        .await;
     let unknown = slow.await.expect("it ends");
     assert!(matches!(unknown, Err(AskError::Unknown(_))), "{unknown:?}");
     match refused {

@@ -67,19 +67,41 @@ async fn unknown_kinds_messages_and_bodies_are_named_and_change_nothing() {
     let node = home.start("n1", &["--found", "--shards", "4"]);
     let client = home.client(&[&node]).await;
     let pair = client.entities::<kv::Pair>().at("k");
-    pair.ask(kv::Put { value: "v".to_owned() }).await.expect("the node serves");
+    pair.ask(kv::Put {
+        value: "v".to_owned(),
+    })
+    .await
+    .expect("the node serves");
 
     let unknown = failure(client.entities::<Stranger>().at("k").ask(Nudge {}).await);
-    assert!(matches!(&unknown, Failure::UnknownKind { kind } if kind == "stranger"), "{unknown}");
+    assert!(
+        matches!(&unknown, Failure::UnknownKind { kind } if kind == "stranger"),
+        "{unknown}"
+    );
     let impostor = client.entities::<Impostor>().at("k");
     let unknown = failure(impostor.ask(Append {}).await);
-    assert!(matches!(&unknown, Failure::UnknownMessage { message, .. } if message == "append"), "{unknown}");
+    assert!(
+        matches!(&unknown, Failure::UnknownMessage { message, .. } if message == "append"),
+        "{unknown}"
+    );
     let unknown = failure(impostor.query(Length {}).await);
-    assert!(matches!(&unknown, Failure::UnknownMessage { message, .. } if message == "length"), "{unknown}");
+    assert!(
+        matches!(&unknown, Failure::UnknownMessage { message, .. } if message == "length"),
+        "{unknown}"
+    );
     let bad = failure(impostor.ask(Misshapen { value: vec![1] }).await);
-    assert!(matches!(&bad, Failure::BadBody { message, .. } if message == "put"), "{bad}");
+    assert!(
+        matches!(&bad, Failure::BadBody { message, .. } if message == "put"),
+        "{bad}"
+    );
 
-    assert_eq!(pair.query(kv::Get {}).await.expect("still serves").as_deref(), Some("v"));
+    assert_eq!(
+        pair.query(kv::Get {})
+            .await
+            .expect("still serves")
+            .as_deref(),
+        Some("v")
+    );
 }
 
 #[test]
@@ -90,7 +112,10 @@ fn a_value_over_the_limit_is_refused_with_both_sizes() {
     let large = vec![b'x'; (1 << 20) + 1_000];
     let said = sentence(&home.run_with(&["put", "k", "-", "--at", &node.address], &large));
     assert!(said.contains("1048576"), "{said}");
-    assert_eq!(printed(&home.run(&["get", "k", "--at", &node.address])), "v");
+    assert_eq!(
+        printed(&home.run(&["get", "k", "--at", &node.address])),
+        "v"
+    );
 }
 
 #[test]
@@ -105,5 +130,8 @@ fn text_is_no_number_to_add_to() {
     printed(&home.run(&[&["delete", "k"][..], &at].concat()));
     let said = sentence(&home.run(&[&["get", "k"][..], &at].concat()));
     assert!(said.contains("`k`"), "{said}");
-    assert_eq!(printed(&home.run(&[&["add", "k", "-7"][..], &at].concat())), "-7");
+    assert_eq!(
+        printed(&home.run(&[&["add", "k", "-7"][..], &at].concat())),
+        "-7"
+    );
 }

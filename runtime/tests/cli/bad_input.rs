@@ -21,7 +21,10 @@ fn refused(home: &Home, name: &str, more: &[&str]) -> String {
 fn an_empty_store_without_a_way_to_start_says_which_ways_there_are() {
     let home = Home::new();
     let said = refused(&home, "n1", &[]);
-    assert!(said.contains("--found") && said.contains("--join"), "{said}");
+    assert!(
+        said.contains("--found") && said.contains("--join"),
+        "{said}"
+    );
     // Nothing half-done: the same store can still be founded, under the same name.
     home.start("n1", &["--found", "--shards", "4"]);
 }
@@ -43,9 +46,15 @@ fn a_store_in_use_by_another_process_is_left_alone() {
     let mut first = home.start("n1", &["--found", "--shards", "4"]);
     printed(&home.run(&["put", "k", "v", "--at", &first.address]));
     let said = refused(&home, "n1", &["--found"]);
-    assert!(said.contains("n1") && said.contains("another process"), "{said}");
+    assert!(
+        said.contains("n1") && said.contains("another process"),
+        "{said}"
+    );
     assert!(first.runs());
-    assert_eq!(printed(&home.run(&["get", "k", "--at", &first.address])), "v");
+    assert_eq!(
+        printed(&home.run(&["get", "k", "--at", &first.address])),
+        "v"
+    );
 }
 
 #[test]
@@ -65,7 +74,10 @@ fn a_store_with_data_never_founds_again() {
     printed(&home.run(&["put", "k", "v", "--at", &first.address]));
     first.kill();
     let again = home.start("n1", &["--found", "--shards", "8"]);
-    assert_eq!(printed(&home.run(&["get", "k", "--at", &again.address])), "v");
+    assert_eq!(
+        printed(&home.run(&["get", "k", "--at", &again.address])),
+        "v"
+    );
 }
 
 #[test]
@@ -100,7 +112,10 @@ fn a_node_of_another_ca_is_not_let_in() {
     let first = ours.start("n1", &["--found", "--shards", "4"]);
     let said = refused(&theirs, "n2", &["--join", &first.address, "--give-up", "3"]);
     assert!(said.contains(&first.address), "{said}");
-    assert!(said.to_lowercase().contains("certificate") || said.contains("CA"), "{said}");
+    assert!(
+        said.to_lowercase().contains("certificate") || said.contains("CA"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -109,7 +124,10 @@ fn a_client_of_another_ca_is_told_so() {
     let first = ours.start("n1", &["--found", "--shards", "4"]);
     printed(&theirs.run(&["certs", "--dir", &theirs.path().display().to_string()]));
     let said = sentence(&theirs.run(&["get", "k", "--at", &first.address, "--patience", "2"]));
-    assert!(said.to_lowercase().contains("certificate") || said.contains("CA"), "{said}");
+    assert!(
+        said.to_lowercase().contains("certificate") || said.contains("CA"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -117,34 +135,74 @@ fn a_client_without_ca_is_told_where_to_find_one_and_makes_none() {
     let home = Home::new();
     let said = sentence(&home.run(&["get", "k", "--at", "127.0.0.1:1"]));
     assert!(said.contains("--certs"), "{said}");
-    assert_eq!(std::fs::read_dir(home.path()).expect("it exists").count(), 0);
+    assert_eq!(
+        std::fs::read_dir(home.path()).expect("it exists").count(),
+        0
+    );
 }
 
 #[test]
 fn the_certificate_of_another_node_is_refused() {
     let home = Home::new();
     let certs = home.path().display().to_string();
-    printed(&home.run(&["certs", "--dir", &certs, "--node", "n1,n2", "--client", "me"]));
+    printed(&home.run(&[
+        "certs", "--dir", &certs, "--node", "n1,n2", "--client", "me",
+    ]));
     let file = |name: &str| home.path().join(name).display().to_string();
-    let with = |stem: &str| [file("ca.crt"), file(&format!("{stem}.crt")), file(&format!("{stem}.key"))];
+    let with = |stem: &str| {
+        [
+            file("ca.crt"),
+            file(&format!("{stem}.crt")),
+            file(&format!("{stem}.key")),
+        ]
+    };
     let [ca, cert, key] = with("n2");
-    let said = refused(&home, "n1", &["--found", "--ca", &ca, "--cert", &cert, "--key", &key]);
+    let said = refused(
+        &home,
+        "n1",
+        &["--found", "--ca", &ca, "--cert", &cert, "--key", &key],
+    );
     assert!(said.contains("n1") && said.contains("n2"), "{said}");
     // A client's certificate is no node's.
     let [ca, cert, key] = with("me");
-    let said = refused(&home, "me", &["--found", "--ca", &ca, "--cert", &cert, "--key", &key]);
+    let said = refused(
+        &home,
+        "me",
+        &["--found", "--ca", &ca, "--cert", &cert, "--key", &key],
+    );
     assert!(said.contains("client"), "{said}");
     // A certificate with the key of another.
     let (other, _) = (file("n1.key"), ());
     let [ca, cert, _] = with("n2");
-    let said = refused(&home, "n2", &["--found", "--ca", &ca, "--cert", &cert, "--key", &other]);
+    let said = refused(
+        &home,
+        "n2",
+        &["--found", "--ca", &ca, "--cert", &cert, "--key", &other],
+    );
     assert!(said.contains("key"), "{said}");
     // With their own certificates, node and client meet.
     let [ca, cert, key] = with("n1");
-    let node = home.start("n1", &["--found", "--shards", "4", "--ca", &ca, "--cert", &cert, "--key", &key]);
+    let node = home.start(
+        "n1",
+        &[
+            "--found", "--shards", "4", "--ca", &ca, "--cert", &cert, "--key", &key,
+        ],
+    );
     let [ca, cert, key] = with("me");
-    let as_me = ["--at", &node.address, "--ca", &ca, "--cert", &cert, "--key", &key];
-    assert_eq!(printed(&home.run(&[&["add", "hits", "2"][..], &as_me].concat())), "2");
+    let as_me = [
+        "--at",
+        &node.address,
+        "--ca",
+        &ca,
+        "--cert",
+        &cert,
+        "--key",
+        &key,
+    ];
+    assert_eq!(
+        printed(&home.run(&[&["add", "hits", "2"][..], &as_me].concat())),
+        "2"
+    );
 }
 
 #[test]
@@ -155,7 +213,10 @@ fn certificates_that_exist_are_not_replaced() {
     let before = std::fs::read(home.path().join("n1.key")).expect("a key");
     let said = sentence(&home.run(&["certs", "--dir", &certs, "--node", "n2", "--node", "n1"]));
     assert!(said.contains("n1.key"), "{said}");
-    assert_eq!(std::fs::read(home.path().join("n1.key")).expect("a key"), before);
+    assert_eq!(
+        std::fs::read(home.path().join("n1.key")).expect("a key"),
+        before
+    );
     assert!(!home.path().join("n2.key").exists(), "nothing half-done");
 }
 

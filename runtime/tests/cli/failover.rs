@@ -42,12 +42,19 @@ fn adders(client: &Client, count: usize) -> Vec<Adder> {
 async fn add(pairs: Entities<Pair>, key: String, tally: Rc<Tally>) {
     let pair = pairs.at(&key);
     while !tally.stop.get() {
-        match pair.ask(Add { amount: 1 }).deadline(Duration::from_secs(5)).await {
+        match pair
+            .ask(Add { amount: 1 })
+            .deadline(Duration::from_secs(5))
+            .await
+        {
             Ok(sum) => {
                 tally.acked.set(tally.acked.get() + 1);
                 let sum = sum.expect("a small number");
                 let (least, most) = (tally.acked.get(), tally.acked.get() + tally.unknown.get());
-                assert!((least..=most).contains(&sum), "{key} is {sum} after {least} to {most} additions");
+                assert!(
+                    (least..=most).contains(&sum),
+                    "{key} is {sum} after {least} to {most} additions"
+                );
             }
             Err(AskError::Unknown(_)) => tally.unknown.set(tally.unknown.get() + 1),
             Err(AskError::Refused(_)) => tally.refused.set(tally.refused.get() + 1),
@@ -60,7 +67,10 @@ async fn add(pairs: Entities<Pair>, key: String, tally: Rc<Tally>) {
 async fn all_go_on(adders: &[Adder]) {
     let before: Vec<i64> = adders.iter().map(|adder| adder.tally.acked.get()).collect();
     until("every key goes on", async || {
-        adders.iter().zip(&before).all(|(adder, before)| adder.tally.acked.get() >= before + 5)
+        adders
+            .iter()
+            .zip(&before)
+            .all(|(adder, before)| adder.tally.acked.get() >= before + 5)
     })
     .await;
 }
@@ -81,7 +91,10 @@ async fn judge(client: &Client, adders: Vec<Adder>) {
         .expect("the key can be read");
         let value: i64 = value.expect("it was added to").parse().expect("a number");
         let (least, most) = (tally.acked.get(), tally.acked.get() + tally.unknown.get());
-        assert!((least..=most).contains(&value), "{key} is {value} after {least} to {most} additions");
+        assert!(
+            (least..=most).contains(&value),
+            "{key} is {value} after {least} to {most} additions"
+        );
     }
 }
 
@@ -89,7 +102,10 @@ async fn judge(client: &Client, adders: Vec<Adder>) {
 async fn take_leader(client: &Client, nodes: &mut Vec<Node>) -> Node {
     let mut most = (0, 0);
     for (position, node) in nodes.iter().enumerate() {
-        let led = client.status(&node.address).await.map_or(0, |status| status.led);
+        let led = client
+            .status(&node.address)
+            .await
+            .map_or(0, |status| status.led);
         most = most.max((led, position));
     }
     nodes.remove(most.1)
@@ -126,10 +142,17 @@ async fn all_nodes_killed_at_once_come_back_with_everything_acknowledged() {
     let mut sums = Vec::new();
     for key in 0..40 {
         let pair = client.entities::<Pair>().at(format!("k{key}"));
-        sums.push(pair.ask(Add { amount: key }).await.expect("acknowledged").expect("a small number"));
+        sums.push(
+            pair.ask(Add { amount: key })
+                .await
+                .expect("acknowledged")
+                .expect("a small number"),
+        );
     }
-    let addresses: Vec<(String, String)> =
-        nodes.iter().map(|node| (node.name.clone(), node.address.clone())).collect();
+    let addresses: Vec<(String, String)> = nodes
+        .iter()
+        .map(|node| (node.name.clone(), node.address.clone()))
+        .collect();
     for node in nodes {
         node.kill();
     }
@@ -140,11 +163,19 @@ async fn all_nodes_killed_at_once_come_back_with_everything_acknowledged() {
             .iter()
             .map(|(name, address)| scope.spawn(move || home.start(name, &["--listen", address])))
             .collect();
-        starts.into_iter().map(|start| start.join().expect("it becomes ready")).collect()
+        starts
+            .into_iter()
+            .map(|start| start.join().expect("it becomes ready"))
+            .collect()
     });
     let client = home.client(&nodes.iter().collect::<Vec<_>>()).await;
     for (key, sum) in sums.into_iter().enumerate() {
-        let value = client.entities::<Pair>().at(format!("k{key}")).query(Get {}).await.expect("it is led again");
+        let value = client
+            .entities::<Pair>()
+            .at(format!("k{key}"))
+            .query(Get {})
+            .await
+            .expect("it is led again");
         assert_eq!(value, Some(sum.to_string()), "k{key}");
     }
 }
@@ -160,7 +191,9 @@ async fn a_stopped_node_hands_over_and_nobody_notices() {
     all_go_on(&adders).await;
     let leader = take_leader(&client, &mut nodes).await;
     let (name, address) = (leader.name.clone(), leader.address.clone());
-    let status = tokio::task::spawn_blocking(move || leader.stop()).await.expect("it was waited for");
+    let status = tokio::task::spawn_blocking(move || leader.stop())
+        .await
+        .expect("it was waited for");
     assert!(status.success(), "{status}");
     all_go_on(&adders).await;
     nodes.push(home.start_beside(&name, &["--listen", &address]).await);
@@ -180,14 +213,21 @@ async fn a_cluster_grows_under_load_and_the_new_node_leads() {
     settled(&client, &nodes.iter().collect::<Vec<_>>()).await;
     let adders = adders(&client, 24);
     all_go_on(&adders).await;
-    let fourth = home.start_beside("n4", &["--join", &nodes[1].address]).await;
+    let fourth = home
+        .start_beside("n4", &["--join", &nodes[1].address])
+        .await;
     nodes.push(fourth);
     settled(&client, &nodes.iter().collect::<Vec<_>>()).await;
     all_go_on(&adders).await;
     judge(&client, adders).await;
     let status = printed(&home.run(&["status", "--at", &nodes[3].address]));
     for name in ["n1", "n2", "n3", "n4"] {
-        assert!(status.lines().any(|line| line.starts_with(name) && line.contains("alive")), "{status}");
+        assert!(
+            status
+                .lines()
+                .any(|line| line.starts_with(name) && line.contains("alive")),
+            "{status}"
+        );
     }
 }
 
@@ -195,12 +235,33 @@ async fn a_cluster_grows_under_load_and_the_new_node_leads() {
 fn bench_measures_a_running_cluster() {
     let home = Home::new();
     let node = home.start("n1", &["--found", "--shards", "4"]);
-    let bench = ["bench", "--at", &node.address, "--seconds", "1", "--warm-up", "0", "--clients", "8"];
-    let more = ["--entities", "100", "--value-bytes", "64", "--read-share", "0.5", "--json"];
+    let bench = [
+        "bench",
+        "--at",
+        &node.address,
+        "--seconds",
+        "1",
+        "--warm-up",
+        "0",
+        "--clients",
+        "8",
+    ];
+    let more = [
+        "--entities",
+        "100",
+        "--value-bytes",
+        "64",
+        "--read-share",
+        "0.5",
+        "--json",
+    ];
     let line = printed(&home.run(&[&bench[..], &more].concat()));
     let outcome: serde_json::Value = serde_json::from_str(&line).expect("one line of JSON");
     for count in ["per_second", "p50_us", "p99_us", "commands", "reads"] {
-        assert!(outcome[count].as_u64().is_some_and(|count| count > 0), "{count}: {line}");
+        assert!(
+            outcome[count].as_u64().is_some_and(|count| count > 0),
+            "{count}: {line}"
+        );
     }
     assert_eq!(outcome["errors"], serde_json::json!({}), "{line}");
 }

@@ -67,7 +67,8 @@ impl Home {
 
     /// Starts a node whose store is called `name`, and waits until it is ready.
     pub(crate) fn start(&self, name: &str, more: &[&str]) -> Node {
-        self.try_start(name, more).unwrap_or_else(|error| panic!("{name} did not become ready: {error}"))
+        self.try_start(name, more)
+            .unwrap_or_else(|error| panic!("{name} did not become ready: {error}"))
     }
 
     /// The same; the error is all that the node said before it ended.
@@ -76,7 +77,9 @@ impl Home {
         match starting.hears.recv_timeout(PATIENCE) {
             Ok(address) => Ok(starting.ready(address)),
             Err(mpsc::RecvTimeoutError::Disconnected) => Err(starting.ended()),
-            Err(mpsc::RecvTimeoutError::Timeout) => Err(format!("not within {PATIENCE:?}: {}", starting.said())),
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                Err(format!("not within {PATIENCE:?}: {}", starting.said()))
+            }
         }
     }
 
@@ -103,17 +106,30 @@ impl Home {
             command.args(["--listen", "127.0.0.1:0"]);
         }
         let errors = File::create(&log).expect("a log file");
-        let mut child = command.stdout(Stdio::piped()).stderr(errors).spawn().expect("the binary runs");
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(errors)
+            .spawn()
+            .expect("the binary runs");
         let output = child.stdout.take().expect("a pipe");
         let (said, hears) = mpsc::channel();
         std::thread::spawn(move || {
             for line in BufReader::new(output).lines().map_while(Result::ok) {
                 if let Some((_, rest)) = line.split_once(" is ready at ") {
-                    let _test_is_over = said.send(rest.split(' ').next().unwrap_or_default().to_owned());
+                    let _test_is_over =
+                        said.send(rest.split(' ').next().unwrap_or_default().to_owned());
                 }
             }
         });
-        Starting { node: Node { child, name: name.to_owned(), address: String::new() }, hears, log }
+        Starting {
+            node: Node {
+                child,
+                name: name.to_owned(),
+                address: String::new(),
+            },
+            hears,
+            log,
+        }
     }
 
     /// Founds a cluster of `n1` with 16 shards and joins `n2` and `n3`.
@@ -136,7 +152,11 @@ impl Home {
     pub(crate) fn run_with(&self, arguments: &[&str], input: &[u8]) -> Output {
         let (first, rest) = arguments.split_first().expect("a subcommand");
         let mut command = self.command(first);
-        command.args(rest).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .args(rest)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = command.spawn().expect("the binary runs");
         let mut pipe = child.stdin.take().expect("a pipe");
         let input = input.to_owned();
@@ -158,7 +178,11 @@ impl Home {
 
     fn command(&self, subcommand: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_synod"));
-        command.arg(subcommand).env("SYNOD_CERTS", self.path()).env_remove("SYNOD_AT").env_remove("SYNOD_LOG");
+        command
+            .arg(subcommand)
+            .env("SYNOD_CERTS", self.path())
+            .env_remove("SYNOD_AT")
+            .env_remove("SYNOD_LOG");
         command
     }
 
@@ -189,7 +213,11 @@ impl Node {
             if let Some(status) = self.child.try_wait().expect("a child") {
                 return status;
             }
-            assert!(Instant::now() < deadline, "{} did not end on SIGTERM", self.name);
+            assert!(
+                Instant::now() < deadline,
+                "{} did not end on SIGTERM",
+                self.name
+            );
             std::thread::sleep(Duration::from_millis(20)); // looks at a condition; nothing rests on the length
         }
     }
@@ -211,7 +239,10 @@ impl Drop for Node {
 pub(crate) async fn until(what: &str, mut so: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !so().await {
-        assert!(Instant::now() < deadline, "{what}: not so within {PATIENCE:?}");
+        assert!(
+            Instant::now() < deadline,
+            "{what}: not so within {PATIENCE:?}"
+        );
         tokio::time::sleep(Duration::from_millis(50)).await; // looks at a condition; nothing rests on the length
     }
 }
@@ -238,21 +269,38 @@ pub(crate) async fn settled(client: &Client, nodes: &[&Node]) {
 pub(crate) fn sentence(output: &Output) -> String {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(output.stdout.is_empty(), "{}", String::from_utf8_lossy(&output.stdout));
+    assert!(
+        output.stdout.is_empty(),
+        "{}",
+        String::from_utf8_lossy(&output.stdout)
+    );
     one_sentence(&said)
 }
 
 /// The last line, which must be the program's own and the only one of them.
 pub(crate) fn one_sentence(said: &str) -> String {
-    let own: Vec<&str> = said.lines().filter(|line| line.starts_with("synod: ")).collect();
+    let own: Vec<&str> = said
+        .lines()
+        .filter(|line| line.starts_with("synod: "))
+        .collect();
     assert_eq!(own.len(), 1, "one sentence, not {said:?}");
-    assert_eq!(said.lines().last(), own.first().copied(), "the sentence is the last word: {said:?}");
+    assert_eq!(
+        said.lines().last(),
+        own.first().copied(),
+        "the sentence is the last word: {said:?}"
+    );
     assert!(!said.contains("panicked"), "{said}");
     own[0].to_owned()
 }
 
 /// What a successful command printed.
 pub(crate) fn printed(output: &Output) -> String {
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8_lossy(&output.stdout)
+        .trim_end()
+        .to_owned()
 }

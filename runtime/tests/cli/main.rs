@@ -8,5 +8,8 @@ mod bad_input;
 mod failover;
 mod harness;
 #[path = "../../src/bin/synod/kv.rs"]
-#[allow(dead_code, reason = "the binary's own kind, of which the tests use a part")]
+#[allow(
+    dead_code,
+    reason = "the binary's own kind, of which the tests use a part"
+)]
 mod kv;

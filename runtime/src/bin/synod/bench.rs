@@ -68,7 +68,9 @@ pub(crate) async fn run(options: BenchOptions) -> Result<(), Box<dyn Error>> {
         reads: Cell::new(0),
         errors: RefCell::default(),
         entities: options.entities,
-        values: (0..VALUES).map(|_| Alphanumeric.sample_string(&mut chance, options.value_bytes)).collect(),
+        values: (0..VALUES)
+            .map(|_| Alphanumeric.sample_string(&mut chance, options.value_bytes))
+            .collect(),
         read_share: options.read_share,
         deadline: patience(&options.cluster),
     });
@@ -80,7 +82,11 @@ pub(crate) async fn run(options: BenchOptions) -> Result<(), Box<dyn Error>> {
     let clients: Vec<_> = (0..options.clients)
         .map(|client| {
             let pairs = gateways[(client % connections) as usize].entities::<Pair>();
-            actix_rt::spawn(client_loop(shared.clone(), pairs, ChaCha8Rng::seed_from_u64(u64::from(client) + 2)))
+            actix_rt::spawn(client_loop(
+                shared.clone(),
+                pairs,
+                ChaCha8Rng::seed_from_u64(u64::from(client) + 2),
+            ))
         })
         .collect();
     actix_rt::time::sleep(Duration::from_secs(options.warm_up)).await;
@@ -131,7 +137,11 @@ async fn client_loop(shared: Rc<Shared>, pairs: Entities<Pair>, mut chance: ChaC
         let result = if reads {
             pair.query(Get {}).deadline(shared.deadline).await.map(drop)
         } else {
-            pair.ask(Put { value: value.clone() }).deadline(shared.deadline).await
+            pair.ask(Put {
+                value: value.clone(),
+            })
+            .deadline(shared.deadline)
+            .await
         };
         let took = began.elapsed();
         match result {
@@ -142,7 +152,11 @@ async fn client_loop(shared: Rc<Shared>, pairs: Entities<Pair>, mut chance: ChaC
             }
             Ok(()) => {}
             Err(error) => {
-                *shared.errors.borrow_mut().entry(family(&error)).or_default() += 1;
+                *shared
+                    .errors
+                    .borrow_mut()
+                    .entry(family(&error))
+                    .or_default() += 1;
                 let pause = error.retry_after().unwrap_or(ERROR_PAUSE);
                 actix_rt::time::sleep(pause.max(ERROR_PAUSE)).await;
             }
@@ -162,7 +176,11 @@ fn family(error: &AskError) -> String {
 
 impl Outcome {
     fn sentence(&self) -> String {
-        let errors: Vec<String> = self.errors.iter().map(|(error, count)| format!("{count} {error}")).collect();
+        let errors: Vec<String> = self
+            .errors
+            .iter()
+            .map(|(error, count)| format!("{count} {error}"))
+            .collect();
         format!(
             "{} commands/s, p50 {:.2} ms, p99 {:.2} ms ({} writes and {} reads in {:.1} s, {} clients on {} connections, {} entities, {} B, errors: {})",
             self.per_second,
@@ -175,7 +193,11 @@ impl Outcome {
             self.connections,
             self.entities,
             self.value_bytes,
-            if errors.is_empty() { "none".to_owned() } else { errors.join(", ") }
+            if errors.is_empty() {
+                "none".to_owned()
+            } else {
+                errors.join(", ")
+            }
         )
     }
 }

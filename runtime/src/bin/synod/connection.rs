@@ -36,5 +36,9 @@ pub(crate) fn patience(options: &ClusterOptions) -> Duration {
 pub(crate) fn files(
     options: &CertificateOptions,
 ) -> Option<(&std::path::Path, &std::path::Path, &std::path::Path)> {
-    Some((options.ca.as_deref()?, options.cert.as_deref()?, options.key_file.as_deref()?))
+    Some((
+        options.ca.as_deref()?,
+        options.cert.as_deref()?,
+        options.key_file.as_deref()?,
+    ))
 }

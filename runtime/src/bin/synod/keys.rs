@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::io::Read;
 
+use synod::Client;
 use synod::router::EntityRef;
 
 use crate::connection::{connect, patience};
@@ -10,7 +11,12 @@ use crate::kv::{Add, Delete, Get, Pair, Put};
 use crate::options::ClusterOptions;
 
 pub(crate) async fn get(key: String, cluster: ClusterOptions) -> Result<(), Box<dyn Error>> {
-    match pair(&key, &cluster).await?.query(Get {}).deadline(patience(&cluster)).await? {
+    let client = connect(&cluster).await?;
+    match pair(&client, &key)
+        .query(Get {})
+        .deadline(patience(&cluster))
+        .await?
+    {
         Some(value) => {
             println!("{value}");
             Ok(())
@@ -19,7 +25,11 @@ pub(crate) async fn get(key: String, cluster: ClusterOptions) -> Result<(), Box<
     }
 }
 
-pub(crate) async fn put(key: String, value: String, cluster: ClusterOptions) -> Result<(), Box<dyn Error>> {
+pub(crate) async fn put(
+    key: String,
+    value: String,
+    cluster: ClusterOptions,
+) -> Result<(), Box<dyn Error>> {
     let value = if value == "-" {
         let mut text = String::new();
         std::io::stdin()
@@ -29,24 +39,42 @@ pub(crate) async fn put(key: String, value: String, cluster: ClusterOptions) -> 
     } else {
         value
     };
-    pair(&key, &cluster).await?.ask(Put { value }).deadline(patience(&cluster)).await?;
+    let client = connect(&cluster).await?;
+    pair(&client, &key)
+        .ask(Put { value })
+        .deadline(patience(&cluster))
+        .await?;
     Ok(())
 }
 
-pub(crate) async fn add(key: String, amount: i64, cluster: ClusterOptions) -> Result<(), Box<dyn Error>> {
-    let sum = pair(&key, &cluster).await?.ask(Add { amount }).deadline(patience(&cluster)).await??;
+pub(crate) async fn add(
+    key: String,
+    amount: i64,
+    cluster: ClusterOptions,
+) -> Result<(), Box<dyn Error>> {
+    let client = connect(&cluster).await?;
+    let sum = pair(&client, &key)
+        .ask(Add { amount })
+        .deadline(patience(&cluster))
+        .await??;
     println!("{sum}");
     Ok(())
 }
 
 pub(crate) async fn delete(key: String, cluster: ClusterOptions) -> Result<(), Box<dyn Error>> {
-    if pair(&key, &cluster).await?.ask(Delete {}).deadline(patience(&cluster)).await? {
+    let client = connect(&cluster).await?;
+    if pair(&client, &key)
+        .ask(Delete {})
+        .deadline(patience(&cluster))
+        .await?
+    {
         Ok(())
     } else {
         Err(format!("there is no value under `{key}`").into())
     }
 }
 
-async fn pair(key: &str, cluster: &ClusterOptions) -> Result<EntityRef<Pair>, Box<dyn Error>> {
-    Ok(connect(cluster).await?.entities::<Pair>().at(key))
+/// The client must outlive its calls: without it they end as refused.
+fn pair(client: &Client, key: &str) -> EntityRef<Pair> {
+    client.entities::<Pair>().at(key)
 }

@@ -23,7 +23,10 @@ use tracing_subscriber::EnvFilter;
 fn main() -> ExitCode {
     let options = Options::parse();
     let filter = EnvFilter::try_from_env("SYNOD_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
     match actix_rt::System::new().block_on(run(options.command)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -38,8 +41,16 @@ async fn run(command: Command) -> Result<(), Box<dyn Error>> {
         Command::Start(options) => start::run(options).await,
         Command::Status(options) => status::run(options).await,
         Command::Get { key, cluster } => keys::get(key, cluster).await,
-        Command::Put { key, value, cluster } => keys::put(key, value, cluster).await,
-        Command::Add { key, amount, cluster } => keys::add(key, amount, cluster).await,
+        Command::Put {
+            key,
+            value,
+            cluster,
+        } => keys::put(key, value, cluster).await,
+        Command::Add {
+            key,
+            amount,
+            cluster,
+        } => keys::add(key, amount, cluster).await,
         Command::Delete { key, cluster } => keys::delete(key, cluster).await,
         Command::Bench(options) => bench::run(options).await,
         Command::Certs(options) => certs::run(options),

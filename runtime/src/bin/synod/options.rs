@@ -98,7 +98,13 @@ pub(crate) struct CertificateOptions {
 #[derive(Args, Debug)]
 pub(crate) struct ClusterOptions {
     /// Any nodes of the cluster, as HOST:PORT.
-    #[arg(long, value_name = "ADDRESS", value_delimiter = ',', env = "SYNOD_AT", default_value = "127.0.0.1:7001")]
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        value_delimiter = ',',
+        env = "SYNOD_AT",
+        default_value = "127.0.0.1:7001"
+    )]
     pub(crate) at: Vec<String>,
     /// Directory of the development CA: the parent of the stores.
     #[arg(long, value_name = "DIR", env = "SYNOD_CERTS", default_value = "data")]
@@ -187,7 +193,14 @@ mod tests {
     #[test]
     fn a_negative_amount_is_no_flag() {
         let command = parse("synod add hits -5 --at 127.0.0.1:1,127.0.0.1:2").expect("valid");
-        let Command::Add { key, amount, cluster } = command else { panic!("add, not {command:?}") };
+        let Command::Add {
+            key,
+            amount,
+            cluster,
+        } = command
+        else {
+            panic!("add, not {command:?}")
+        };
         assert_eq!((key.as_str(), amount, cluster.at.len()), ("hits", -5, 2));
     }
 

@@ -3,8 +3,8 @@
 use std::error::Error;
 use std::time::{Duration, Instant};
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use synod::Node;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::connection::files;
 use crate::kv::Pair;
@@ -13,7 +13,10 @@ use crate::options::StartOptions;
 pub(crate) async fn run(options: StartOptions) -> Result<(), Box<dyn Error>> {
     let mut stop = Stop::new()?;
     let began = Instant::now();
-    let mut builder = Node::builder().store(&options.store).listen(&options.listen).entity::<Pair>();
+    let mut builder = Node::builder()
+        .store(&options.store)
+        .listen(&options.listen)
+        .entity::<Pair>();
     if let Some(name) = &options.name {
         builder = builder.name(name);
     }
@@ -76,7 +79,10 @@ struct Stop {
 
 impl Stop {
     fn new() -> std::io::Result<Self> {
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
     }
 
     async fn asked(&mut self) {

@@ -39,14 +39,21 @@ async fn look(client: &Client, addresses: &[String]) -> Result<View, Box<dyn Err
         }
     }
     let first = first?;
-    let mut view = View { nodes: Vec::new(), silent: Vec::new() };
+    let mut view = View {
+        nodes: Vec::new(),
+        silent: Vec::new(),
+    };
     for member in &first.members {
         if member.store == first.store {
             continue;
         }
         let mut found = None;
         for address in &member.addresses {
-            found = client.status(&address.to_string()).await.ok().filter(|status| status.store == member.store);
+            found = client
+                .status(&address.to_string())
+                .await
+                .ok()
+                .filter(|status| status.store == member.store);
             if found.is_some() {
                 break;
             }
@@ -65,8 +72,16 @@ fn table(view: &View) -> String {
     let Some(first) = view.nodes.first() else {
         return String::new();
     };
-    let leaderless = view.nodes.iter().map(|node| node.leaderless).max().unwrap_or(0);
-    let leader = first.system_leader.and_then(|store| name_of(view, store)).unwrap_or("unknown".to_owned());
+    let leaderless = view
+        .nodes
+        .iter()
+        .map(|node| node.leaderless)
+        .max()
+        .unwrap_or(0);
+    let leader = first
+        .system_leader
+        .and_then(|store| name_of(view, store))
+        .unwrap_or("unknown".to_owned());
     let goal = match view.nodes.iter().find_map(|node| node.unsettled) {
         Some(0) => "every group is where it belongs".to_owned(),
         Some(groups) => format!("{groups} groups on their way"),
@@ -77,12 +92,19 @@ fn table(view: &View) -> String {
         first.cluster, leaderless
     );
     let mut rows = vec![
-        ["NAME", "STORE", "STATE", "ADDRESS", "READY", "REPLICAS", "LEADS", "COMMANDS", "FSYNCS", "UP"]
-            .map(str::to_owned)
-            .to_vec(),
+        [
+            "NAME", "STORE", "STATE", "ADDRESS", "READY", "REPLICAS", "LEADS", "COMMANDS",
+            "FSYNCS", "UP",
+        ]
+        .map(str::to_owned)
+        .to_vec(),
     ];
     for node in &view.nodes {
-        let member = view.nodes.iter().flat_map(|node| &node.members).find(|member| member.store == node.store);
+        let member = view
+            .nodes
+            .iter()
+            .flat_map(|node| &node.members)
+            .find(|member| member.store == node.store);
         rows.push(vec![
             node.name.clone(),
             node.store.to_string(),
@@ -97,8 +119,12 @@ fn table(view: &View) -> String {
         ]);
     }
     for member in &view.silent {
-        let mut row =
-            vec![member.name.clone(), member.store.to_string(), format!("{}, silent", member.state), addresses(member)];
+        let mut row = vec![
+            member.name.clone(),
+            member.store.to_string(),
+            format!("{}, silent", member.state),
+            addresses(member),
+        ];
         row.resize(rows[0].len(), "-".to_owned());
         rows.push(row);
     }
@@ -115,13 +141,26 @@ fn table(view: &View) -> String {
 }
 
 fn name_of(view: &View, store: u64) -> Option<String> {
-    let nodes = view.nodes.iter().filter(|node| node.store == store).map(|node| node.name.clone());
-    let members = view.silent.iter().filter(|member| member.store == store).map(|member| member.name.clone());
+    let nodes = view
+        .nodes
+        .iter()
+        .filter(|node| node.store == store)
+        .map(|node| node.name.clone());
+    let members = view
+        .silent
+        .iter()
+        .filter(|member| member.store == store)
+        .map(|member| member.name.clone());
     nodes.chain(members).next()
 }
 
 fn addresses(member: &MemberStatus) -> String {
-    member.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+    member
+        .addresses
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(",")
 }
 
 fn duration(seconds: u64) -> String {
@@ -135,12 +174,20 @@ fn duration(seconds: u64) -> String {
 
 fn aligned(rows: &[Vec<String>]) -> String {
     let columns = rows.first().map_or(0, Vec::len);
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let width = |column: usize| {
+        rows.iter()
+            .map(|row| row[column].chars().count())
+            .max()
+            .unwrap_or(0)
+    };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut text = String::new();
     for row in rows {
-        let line: Vec<String> =
-            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}", width = *width)).collect();
+        let line: Vec<String> = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:<width$}", width = *width))
+            .collect();
         text.push_str(line.join("  ").trim_end());
         text.push('\n');
     }
@@ -170,12 +217,21 @@ mod tests {
             members: vec![member(1, "alive"), member(2, "dead")],
             ..NodeStatus::default()
         };
-        let text = table(&View { nodes: vec![node], silent: vec![member(2, "dead")] });
+        let text = table(&View {
+            nodes: vec![node],
+            silent: vec![member(2, "dead")],
+        });
         let lines: Vec<&str> = text.lines().collect();
-        assert!(lines[0].contains("system leader n2, 3 groups without a leader"), "{text}");
+        assert!(
+            lines[0].contains("system leader n2, 3 groups without a leader"),
+            "{text}"
+        );
         assert!(lines[2].starts_with("NAME  STORE  STATE"), "{text}");
         assert!(lines[3].starts_with("n1    1      alive"), "{text}");
         assert!(lines[4].contains("dead, silent  127.0.0.1:7002"), "{text}");
-        assert!(text.ends_with("n1: one copy decides until a third node joins\n"), "{text}");
+        assert!(
+            text.ends_with("n1: one copy decides until a third node joins\n"),
+            "{text}"
+        );
     }
 }
