@@ -51,6 +51,9 @@ pub enum BindError {
         /// The name in the certificate.
         name: String,
     },
+    /// The limits contradict each other.
+    #[error("the transport's limits cannot be: {0}")]
+    Limits(&'static str),
     /// TLS did not accept certificate, key or CA.
     #[error("the certificate, its key and the CA do not fit together: {0}")]
     Tls(String),

@@ -73,3 +73,35 @@ impl Default for Limits {
         }
     }
 }
+
+impl Limits {
+    /// What contradicts itself, in words.
+    pub(super) fn check(&self) -> Result<(), &'static str> {
+        if self.frame_bytes == 0 || self.frame_bytes > FRAME_BYTES_MAX {
+            return Err("frame_bytes must be from 1 to 1 GiB");
+        }
+        if self.keep_alive.is_zero() || self.keep_alive * 4 > self.idle_timeout {
+            return Err("keep_alive must be above zero and at most a quarter of idle_timeout");
+        }
+        Ok(())
+    }
+}
+
+/// A length on the wire has four bytes; far below that, nobody wants to hold a frame in memory.
+const FRAME_BYTES_MAX: usize = 1 << 30;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_limits_are_sound_and_a_late_keep_alive_is_not() {
+        // STYLE 7: options are checked once.
+        assert_eq!(Limits::default().check(), Ok(()));
+        let late = Limits {
+            keep_alive: Duration::from_secs(1),
+            ..Limits::default()
+        };
+        assert!(late.check().is_err());
+    }
+}

@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A development CA in a directory of its own.
 pub(crate) struct World {
-    directory: tempfile::TempDir,
+    pub(crate) directory: tempfile::TempDir,
     pub(crate) ca: DevelopmentCa,
 }
 
