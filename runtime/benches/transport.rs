@@ -112,7 +112,7 @@ fn run(
         of(a) + of(b)
     };
     let before = (cpu(), count("frames_sent"), count("writes"), count("wakes"));
-    let mut latencies = Histogram::<u64>::new(3).expect("three digits");
+    let mut latencies = Histogram::<u64>::new_with_max(60_000_000, 3).expect("three digits");
     a.send(2, Lane::Request, (0..in_flight).map(|_| stamp()).collect())
         .expect("taken");
     let (mut done, mut open) = (0_u64, in_flight);

@@ -162,6 +162,16 @@ impl Core {
         party.poke.notify_one();
     }
 
+    /// Closes the connections to a store and forgets its addresses.
+    pub(super) fn disconnect(&self, store: u64, reason: &str) {
+        self.set_address(store, Vec::new());
+        let party = self.store_or_new(store);
+        let links = lock(&party.state).links.clone();
+        for link in links.iter().flatten() {
+            Closing::RefusedLasting.close(&link.connection, reason);
+        }
+    }
+
     /// Tells the thread to look at `party`.
     pub(super) fn ring(&self, party: Arc<Party>) {
         if self.bell.ring(party) {
@@ -261,10 +271,7 @@ impl Core {
             }
             Err(_) => {
                 self.counters.refused_datagram_queue_full.one();
-                Err(SendRefused::QueueFull {
-                    to,
-                    lane: Lane::Gossip,
-                })
+                Err(SendRefused::DatagramQueueFull { to })
             }
         }
     }

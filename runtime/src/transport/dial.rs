@@ -7,11 +7,15 @@
 use std::{
     collections::VecDeque,
     net::SocketAddr,
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use quinn::Endpoint;
 use tokio::{
     task::{AbortHandle, JoinSet},
@@ -58,6 +62,8 @@ struct Attempts {
     expects: Option<u64>,
     running: JoinSet<Result<Dialled, Refusal>>,
     order: VecDeque<AbortHandle>,
+    /// Attempts to which the other end has begun to answer.
+    answered: Arc<AtomicUsize>,
 }
 
 /// A connection whose other end waits for "go".
@@ -76,10 +82,15 @@ impl Attempts {
             expects,
             running: JoinSet::new(),
             order: VecDeque::new(),
+            answered: Arc::default(),
         }
     }
 
     fn start(&mut self, address: SocketAddr) {
+        // A handshake on the way is only slow, perhaps because many want the same: more of them would make it worse.
+        if self.answered.load(Ordering::Relaxed) > 0 {
+            return;
+        }
         self.order.retain(|attempt| !attempt.is_finished());
         if self.order.len() >= ATTEMPTS_MAX
             && let Some(oldest) = self.order.pop_front()
@@ -93,8 +104,9 @@ impl Attempts {
             self.purpose,
             self.expects,
         );
+        let answered = self.answered.clone();
         self.order.push_back(self.running.spawn(async move {
-            let attempt = attempt(&core, &endpoint, address, purpose, expects);
+            let attempt = attempt(&core, &endpoint, address, purpose, expects, &answered);
             let result = timeout(ATTEMPT_TIMEOUT, attempt)
                 .await
                 .unwrap_or_else(|_| Err(Refusal::passing("nothing came from there".to_owned())));
@@ -133,17 +145,36 @@ impl Dialled {
     }
 }
 
+/// Counts one attempt for as long as it lasts.
+struct Answered<'a>(&'a AtomicUsize);
+
+impl<'a> Answered<'a> {
+    fn one(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Answered<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 async fn attempt(
     core: &Core,
     endpoint: &Endpoint,
     address: SocketAddr,
     purpose: Purpose,
     expects: Option<u64>,
+    answered: &AtomicUsize,
 ) -> Result<Dialled, Refusal> {
     let lost = |error: quinn::ConnectionError| explain(&error);
-    let connecting = endpoint
+    let mut connecting = endpoint
         .connect(address, NODE_DNS_NAME)
         .map_err(|error| Refusal::lasting(format!("{address} cannot be dialled ({error})")))?;
+    connecting.handshake_data().await.map_err(lost)?;
+    let _answered = Answered::one(answered);
     let connection = connecting.await.map_err(lost)?;
     let ours = core.hello(purpose, expects);
     let result = async {
@@ -243,6 +274,7 @@ async fn dial(
     purpose: Purpose,
 ) {
     let mut began = Instant::now();
+    let _ = party.poke.notified().now_or_never(); // what happened before this is known
     let mut attempts = Attempts::new(&core, &endpoint, purpose, Some(store));
     let mut started = 0;
     'attempts: while core.wants_dial(&party, purpose) {

@@ -74,6 +74,12 @@ pub enum SendRefused {
         /// The lane whose queue is full.
         lane: Lane,
     },
+    /// [`Limits::queue_datagrams`](super::Limits::queue_datagrams) wait already.
+    #[error("the datagram queue to store {to} is full")]
+    DatagramQueueFull {
+        /// The store addressed.
+        to: u64,
+    },
     /// A frame above [`Limits::frame_bytes`](super::Limits::frame_bytes) would break the connection at the other end.
     #[error("a frame of {bytes} bytes is above the limit of {limit} bytes")]
     FrameTooLarge {

@@ -19,6 +19,8 @@ use super::{
 };
 
 /// One QUIC endpoint. Cheap to clone, usable from every thread; no method blocks.
+///
+/// It ends with [`close`](Self::close) or with its last clone; an [`Inbound`] that holds a clone must be closed.
 #[derive(Clone)]
 pub struct Transport(Arc<Handle>);
 
@@ -68,6 +70,12 @@ impl Transport {
     /// Where `store` says it can be reached, best first. Replaces what was known; an open connection stays.
     pub fn set_address(&self, store: u64, addresses: Vec<SocketAddr>) {
         self.0.core.set_address(store, addresses);
+    }
+
+    /// Closes the connections to `store`, which gets to read `reason`, and forgets its addresses. For a store that was
+    /// removed: [`Inbound::admit`] keeps it out from then on.
+    pub fn disconnect(&self, store: u64, reason: &str) {
+        self.0.core.disconnect(store, reason);
     }
 
     /// Queues `frames` for `to`, all or none, and dials when there is no connection.

@@ -5,8 +5,9 @@
 
 /// One ordered stream of frames between two processes. A lane that is blocked does not block the others.
 ///
-/// Within a lane frames arrive in the order of `send`, or not at all: what a broken connection held is lost. Nothing is
-/// ordered between lanes.
+/// Within a lane of one connection frames arrive in the order of `send`, or not at all: what a broken connection held is
+/// lost. When a connection takes over from another, what the former still holds may come later. Nothing is ordered
+/// between lanes.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 #[repr(u8)]
 pub enum Lane {

@@ -64,7 +64,7 @@ impl Default for Limits {
         Self {
             frame_bytes: 4 << 20,
             queue_frames: 65_536,
-            queue_bytes: 16 << 20,
+            queue_bytes: 8 << 20,
             queue_datagrams: 256,
             clients: 4_096,
             calls: 16,

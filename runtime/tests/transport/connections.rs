@@ -382,6 +382,55 @@ fn a_removed_store_is_refused_by_the_nodes_own_objection() {
 }
 
 #[test]
+fn a_disconnected_store_is_not_sent_to_any_more() {
+    // DESIGN 10: removal is a log entry; the node then cuts the connection.
+    let world = World::new();
+    let (a, mut b) = (world.node("n1", 1, 1), world.node("n2", 2, 1));
+    a.transport.set_address(2, vec![b.address()]);
+    a.transport.send(2, Lane::Raft, numbered(0..1)).unwrap();
+    b.frames(Lane::Raft, 1);
+    a.transport.disconnect(2, "store 2 was removed");
+    assert_eq!(b.disconnected().store, Some(1));
+    let begun = Instant::now();
+    while a.transport.send(2, Lane::Raft, numbered(0..1)) != Err(SendRefused::NoAddress { to: 2 }) {
+        assert!(begun.elapsed() < SOON); // until its own end is noticed
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn many_clients_are_back_soon_after_their_node_is() {
+    // S24: every one of them needs a reset of its own, and quinn sends few at a time.
+    let world = World::new();
+    let node = world.node("n1", 1, 1);
+    let mut clients: Vec<_> = (0..24).map(|n| world.client(&format!("c{n}"))).collect();
+    for client in &mut clients {
+        client.transport.set_address(1, vec![node.address()]);
+        client
+            .transport
+            .send(1, Lane::Request, numbered(0..1))
+            .unwrap();
+        client.frames(Lane::Reply, 1);
+    }
+    let (address, keys) = (node.address(), node.keys.clone());
+    node.kill();
+    let _node = world.node_at("n1", 1, 2, address, keys);
+    let back = Instant::now();
+    for client in &clients {
+        drop(client.transport.send(1, Lane::Request, numbered(0..1)));
+    }
+    for client in &mut clients {
+        client.disconnected();
+        assert_eq!(client.connected().generation, 1, "the first start");
+        assert_eq!(client.connected().generation, 2);
+    }
+    println!("24 clients are back {:?} after the restart", back.elapsed());
+    assert!(back.elapsed() < Duration::from_millis(900));
+    let dials: u64 = clients.iter().map(|client| client.counter("dials")).sum();
+    assert!(dials < 24 * 4, "{dials} attempts for 48 connections");
+}
+
+#[test]
 fn binding_says_what_is_wrong_in_one_sentence() {
     // Issue: port in use, certificate of another node, client certificate, development CA beyond loopback.
     let world = World::new();
