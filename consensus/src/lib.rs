@@ -45,6 +45,8 @@ pub use ids::{GroupId, LogIndex, Position, ReadId, ReplicaId, Term};
 pub use memory::MemoryStore;
 pub use message::Message;
 #[doc(hidden)]
+pub use message::Promise;
+#[doc(hidden)]
 pub use options::Sabotage;
 pub use options::{CheckedOptions, GroupOptions, OptionsError};
 pub use output::{Output, Persist, Role, TransferOutcome};

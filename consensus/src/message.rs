@@ -59,6 +59,21 @@ impl Message {
         }
     }
 
+    /// What the sender vouches for with it, for simulators: it must be durable at the sender by now.
+    #[doc(hidden)]
+    pub fn promise(&self) -> Option<Promise> {
+        match self.body {
+            Body::VoteReply { granted: true } => Some(Promise::Vote {
+                candidate: self.to,
+                term: self.term,
+            }),
+            Body::Appended { matched } | Body::HeartbeatReply { matched, .. } => {
+                Some(Promise::Entries { matched })
+            }
+            _ => None,
+        }
+    }
+
     /// Bytes of payload it carries, for budgets; the frame around it is small.
     pub fn payload_bytes(&self) -> usize {
         match &self.body {
@@ -67,6 +82,24 @@ impl Message {
             _ => 0,
         }
     }
+}
+
+/// See [`Message::promise`].
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Promise {
+    /// The sender voted for `candidate` in `term`.
+    Vote {
+        /// Whom.
+        candidate: ReplicaId,
+        /// When.
+        term: Term,
+    },
+    /// The sender's log is durable through `matched`.
+    Entries {
+        /// How far.
+        matched: LogIndex,
+    },
 }
 
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]

@@ -39,8 +39,8 @@ impl Restored {
         }
     }
 
-    /// After a restart: what the store recovered, and what the state machine's newest durable checkpoint covers (`None`: it has
-    /// none and starts from the log's base, which is right only while that base is zero or the state came with it).
+    /// After a restart: what the store recovered, and what the state machine's newest durable checkpoint covers. Without one
+    /// (`None`) the state is empty, which fits only a log that begins at zero; `Group::new` refuses anything else.
     pub fn after_restart(recovered: Recovered, state: Option<SnapshotMeta>) -> Self {
         let Recovered {
             hard_state,
@@ -49,7 +49,7 @@ impl Restored {
         } = recovered;
         Self {
             hard_state,
-            state: state.unwrap_or_else(|| base.clone()),
+            state: state.unwrap_or_default(),
             base,
             entries,
             is_new: false,

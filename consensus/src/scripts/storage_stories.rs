@@ -252,7 +252,7 @@ fn what_was_restored_is_checked() {
         base: base.clone(),
         entries,
     };
-    let ok = Restored::after_restart(recovered(entries(2, 11..=12), 11), None);
+    let ok = Restored::after_restart(recovered(entries(2, 11..=12), 11), Some(base.clone()));
     assert_eq!(start(ok.clone()), Ok(()));
     let behind = Restored {
         state: SnapshotMeta::default(),
@@ -276,7 +276,7 @@ fn what_was_restored_is_checked() {
         }),
         Err(RestoreError::Broken { at: at(0, 11) })
     );
-    let short = Restored::after_restart(recovered(vec![], 12), None);
+    let short = Restored::after_restart(recovered(vec![], 12), Some(base.clone()));
     assert!(matches!(
         start(short),
         Err(RestoreError::LogTooShort { .. })
