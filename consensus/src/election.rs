@@ -78,12 +78,22 @@ impl Campaign {
 }
 
 impl Group {
-    /// Only a voter of the effective configuration campaigns, committed or not (H16, H42); not while its state is being replaced.
+    /// Only a voter campaigns (H16), and not while its state is being replaced. One that an uncommitted configuration leaves out
+    /// still does: its log may be the only one long enough to win, and then to commit that very configuration (Ongaro's thesis
+    /// 4.2.2). Votes are counted under the effective configuration all the same (H42).
     pub(crate) fn may_campaign(&self) -> bool {
-        self.role != Role::Leader
-            && !self.data_lost
-            && self.installing.is_none()
-            && self.configuration().is_voter(self.me)
+        if self.role == Role::Leader || self.data_lost || self.installing.is_some() {
+            return false;
+        }
+        for (index, configuration) in self.log.configurations().iter().rev() {
+            if configuration.is_voter(self.me) {
+                return true;
+            }
+            if *index <= self.committed {
+                return false;
+            }
+        }
+        false
     }
 
     fn is_sole_voter(&self) -> bool {

@@ -2,4 +2,5 @@
 
 pub mod disk;
 pub mod evaluation;
+pub mod groups;
 pub mod membership;

@@ -258,3 +258,29 @@ fn wishes_that_make_no_sense_are_refused() {
         matches!(net.group(2).change(now, wish), Err(ChangeError::NotLeader { leader: Some(leader), .. }) if leader == id(1))
     );
 }
+
+#[test]
+fn a_voter_left_out_by_an_uncommitted_configuration_can_still_finish_it() {
+    // Ongaro's thesis 4.2.2; found by the simulator: {1,2} -> {1}, led by 2, which alone holds the last entry when it loses its
+    // place. 1 cannot win against the longer log, so 2 must.
+    let mut net = Net::led(2, 2);
+    net.run_ms(100);
+    net.change(2, &[1], &[2]);
+    while net.status(2).configuration.is_joint() {
+        match net.wire.pop_front() {
+            Some(message) => net.deliver(message),
+            None => {
+                net.write_one(1);
+                net.write_one(2);
+            }
+        }
+    }
+    net.wire.clear(); // 1 never hears that the joint configuration is left
+    while net.write_one(2) {}
+    net.wire.clear();
+    assert!(net.status(1).configuration.is_joint());
+    net.crash(2);
+    net.run_ms(10_000);
+    assert_eq!(net.leader(), Some(1));
+    assert_eq!((voters(&net, 1), voters(&net, 2)), (vec![1], vec![1]));
+}

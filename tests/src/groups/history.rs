@@ -1,0 +1,319 @@
+//! What happened in the whole world so far, and what may not follow from it: the invariants between replicas.
+//!
+//! Each is checked where it could first break, in constant time, so that every step of every run is held against all of them.
+
+use core::fmt;
+use std::collections::{BTreeMap, HashMap};
+
+use synod_consensus::{Configuration, LogIndex, ReplicaId, Term, Write};
+
+use super::machine::chained;
+use super::model::{Model, digest};
+
+/// An invariant that did not hold.
+#[derive(Clone, Debug)]
+pub struct Violation {
+    /// Its name, as in the table of this module's parent.
+    pub invariant: &'static str,
+    /// Who and where.
+    pub detail: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is broken: {}", self.invariant, self.detail)
+    }
+}
+
+pub(crate) fn broken<T>(
+    invariant: &'static str,
+    detail: impl Into<String>,
+) -> Result<T, Violation> {
+    Err(Violation {
+        invariant,
+        detail: detail.into(),
+    })
+}
+
+/// Which invariants count. A negative control looks for one and lets the others pass.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Judged {
+    All,
+    Only(&'static str),
+}
+
+#[derive(Debug)]
+pub(crate) struct History {
+    judged: Judged,
+    leaders: HashMap<Term, ReplicaId>,
+    /// Digest and predecessor's term of every entry that any log ever held.
+    entries: HashMap<(LogIndex, Term), (u64, Term)>,
+    /// Everything committed, from index 1 on: term, digest, and the chain through it.
+    committed: Vec<(Term, u64, u64)>,
+    /// Where acknowledged commands are.
+    acknowledged: BTreeMap<LogIndex, u64>,
+    commands: HashMap<u64, LogIndex>,
+    /// What the next read or command must at least see.
+    pub(crate) floor: LogIndex,
+}
+
+impl History {
+    pub(crate) fn new(judged: Judged) -> Self {
+        Self {
+            judged,
+            leaders: HashMap::new(),
+            entries: HashMap::new(),
+            committed: Vec::new(),
+            acknowledged: BTreeMap::new(),
+            commands: HashMap::new(),
+            floor: LogIndex::ZERO,
+        }
+    }
+
+    /// Lets a violation pass that this run does not look for.
+    pub(crate) fn judge(&self, result: Result<(), Violation>) -> Result<(), Violation> {
+        match (self.judged, result) {
+            (Judged::Only(name), Err(violation)) if violation.invariant != name => Ok(()),
+            (_, result) => result,
+        }
+    }
+
+    pub(crate) fn forgives(&self) -> bool {
+        self.judged != Judged::All
+    }
+
+    pub(crate) fn committed(&self) -> LogIndex {
+        LogIndex::new(self.committed.len() as u64)
+    }
+
+    fn committed_at(&self, index: LogIndex) -> Option<(Term, u64, u64)> {
+        self.committed
+            .get(usize::try_from(index.get().checked_sub(1)?).ok()?)
+            .copied()
+    }
+
+    /// A replica asks its disk for `writes`; `log` is what it asked for before.
+    pub(crate) fn asked(
+        &mut self,
+        replica: ReplicaId,
+        log: &Model,
+        write: &Write,
+    ) -> Result<(), Violation> {
+        let Write::Append(entries) = write else {
+            return Ok(());
+        };
+        let Some(first) = entries.first() else {
+            return Ok(());
+        };
+        let mut before = log.term_at(first.index.previous());
+        for entry in entries {
+            let Some(predecessor) = before else {
+                return self.judge(broken(
+                    "Log Matching",
+                    format!("{replica} appends {} after a hole", entry.position()),
+                ));
+            };
+            let named = self
+                .entries
+                .entry((entry.index, entry.term))
+                .or_insert((digest(entry), predecessor));
+            if *named != (digest(entry), predecessor) {
+                return self.judge(broken(
+                    "Log Matching",
+                    format!("{replica} holds another entry at {}", entry.position()),
+                ));
+            }
+            before = Some(entry.term);
+        }
+        // A replica that holds a committed entry never gives it up.
+        for entry in entries
+            .iter()
+            .take_while(|entry| entry.index <= self.committed())
+        {
+            let (term, content, _) = self.committed_at(entry.index).expect("up to there");
+            if log.at(entry.index) == Some((term, content))
+                && (entry.term, digest(entry)) != (term, content)
+            {
+                let detail = format!(
+                    "{replica} replaces committed entry {} by one of term {}",
+                    entry.index, entry.term
+                );
+                return self.judge(broken("State Machine Safety", detail));
+            }
+        }
+        Ok(())
+    }
+
+    /// A replica leads.
+    pub(crate) fn leads(
+        &mut self,
+        replica: ReplicaId,
+        term: Term,
+        log: &Model,
+    ) -> Result<bool, Violation> {
+        let new = match self.leaders.insert(term, replica) {
+            Some(other) if other != replica => {
+                self.judge(broken(
+                    "Election Safety",
+                    format!("{other} and {replica} both lead term {term}"),
+                ))?;
+                false
+            }
+            Some(_) => return Ok(false),
+            None => true,
+        };
+        let missing = (log.base.index.next().get()..=self.committed().get())
+            .map(LogIndex::new)
+            .find(|index| {
+                let (committed_term, content, _) = self.committed_at(*index).expect("up to there");
+                log.at(*index) != Some((committed_term, content))
+            });
+        if let Some(index) = missing {
+            self.judge(broken(
+                "Leader Completeness",
+                format!("{replica} leads term {term} without committed entry {index}"),
+            ))?;
+        }
+        Ok(new)
+    }
+
+    /// A replica takes everything through `index` as committed. `durable` says whether a replica's disk covers an entry.
+    pub(crate) fn commits(
+        &mut self,
+        replica: ReplicaId,
+        from: LogIndex,
+        index: LogIndex,
+        log: &Model,
+        configuration: &Configuration,
+        durable: impl Fn(ReplicaId, LogIndex, Term) -> bool,
+    ) -> Result<(), Violation> {
+        let known_before = self.committed();
+        for at in (from.get().max(log.base.index.get()) + 1..=index.get()).map(LogIndex::new) {
+            let Some((term, content)) = log.at(at) else {
+                return self.judge(broken(
+                    "State Machine Safety",
+                    format!("{replica} commits {at} without having it"),
+                ));
+            };
+            if let Some((known, what, _)) = self.committed_at(at) {
+                if (known, what) != (term, content) {
+                    let detail =
+                        format!("{replica} commits {at} of term {term}, but it is of term {known}");
+                    return self.judge(broken("State Machine Safety", detail));
+                }
+            } else if at == self.committed().next() {
+                let chain = chained(
+                    self.committed.last().map_or(0, |(_, _, chain)| *chain),
+                    term.get(),
+                    content,
+                );
+                self.committed.push((term, content, chain));
+            } else {
+                return self.judge(broken(
+                    "State Machine Safety",
+                    format!("{replica} commits {at} before what lies below"),
+                ));
+            }
+        }
+        let Some(term) = log.term_at(index) else {
+            return Ok(());
+        };
+        if index > known_before {
+            for half in [&configuration.voters, &configuration.outgoing] {
+                let holding = half
+                    .iter()
+                    .filter(|voter| durable(**voter, index, term))
+                    .count();
+                if 2 * holding <= half.len() && !half.is_empty() {
+                    let detail = format!(
+                        "{replica} commits {index}, which {holding} of {half:?} have on disk"
+                    );
+                    return self.judge(broken("Committed Is Durable", detail));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A replica's state covers everything through `index`, with this chain.
+    pub(crate) fn applied(
+        &self,
+        replica: ReplicaId,
+        index: LogIndex,
+        chain: u64,
+    ) -> Result<(), Violation> {
+        match self.committed_at(index) {
+            Some((_, _, known)) if known == chain => Ok(()),
+            None if index == LogIndex::ZERO => Ok(()),
+            known => self.judge(broken(
+                "State Machine Safety",
+                format!(
+                    "{replica} applied another history through {index} (known: {})",
+                    known.is_some()
+                ),
+            )),
+        }
+    }
+
+    /// A replica applies command `id` at `index`.
+    pub(crate) fn applies(
+        &mut self,
+        replica: ReplicaId,
+        index: LogIndex,
+        id: Option<u64>,
+    ) -> Result<(), Violation> {
+        if let Some(there) = self.acknowledged.get(&index)
+            && Some(*there) != id
+        {
+            let detail = format!(
+                "{replica} applies {id:?} at {index}, where command {there} was acknowledged"
+            );
+            return self.judge(broken("Acknowledged Commands", detail));
+        }
+        let Some(id) = id else { return Ok(()) };
+        let at = *self.commands.entry(id).or_insert(index);
+        if at != index {
+            let detail =
+                format!("{replica} applies command {id} at {index}, but it was applied at {at}");
+            return self.judge(broken("Acknowledged Commands", detail));
+        }
+        Ok(())
+    }
+
+    /// A client is told that command `id`, proposed when `floor` was the floor, took effect at `index`.
+    pub(crate) fn acknowledge(
+        &mut self,
+        id: u64,
+        index: LogIndex,
+        floor: LogIndex,
+    ) -> Result<(), Violation> {
+        if index <= floor {
+            self.judge(broken(
+                "Linearizable Reads",
+                format!("command {id} took effect at {index}, before {floor}"),
+            ))?;
+        }
+        self.acknowledged.insert(index, id);
+        self.floor = self.floor.max(index);
+        Ok(())
+    }
+
+    /// A client is told that a read, asked when `floor` was the floor, saw the state of `seen`.
+    pub(crate) fn read(&mut self, seen: LogIndex, floor: LogIndex) -> Result<(), Violation> {
+        if seen < floor {
+            self.judge(broken(
+                "Linearizable Reads",
+                format!("a read saw {seen}, but {floor} was seen before it was asked"),
+            ))?;
+        }
+        self.floor = self.floor.max(seen);
+        Ok(())
+    }
+
+    /// At the end, a leader's state must cover everything acknowledged.
+    pub(crate) fn last_acknowledged(&self) -> LogIndex {
+        self.acknowledged
+            .last_key_value()
+            .map_or(LogIndex::ZERO, |(index, _)| *index)
+    }
+}

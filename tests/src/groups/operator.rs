@@ -1,0 +1,215 @@
+//! The operator: grows, shrinks and moves the group, hands leadership about, takes checkpoints, replaces machines that are gone.
+
+use core::time::Duration;
+use std::collections::BTreeSet;
+
+use rand::Rng;
+use rand::seq::IteratorRandom;
+use synod_consensus::{Change, ReplicaId, Role, Status};
+
+use super::replica::Replica;
+use super::world::{Event, World};
+use crate::disk::VirtualDisk;
+
+/// Machines that one world ever has.
+const MACHINES_MAX: u64 = 14;
+const VOTERS_MAX: usize = 5;
+
+impl World {
+    /// The leader of the latest term, if it knows that its configuration is committed and simple.
+    pub(crate) fn settled_leader(&self) -> Option<Status> {
+        let statuses = self
+            .replicas
+            .values()
+            .filter_map(|replica| Some(replica.process.as_ref()?.group.status()));
+        let leader = statuses
+            .filter(|status| status.role == Role::Leader)
+            .max_by_key(|status| status.term)?;
+        let settled =
+            !leader.configuration.is_joint() && leader.configuration_index <= leader.commit;
+        settled.then_some(leader)
+    }
+
+    /// Whether a configuration change is under way somewhere.
+    pub(crate) fn is_changing(&self) -> bool {
+        self.replicas
+            .values()
+            .filter_map(|replica| Some(replica.process.as_ref()?.group.status()))
+            .any(|status| {
+                status.role == Role::Leader
+                    && (status.configuration.is_joint()
+                        || status.configuration_index > status.commit)
+            })
+    }
+
+    fn is_gone(&self, replica: ReplicaId) -> bool {
+        self.replicas
+            .get(&replica)
+            .is_none_or(|replica| replica.retired)
+    }
+
+    /// One decision; returns whom it concerned.
+    pub(crate) fn operate(&mut self) -> Option<ReplicaId> {
+        let pause = Duration::from_millis(self.rng.random_range(100..900));
+        self.push(pause, Event::Operate);
+        let leader = self.settled_leader()?;
+        self.retire_removed(&leader);
+        if self.rng.random_bool(0.2) {
+            return self.hand_over(&leader);
+        }
+        let (voters, learners) = self.wish(&leader)?;
+        let alive = voters.iter().filter(|voter| !self.is_gone(**voter)).count();
+        if voters.len() > VOTERS_MAX || 2 * alive <= voters.len() {
+            return None;
+        }
+        let change = Change {
+            expected: leader.configuration_index,
+            voters,
+            learners,
+        };
+        let now = self.now;
+        let group = &mut self
+            .replicas
+            .get_mut(&leader.replica)?
+            .process
+            .as_mut()?
+            .group;
+        match group.change(now, change) {
+            Ok(_) => {
+                self.coverage.count("changes_begun");
+                if self.rng.random_bool(0.5) {
+                    let soon = Duration::from_micros(self.rng.random_range(0..12_000));
+                    self.push(soon, Event::CrashAMember);
+                }
+            }
+            Err(_) => self.coverage.count("changes_refused"),
+        }
+        Some(leader.replica)
+    }
+
+    /// What the system log would tell nodes: replicas that a committed configuration no longer names are given up.
+    fn retire_removed(&mut self, leader: &Status) {
+        let gone: Vec<_> = self
+            .replicas
+            .values()
+            .filter(|replica| {
+                !replica.retired
+                    && !leader.configuration.contains(replica.id())
+                    && self.born_before(replica, leader)
+            })
+            .map(Replica::id)
+            .collect();
+        for id in gone {
+            if self.rng.random_bool(0.3) {
+                self.retire(id);
+            }
+        }
+    }
+
+    /// A newcomer that was never added is not one that was removed.
+    fn born_before(&self, replica: &Replica, leader: &Status) -> bool {
+        !self.newcomers.contains(&replica.id()) && leader.replica != replica.id()
+    }
+
+    fn hand_over(&mut self, leader: &Status) -> Option<ReplicaId> {
+        let heirs = leader
+            .configuration
+            .voters
+            .iter()
+            .copied()
+            .filter(|voter| *voter != leader.replica);
+        let to = heirs.choose(&mut self.rng)?;
+        let now = self.now;
+        let group = &mut self
+            .replicas
+            .get_mut(&leader.replica)?
+            .process
+            .as_mut()?
+            .group;
+        let _ = group.transfer(now, to);
+        Some(leader.replica)
+    }
+
+    /// The next configuration, by chance but never one that cannot decide.
+    fn wish(&mut self, leader: &Status) -> Option<(BTreeSet<ReplicaId>, BTreeSet<ReplicaId>)> {
+        let (mut voters, mut learners) = (
+            leader.configuration.voters.clone(),
+            leader.configuration.learners.clone(),
+        );
+        let lost = voters.iter().copied().find(|voter| self.is_gone(*voter));
+        learners.retain(|learner| !self.is_gone(*learner));
+        self.newcomers
+            .retain(|newcomer| !leader.configuration.contains(*newcomer));
+        if learners.is_empty() && voters.len() < VOTERS_MAX && self.rng.random_bool(0.7) {
+            learners.insert(self.newcomer()?);
+            return Some((voters, learners));
+        }
+        if let (Some(lost), Some(learner)) = (lost, learners.first().copied()) {
+            voters.remove(&lost);
+            voters.insert(learner);
+            learners.remove(&learner);
+            return Some((voters, learners));
+        }
+        match self.rng.random_range(0..8) {
+            0 | 1 => {
+                let learner = learners.pop_first()?;
+                voters.insert(learner);
+            }
+            2 => {
+                let learner = learners.pop_first()?;
+                let voter = voters.iter().copied().choose(&mut self.rng)?;
+                voters.remove(&voter);
+                voters.insert(learner);
+            }
+            3 | 4 => {
+                let voter = voters.iter().copied().choose(&mut self.rng)?;
+                voters.remove(&voter);
+            }
+            5 => {
+                let voter = voters.iter().copied().choose(&mut self.rng)?;
+                voters.remove(&voter);
+                learners.insert(voter);
+            }
+            6 => {
+                learners.insert(self.newcomer()?);
+            }
+            _ => {
+                learners.pop_first()?;
+            }
+        }
+        (!voters.is_empty()).then_some((voters, learners))
+    }
+
+    /// A machine with an empty disk and an id that was never used.
+    fn newcomer(&mut self) -> Option<ReplicaId> {
+        if let Some(waiting) = self.newcomers.first() {
+            return Some(*waiting);
+        }
+        if self.last_machine >= MACHINES_MAX {
+            return None;
+        }
+        self.last_machine += 1;
+        let id = ReplicaId::new(self.last_machine);
+        let disk = VirtualDisk::new(self.rng.random());
+        self.replicas.insert(id, Replica::new(id, disk, None));
+        self.newcomers.insert(id);
+        self.coverage.count("newcomers");
+        self.push(Duration::ZERO, Event::Start { id });
+        Some(id)
+    }
+
+    /// Every running replica now and then writes a checkpoint and forgets what it covers.
+    pub(crate) fn take_checkpoint(&mut self, id: ReplicaId) {
+        let pause = Duration::from_millis(self.rng.random_range(200..3_000));
+        self.push(pause, Event::Checkpoint { id });
+        let everything = self.rng.random_bool(0.3);
+        let now = self.now;
+        let Some(replica) = self.replicas.get_mut(&id) else {
+            return;
+        };
+        if replica.checkpoint(now, everything).is_err() {
+            self.fail(id);
+        }
+        self.coverage.count("compactions");
+    }
+}
