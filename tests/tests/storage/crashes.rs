@@ -151,7 +151,7 @@ fn run(seed: u64, steps: &[Step]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
     // E30, H72, H76: acknowledged batches are never lost, whatever the disk does at a crash; a batch is whole or not there.
     #[test]
