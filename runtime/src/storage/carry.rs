@@ -27,7 +27,8 @@ struct Watched {
 pub struct LogWatch(Arc<Mutex<Watched>>);
 
 impl LogWatch {
-    /// Replicas whose entries keep files that would otherwise go: checkpoint and compact them.
+    /// Replicas whose entries keep files that would otherwise go: checkpoint them and compact their logs to nothing
+    /// ([`synod_consensus::Group::compact_all`]; a tail that is kept would go on holding the file).
     pub fn pinned(&self) -> Vec<ReplicaKey> {
         self.0
             .lock()

@@ -55,10 +55,8 @@ impl StoreDirectory {
             place: path.display().to_string(),
             source,
         };
-        if let Some(parent) = path.parent()
-            && !parent.as_os_str().is_empty()
-        {
-            std::fs::create_dir_all(parent).map_err(io)?;
+        if let Some(parent) = path.parent() {
+            make_folders(parent).map_err(io)?;
         }
         let disk = RealDisk::new(path).map_err(io)?;
         let lock = OpenOptions::new()
@@ -127,6 +125,17 @@ impl StoreDirectory {
     pub fn keys(&self) -> PathBuf {
         self.path().join("keys")
     }
+}
+
+/// Makes a folder and those above it, each with a durable name: a store whose way is forgotten in a crash is a lost store.
+fn make_folders(path: &Path) -> io::Result<()> {
+    if path.as_os_str().is_empty() || path.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent() {
+        make_folders(parent)?;
+    }
+    RealDisk::new(path).map(drop)
 }
 
 #[cfg(test)]
