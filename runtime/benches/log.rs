@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hdrhistogram::Histogram;
-use synod::storage::{Disk, DiskFile, LogOptions, OpenMode, RealDisk, SegmentedLog};
+use synod::storage::{Disk, LogOptions, OpenMode, RealDisk, SegmentedLog};
 use synod_consensus::{
     Configuration, Entry, EntryKind, GroupId, LogIndex, LogStore, Position, ReplicaId, ReplicaKey,
     SnapshotMeta, Term, Write,
