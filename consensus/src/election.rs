@@ -139,7 +139,7 @@ impl Group {
         self.redraw(base);
     }
 
-    /// A round was lost or got no answers. Asking again is cheap and, by pre-vote, harmless, so the wait is shorter.
+    /// A round got no answers. Asking again is cheap and, by pre-vote, harmless, so the wait is shorter.
     fn arm_retry(&mut self) {
         let base = self.options.election_timeout / 3;
         self.redraw(base);
@@ -390,8 +390,11 @@ impl Group {
         }
     }
 
+    /// The others answered and refused: some still hoped for the old leader, or votes split. One of them will soon be ready, and
+    /// ranks keep the next round apart.
     fn lose(&mut self) {
         self.become_follower(self.term, None);
-        self.arm_retry();
+        let base = self.options.election_stagger;
+        self.redraw(base);
     }
 }

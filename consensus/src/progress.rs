@@ -78,6 +78,15 @@ pub(crate) struct Shipment {
     pub(crate) sent_at: Duration,
 }
 
+impl Shipment {
+    /// Whether a follower with a log through `matched` has all that it covers.
+    pub(crate) fn is_passed_by(&self, matched: LogIndex) -> bool {
+        self.snapshot
+            .as_ref()
+            .is_some_and(|snapshot| snapshot.meta.position.index <= matched)
+    }
+}
+
 impl Progress {
     pub(crate) fn new(replica: ReplicaId, next: LogIndex, now: Duration) -> Self {
         Self {

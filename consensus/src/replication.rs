@@ -80,11 +80,15 @@ impl Group {
         if news {
             peer.active_at = now;
         }
-        if matched > LogIndex::ZERO && matched >= base && matched == peer.matched {
-            match peer.feed {
-                Feed::Probe { .. } => peer.replicate(matched.next()),
-                Feed::Snapshot(_) if news => peer.probe(matched.next()), // H71: any base to go on from ends the snapshot
-                Feed::Snapshot(_) | Feed::Replicate(_) => {}
+        if matched > LogIndex::ZERO && matched == peer.matched {
+            match &peer.feed {
+                Feed::Probe { .. } if matched >= base => peer.replicate(matched.next()),
+                // H71: any base to go on from ends the snapshot. So does its own arrival, even if the log has left that behind
+                // meanwhile: then the next append finds out, and another snapshot is sent.
+                Feed::Snapshot(shipment) if matched >= base || shipment.is_passed_by(matched) => {
+                    peer.probe(matched.next());
+                }
+                Feed::Probe { .. } | Feed::Snapshot(_) | Feed::Replicate(_) => {}
             }
         }
         leadership.acknowledged |= news;

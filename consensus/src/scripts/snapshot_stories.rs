@@ -370,3 +370,30 @@ fn a_candidate_takes_a_snapshot_from_the_leader() {
         (Role::Follower, 20)
     );
 }
+
+#[test]
+fn a_snapshot_that_the_log_left_behind_is_followed_by_another() {
+    // E28, H71; found by the simulator (seed 435): the follower is silent for so long after the last chunk that the leader compacts
+    // beyond the snapshot; its acknowledgement then leads nowhere.
+    let mut net = laggard(chunked());
+    net.heal();
+    while net.status(3).last.index < LogIndex::new(21) {
+        match net.wire.pop_front() {
+            Some(message) => net.deliver(message),
+            None if (1..=3).any(|replica| net.write_one(replica) | net.apply_one(replica)) => {}
+            None => net.pass_ms(50),
+        }
+    }
+    net.wire.clear();
+    net.isolate(3);
+    for i in 0..10 {
+        net.propose(1, &i.to_string());
+    }
+    net.run_ms(5_000);
+    net.checkpoint(1, true);
+    assert_eq!(net.status(1).first, net.status(1).last.index.next());
+    net.heal();
+    net.run_ms(10_000);
+    assert_eq!(net.applied(3), net.applied(1));
+    assert_eq!(net.node(1).snapshots_needed, 2);
+}
