@@ -9,10 +9,9 @@ use super::harness::{Home, one_sentence, printed, sentence};
 fn refused(home: &Home, name: &str, more: &[&str]) -> String {
     match home.try_start(name, more) {
         Ok(node) => panic!("{} started", node.name),
-        Err(said) => {
-            let (status, said) = said.split_once(": ").expect("status: words");
-            assert!(status.contains("exit status: 1"), "{status}: {said}");
-            one_sentence(said)
+        Err(ended) => {
+            assert_eq!(ended.status.code(), Some(1), "{ended:?}");
+            one_sentence(&ended.said)
         }
     }
 }
@@ -172,7 +171,7 @@ fn the_certificate_of_another_node_is_refused() {
     );
     assert!(said.contains("client"), "{said}");
     // A certificate with the key of another.
-    let (other, _) = (file("n1.key"), ());
+    let other = file("n1.key");
     let [ca, cert, _] = with("n2");
     let said = refused(
         &home,

@@ -29,6 +29,13 @@ pub(crate) struct Node {
     pub(crate) address: String,
 }
 
+/// How a node ended that did not become ready, and all that it said.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) status: ExitStatus,
+    pub(crate) said: String,
+}
+
 /// A node that has not said yet that it is ready.
 struct Starting {
     node: Node,
@@ -42,9 +49,9 @@ impl Starting {
         self.node
     }
 
-    fn ended(mut self) -> String {
+    fn ended(mut self) -> Ended {
         let status = self.node.child.wait().expect("a child");
-        format!("{status}: {}", self.said())
+        Ended { status, said: self.said() }
     }
 
     fn said(&self) -> String {
@@ -68,17 +75,17 @@ impl Home {
     /// Starts a node whose store is called `name`, and waits until it is ready.
     pub(crate) fn start(&self, name: &str, more: &[&str]) -> Node {
         self.try_start(name, more)
-            .unwrap_or_else(|error| panic!("{name} did not become ready: {error}"))
+            .unwrap_or_else(|ended| panic!("{name} did not become ready: {ended:?}"))
     }
 
-    /// The same; the error is all that the node said before it ended.
-    pub(crate) fn try_start(&self, name: &str, more: &[&str]) -> Result<Node, String> {
+    /// The same, for nodes that may refuse to start.
+    pub(crate) fn try_start(&self, name: &str, more: &[&str]) -> Result<Node, Ended> {
         let starting = self.launch(name, more);
         match starting.hears.recv_timeout(PATIENCE) {
             Ok(address) => Ok(starting.ready(address)),
             Err(mpsc::RecvTimeoutError::Disconnected) => Err(starting.ended()),
             Err(mpsc::RecvTimeoutError::Timeout) => {
-                Err(format!("not within {PATIENCE:?}: {}", starting.said()))
+                panic!("{name} is not ready within {PATIENCE:?}: {}", starting.said())
             }
         }
     }
@@ -94,7 +101,7 @@ impl Home {
         .await;
         match address {
             Ok(address) => starting.ready(address),
-            Err(_) => panic!("{name} did not become ready: {}", starting.ended()),
+            Err(_) => panic!("{name} did not become ready: {:?}", starting.ended()),
         }
     }
 
