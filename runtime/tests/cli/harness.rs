@@ -51,7 +51,10 @@ impl Starting {
 
     fn ended(mut self) -> Ended {
         let status = self.node.child.wait().expect("a child");
-        Ended { status, said: self.said() }
+        Ended {
+            status,
+            said: self.said(),
+        }
     }
 
     fn said(&self) -> String {
@@ -85,7 +88,10 @@ impl Home {
             Ok(address) => Ok(starting.ready(address)),
             Err(mpsc::RecvTimeoutError::Disconnected) => Err(starting.ended()),
             Err(mpsc::RecvTimeoutError::Timeout) => {
-                panic!("{name} is not ready within {PATIENCE:?}: {}", starting.said())
+                panic!(
+                    "{name} is not ready within {PATIENCE:?}: {}",
+                    starting.said()
+                )
             }
         }
     }
