@@ -23,8 +23,8 @@ pub(crate) struct Options {
     /// Shards of the cluster.
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=4_096))]
     pub(crate) shards: u32,
-    /// Share of replies that are thrown away after receipt, so that retries are real.
-    #[arg(long, default_value_t = 0.012, value_parser = ratio)]
+    /// Share of the replies to the load that are thrown away after receipt, so that retries are real.
+    #[arg(long, default_value_t = 0.016, value_parser = ratio)]
     pub(crate) drop: f64,
     /// Source of amounts, accounts and dropped replies.
     #[arg(long, default_value_t = 1)]

@@ -172,7 +172,9 @@ impl Play {
             .await?;
 
         let first = self.leads_most(&watcher, None).await?;
-        let probers = self.start_probers(&desk, &gateway, &gaps).await?;
+        // Probers measure the cluster, so no reply to them is thrown away.
+        let lookout = self.connect(directory, 0.0).await?;
+        let probers = self.start_probers(&desk, &lookout, &gaps).await?;
         let scene = Scene {
             probing: true,
             ..scene
@@ -193,8 +195,9 @@ impl Play {
         let journals = drained(clients, probers).await?;
         // The last counts of the nodes; one that does not answer now was counted a moment ago.
         let _unanswered = self.cluster.status(&watcher).await;
-        let retried = gateway.router().counters().retried;
+        let retried = [&gateway, &lookout].map(|client| client.router().counters().retried);
         gateway.close();
+        lookout.close();
         let reader = self.connect(directory, 0.0).await?;
         let faults = self.verdict(&reader, &desk, &journals).await?;
         let (moved_groups, moved_leaderships) = moved(&self.tables);
@@ -203,7 +206,7 @@ impl Play {
             phases: self.phases,
             total: desk.total.take(),
             probes: desk.probes.take(),
-            retried,
+            retried: retried.iter().sum(),
             accounts: journals.len(),
             commands: journals
                 .iter()
@@ -265,16 +268,16 @@ impl Play {
     async fn start_probers(
         &self,
         desk: &Rc<Desk>,
-        gateway: &Client,
+        lookout: &Client,
         gaps: &Rc<RefCell<Gaps>>,
     ) -> Result<Vec<JoinHandle<Kept>>, Box<dyn Error>> {
         gaps.borrow_mut().begin_phase(desk.now());
-        let probers = probe::keys(&gateway.table().sharding)
+        let probers = probe::keys(&lookout.table().sharding)
             .into_iter()
             .enumerate()
             .map(|(shard, key)| {
                 let teller =
-                    Teller::new(desk.clone(), gateway.entities::<Account>(), Purpose::Probe);
+                    Teller::new(desk.clone(), lookout.entities::<Account>(), Purpose::Probe);
                 probe::start(teller, shard, key, gaps.clone())
             })
             .collect();

@@ -1,4 +1,7 @@
 //! The bank demo as a whole, small: it passes, and however it ends, no node process and no data stay behind.
+//!
+//! Its rooms are compiled into this test too, so that the claims about its oracle run with the others: cargo builds an
+//! example either as a program or for its tests.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,6 +10,25 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+
+#[path = "../bank"]
+#[allow(
+    dead_code,
+    reason = "the program starts elsewhere; here its rooms are tested"
+)]
+mod rooms {
+    pub(crate) mod account;
+    pub(crate) mod clients;
+    pub(crate) mod cluster;
+    pub(crate) mod gaps;
+    pub(crate) mod journal;
+    pub(crate) mod load;
+    pub(crate) mod node;
+    pub(crate) mod options;
+    pub(crate) mod play;
+    pub(crate) mod probe;
+    pub(crate) mod report;
+}
 
 /// What takes longer than this hangs.
 const PATIENCE: Duration = Duration::from_secs(120);
