@@ -73,6 +73,8 @@ fn acknowledged_commands_survive_and_happen_once() {
             ("proposals refused", most / 4),
             ("handlers interrupted", most),
             ("outdated outcomes dropped", most / 10),
+            ("replies: unknown session", most / 2),
+            ("replies: superseded", most / 10),
             ("state ahead of the evaluator", most),
         ] {
             assert!(
@@ -137,4 +139,16 @@ fn without_the_may_evaluate_rule_the_chain_breaks() {
 fn with_rollback_to_the_applied_image_the_chain_breaks() {
     // E2: negative control of "never further back than the newest earlier image".
     is_missed(Sabotage::RollbackToApplied, "effect chain");
+}
+
+#[test]
+fn without_gates_answers_come_from_the_future_and_the_past() {
+    // E6, E7: negative control of "no reply before all that it was computed from is applied".
+    is_missed(Sabotage::Ungated, "linearizability");
+}
+
+#[test]
+fn without_a_record_of_retried_errors_old_copies_take_effect() {
+    // E31 from the other side: attempt 2 answered `Err`, attempt 1 was still on its way.
+    is_missed(Sabotage::UnrecordedRetries, "an error changes nothing");
 }

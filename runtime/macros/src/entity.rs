@@ -194,3 +194,60 @@ fn refuse_repetition<'a>(all: impl Iterator<Item = &'a Listed>) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use syn::parse_quote;
+
+    use super::*;
+
+    fn said(input: DeriveInput) -> String {
+        expand(&input).expect_err("it must not expand").to_string()
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_in_one_sentence() {
+        // What bad input gets: a clear error that names the thing and the fix.
+        let cases: [(DeriveInput, &str); 6] = [
+            (parse_quote! { struct A; }, "an entity names its kind"),
+            (
+                parse_quote! { #[entity(kind = "a/b")] struct A; },
+                "without `/`",
+            ),
+            (
+                parse_quote! { #[entity(kind = "a", comands(B))] struct A; },
+                "unknown option `comands`",
+            ),
+            (
+                parse_quote! { #[entity(kind = "a", commands(B), queries(c::B))] struct A; },
+                "the wire name `B` is used twice",
+            ),
+            (
+                parse_quote! { #[entity(kind = "a", kind = "b")] struct A; },
+                "`kind` is given twice",
+            ),
+            (
+                parse_quote! { #[entity(kind = "a")] struct A<T>(T); },
+                "one concrete type",
+            ),
+        ];
+        for (input, expected) in cases {
+            let text = said(input);
+            assert!(text.contains(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn wire_names_come_from_the_list() {
+        // Section 4: never from type names as the compiler sees them.
+        let text = expand(&parse_quote! {
+            #[entity(kind = "account", commands(bank::Deposit as "deposit.v2", bank::Withdraw), initial = Account::open)]
+            struct Account { balance: u64 }
+        })
+        .expect("a good entity")
+        .to_string();
+        assert!(text.contains("\"deposit.v2\""));
+        assert!(text.contains("\"Withdraw\""));
+        assert!(text.contains("Account :: open (key)"));
+    }
+}

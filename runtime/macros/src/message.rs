@@ -61,3 +61,48 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use syn::parse_quote;
+
+    use super::*;
+
+    fn said(input: DeriveInput) -> String {
+        expand(&input).expect_err("it must not expand").to_string()
+    }
+
+    #[test]
+    fn a_message_without_a_result_type_is_told_how_to_name_one() {
+        // What bad input gets: one sentence that names the fix.
+        let text = said(parse_quote! {
+            struct Deposit { amount: u64 }
+        });
+        assert!(text.contains("#[rtype(result = \"()\")]"), "{text}");
+        let text = said(parse_quote! {
+            #[rtype(answer = "u64")]
+            struct Deposit { amount: u64 }
+        });
+        assert!(text.contains("unknown option"), "{text}");
+    }
+
+    #[test]
+    fn the_result_type_may_be_a_string_or_a_type() {
+        // actix reads a string; a type reads better.
+        let text = expand(&parse_quote! {
+            #[rtype(result = "Result<u64, Overdrawn>")]
+            struct Withdraw { amount: u64 }
+        });
+        let bare = expand(&parse_quote! {
+            #[rtype(result = Result<u64, Overdrawn>)]
+            struct Withdraw { amount: u64 }
+        });
+        let text = text.expect("a string").to_string();
+        assert_eq!(text, bare.expect("a type").to_string());
+        assert!(text.contains(":: synod :: Message"));
+        assert!(
+            !text.contains("actix"),
+            "S22: the user does not depend on actix"
+        );
+    }
+}

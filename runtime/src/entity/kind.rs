@@ -182,3 +182,84 @@ impl KindTable {
         &self.kinds[position]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde::{Deserialize, Serialize};
+
+    use super::*;
+    use crate::entity::Message;
+    use crate::{CommandOf, Context, Handler};
+
+    #[derive(Serialize, Deserialize, Entity)]
+    #[entity(kind = "ticket", commands(Punch), initial = Ticket::of)]
+    struct Ticket {
+        holder: String,
+        punched: u32,
+    }
+
+    impl Ticket {
+        fn of(key: &str) -> Self {
+            Self {
+                holder: key.to_owned(),
+                punched: 0,
+            }
+        }
+    }
+
+    #[derive(Message, Serialize, Deserialize)]
+    #[rtype(result = "u32")]
+    struct Punch;
+
+    impl Handler<Punch> for Ticket {
+        async fn handle(&mut self, _msg: Punch, _cx: &mut Context<Self>) -> u32 {
+            self.punched += 1;
+            self.punched
+        }
+    }
+
+    #[derive(Default, Serialize, Deserialize, Entity)]
+    #[entity(kind = "ticket")]
+    struct Impostor;
+
+    #[test]
+    fn a_kind_registered_twice_is_refused_with_both_names() {
+        // Two types under one kind would read each other's states.
+        let error = KindTable::build(&[KindFactory::of::<Ticket>(), KindFactory::of::<Impostor>()])
+            .err()
+            .expect("one kind, two types");
+        let text = error.to_string();
+        assert!(text.contains("kind `ticket` is registered twice"), "{text}");
+        assert!(
+            text.contains("Ticket") && text.contains("Impostor"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_factory_crosses_threads_and_its_table_knows_every_message() {
+        // One table per entity arbiter, built there; states never cross.
+        let factory = KindFactory::of::<Ticket>();
+        std::thread::spawn(move || {
+            let table = KindTable::build(&[factory]).expect("one kind");
+            let (position, kind) = table.find("ticket").expect("it is there");
+            assert_eq!(table.at(position).name, "ticket");
+            assert!(kind.message("Punch").is_some());
+            assert!(kind.message("Pinch").is_none());
+            let state = kind.initial("alice");
+            let image = kind.encode(&state).expect("plain data");
+            let ticket: Ticket = rmp_serde::from_slice(&image).expect("the same data");
+            assert_eq!((ticket.holder.as_str(), ticket.punched), ("alice", 0));
+        })
+        .join()
+        .expect("no panic");
+    }
+
+    #[test]
+    fn an_entitys_message_is_an_actix_message_too() {
+        // Section 4: the same trait and the same rtype, so that it can go to ordinary actors.
+        fn is_actix_message<M: actix::Message<Result = u32>>(_: M) {}
+        is_actix_message(Punch);
+        assert_eq!(<Punch as CommandOf<Ticket>>::NAME, "Punch");
+    }
+}

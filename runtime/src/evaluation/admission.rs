@@ -160,22 +160,13 @@ impl Leadership {
             self.attach(env, &request, reply, deadline, numbers);
             return;
         }
-        if let Some((outcome, logged)) = self.known(env, &request, numbers) {
+        if let Some((outcome, logged)) = self.known(env, numbers) {
+            // A stored reply is applied, hence committed; a refusal tells nothing of the state, and whoever is refused by
+            // a leader of the past loses nothing. Both may go at once.
             let ticket = self
                 .paths
                 .add(reply, request.id, request.attempt, deadline, true);
-            if logged {
-                // Applied, hence committed: it may go at once.
-                self.answer(env, ticket, true, outcome);
-            } else {
-                // It was looked up in state that a newer leader may have left behind.
-                let read = self.gates.next_read();
-                self.gates.add(
-                    self.pipeline.newest(),
-                    read,
-                    Release::Plain { ticket, outcome },
-                );
-            }
+            self.answer(env, ticket, logged, outcome);
             return;
         }
         let refused = self.room(env, &request).err().or_else(|| {
@@ -238,22 +229,15 @@ impl Leadership {
     }
 
     /// The answer to a command that is not under way here, if its session's state already is one. `true`: from the log.
-    fn known(&self, env: &mut Env, request: &Request, numbers: Numbers) -> Option<(Outcome, bool)> {
+    fn known(&self, env: &mut Env, numbers: Numbers) -> Option<(Outcome, bool)> {
         let state = env.state();
         let stored = state
             .session(numbers.session)
             .filter(|_| !self.attempts.expired.contains(&numbers.session));
         let Some(stored) = stored else {
-            // A first attempt was certainly never evaluated before; of a retry nobody can say that (E10).
-            let outcome = if request.attempt <= 1 {
-                Outcome::Refused(Refusal::UnknownSession)
-            } else {
-                Outcome::Unknown {
-                    reason: "the session is gone, and with it the memory of earlier attempts"
-                        .to_owned(),
-                }
-            };
-            return Some((outcome, false));
+            // Never evaluated (E10). Whether an earlier attempt was, before the session went, only the router can know: it
+            // begins anew when every other attempt was refused, too, and else ends the call as unknown.
+            return Some((Outcome::Refused(Refusal::UnknownSession), false));
         };
         if env.options.sabotage.sessions_off {
             return None;
@@ -307,21 +291,18 @@ impl Leadership {
         }
         match computed {
             // Older copies may be on their way to anywhere: from now on the outcome must be found there, too.
-            Some((outcome, attempt)) if attempt > 1 => {
+            Some((outcome, attempt)) if attempt > 1 && !env.options.sabotage.unrecorded_retries => {
                 self.record((numbers.session, numbers.sequence), outcome);
             }
             // The same sending once more: it waits as its first copy did, or for a round of its own.
             Some(_) => {
                 let read = self.gates.next_read();
-                self.gates.add(
-                    self.pipeline.newest(),
-                    read,
-                    Release::Command {
-                        session: numbers.session,
-                        sequence: numbers.sequence,
-                        logged: false,
-                    },
-                );
+                let release = Release::Command {
+                    session: numbers.session,
+                    sequence: numbers.sequence,
+                    logged: false,
+                };
+                self.hold(env, read, release);
             }
             None => {}
         }

@@ -112,7 +112,8 @@ impl Evaluator {
         (leadership.serial == serial).then_some((leadership, &mut self.env))
     }
 
-    /// Everything up to `index` is in the shard's state.
+    /// Everything up to `index` is in the shard's state. When the leadership was lost, [`end`](Self::end) comes before the
+    /// first call that covers an entry of another leader: a batch counts as committed when its index is applied (H31).
     pub fn applied(&mut self, now: Duration, index: LogIndex) {
         if let Some(leadership) = &mut self.leadership {
             leadership.applied(&mut self.env, now, index);

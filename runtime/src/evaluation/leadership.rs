@@ -81,8 +81,12 @@ struct Stall {
 
 /// Pause after a refused proposal, so that a group that refuses for a while is not asked in a loop.
 const STALL_PAUSE: Duration = Duration::from_millis(10);
-/// Gap between two searches for idle sessions.
+/// Longest gap between two searches for idle sessions; shorter when they may be idle for a short time only.
 const EXPIRY_PAUSE: Duration = Duration::from_secs(30);
+
+fn expiry_pause(session_idle: Duration) -> Duration {
+    EXPIRY_PAUSE.min(session_idle / 4)
+}
 
 pub(super) struct Leadership {
     pub(super) serial: u64,
@@ -120,7 +124,7 @@ impl Leadership {
             serial,
             began: now,
             clock_base_ms: env.state().clock_ms(),
-            expiry_at: now + EXPIRY_PAUSE,
+            expiry_at: now + expiry_pause(options.session_idle),
             paths: Paths::default(),
             attempts: Attempts::default(),
             slots: Slots::new(),
@@ -259,7 +263,7 @@ impl Leadership {
             .collect::<Vec<_>>();
         let mut expires = Vec::new();
         if now >= self.expiry_at {
-            self.expiry_at = now + EXPIRY_PAUSE;
+            self.expiry_at = now + expiry_pause(env.options.session_idle);
             let idle_ms = env.options.session_idle.as_millis() as u64;
             let state = env.state();
             let horizon = clock_ms.saturating_sub(idle_ms);

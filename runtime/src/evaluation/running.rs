@@ -533,11 +533,9 @@ impl Leadership {
             Err(failure) => Outcome::Failed(failure),
         };
         match call.origin {
-            Origin::Query { ticket, .. } => self.gates.add(
-                self.pipeline.newest(),
-                call.read,
-                Release::Plain { ticket, outcome },
-            ),
+            Origin::Query { ticket, .. } => {
+                self.hold(env, call.read, Release::Plain { ticket, outcome });
+            }
             Origin::Command { session, sequence } => self.conclude_unchanged(
                 env,
                 now,
@@ -569,7 +567,7 @@ impl Leadership {
             return;
         };
         mark.after_commit = after_commit;
-        if mark.attempt > 1 {
+        if mark.attempt > 1 && !env.options.sabotage.unrecorded_retries {
             self.record((session, sequence), outcome);
             self.offer(env, now);
             return;
@@ -577,15 +575,21 @@ impl Leadership {
         self.attempts
             .live(session)
             .conclude(sequence, Progress::Computed(outcome));
-        self.gates.add(
-            self.pipeline.newest(),
-            read,
-            Release::Command {
-                session,
-                sequence,
-                logged: false,
-            },
-        );
+        let release = Release::Command {
+            session,
+            sequence,
+            logged: false,
+        };
+        self.hold(env, read, release);
+    }
+
+    /// Holds a reply without an entry until all that it was computed from is applied, and the round is done.
+    pub(super) fn hold(&mut self, env: &Env, read: u64, release: Release) {
+        if env.options.sabotage.ungated {
+            self.gates.add(0, NO_READ, release);
+            return;
+        }
+        self.gates.add(self.pipeline.newest(), read, release);
     }
 }
 

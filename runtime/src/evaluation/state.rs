@@ -215,13 +215,13 @@ impl ShardState {
         for stored in batch.replies {
             self.store(stored);
         }
-        if let Some(router) = batch.opens {
-            self.open(SessionId(index.get()), router);
-        }
         for session in batch.expires {
             if let Some(gone) = self.sessions.remove(&session) {
                 self.routers.remove(&gone.router);
             }
+        }
+        if let Some(router) = batch.opens {
+            self.open(SessionId(index.get()), router);
         }
         self.applied = index;
         Ok(())

@@ -197,7 +197,8 @@ pub enum Refusal {
     /// The deadline passed before evaluation began.
     #[error("the deadline passed before evaluation began")]
     DeadlinePassed,
-    /// The shard has no such session (expired, or never was). A first attempt may open a new one; a retry may not (E10).
+    /// The shard has no such session (expired, or never was). The router may open a new one for a command of which every
+    /// attempt was refused; with one in doubt the command ends as unknown (E10).
     #[error("the session is not known to the shard")]
     UnknownSession,
     /// The sequence lies below the lowest outstanding one that this session announced.

@@ -23,6 +23,8 @@ pub(super) struct Router {
     pub(super) wake: Option<Duration>,
     /// Nodes that got a request of a call while they led, for the coverage.
     pub(super) reached: BTreeMap<u64, Vec<usize>>,
+    /// Nothing happens here before that time: a stopped process.
+    pub(super) stopped_until: Duration,
 }
 
 /// Somebody who does one thing after the other.

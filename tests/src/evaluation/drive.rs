@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rand::Rng;
 use synod::evaluation::{EvaluatorOutput, ReplyToken, ShardState};
-use synod::wire::{Intent, Outcome, Request};
+use synod::wire::{Intent, Outcome, Refusal, Request};
 use synod_consensus::{EntryKind, Message, Output, Role, Snapshot, TransferOutcome};
 
 use super::clock::{self, Place};
@@ -508,6 +508,12 @@ impl World {
                     match &reply.outcome {
                         Outcome::Interrupted { .. } => self.coverage.note("replies: interrupted"),
                         Outcome::Unknown { .. } => self.coverage.note("replies: unknown"),
+                        Outcome::Refused(Refusal::UnknownSession) => {
+                            self.coverage.note("replies: unknown session");
+                        }
+                        Outcome::Refused(Refusal::Superseded) => {
+                            self.coverage.note("replies: superseded");
+                        }
                         Outcome::Refused(_) => self.coverage.note("replies: refused"),
                         Outcome::Done { .. } if !reply.logged => {
                             self.coverage.note("replies: done without an entry");

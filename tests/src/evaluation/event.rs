@@ -132,6 +132,17 @@ impl Event {
             _ => None,
         }
     }
+
+    /// The router at which it happens, if it happens inside of one.
+    pub(super) fn router(&self) -> Option<usize> {
+        match self {
+            Self::Reply { router, .. }
+            | Self::RouterWake { router }
+            | Self::Connection { router, .. }
+            | Self::Table { router } => Some(*router),
+            _ => None,
+        }
+    }
 }
 
 /// Ordered by time, then by the order of scheduling.

@@ -44,11 +44,18 @@ impl World {
             42..52 => self.freeze(leader.unwrap_or(any), lasts),
             52..72 => self.hand_over(shard, leader),
             72..84 => self.bounce(shard, leader)?,
-            84..90 => {
+            84..88 => {
                 self.coverage.note("slow disks");
                 self.slow_disk[any] = self.now + lasts;
             }
-            90..96 => self.cut_router(any, lasts),
+            88..92 => self.cut_router(any, lasts),
+            92..96 => {
+                // Long enough for its sessions to expire, with commands under way (E10).
+                self.coverage.note("stopped routers");
+                let router = self.chance.random_range(0..self.routers.len());
+                let stop = Duration::from_millis(self.chance.random_range(500..6_000));
+                self.routers[router].stopped_until = self.now + stop;
+            }
             _ => {
                 // One way only: the node hears, and is not heard.
                 self.coverage.note("one-way cuts");

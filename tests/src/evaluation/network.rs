@@ -28,6 +28,8 @@ pub(super) struct Network {
     pub(super) client_loss: u32,
     /// Doubling of Raft's messages, per thousand.
     pub(super) doubling: u32,
+    /// Now and then a message takes far longer than the others.
+    stragglers: bool,
     /// Longest ordinary delay in microseconds.
     pub(super) delay_us: u64,
 }
@@ -42,6 +44,7 @@ impl Network {
             loss: chance.random_range(0..40),
             client_loss: chance.random_range(5..30),
             doubling: chance.random_range(0..30),
+            stragglers: true,
             delay_us: chance.random_range(300..3_000),
         }
     }
@@ -67,6 +70,7 @@ impl Network {
         self.loss = 0;
         self.client_loss = 0;
         self.doubling = 0;
+        self.stragglers = false;
     }
 
     /// Delays of each copy that arrives; none when the message is lost.
@@ -87,6 +91,7 @@ impl Network {
         let ordinary = chance.random_range(100..=self.delay_us);
         // Stragglers: requests that arrive after the router has long gone on.
         let late = match chance.random_range(0..1_000) {
+            _ if !self.stragglers => 0,
             0..8 if client => chance.random_range(50_000..900_000),
             0..4 => chance.random_range(10_000..200_000),
             _ => 0,

@@ -5,6 +5,7 @@
 //! - at most once: no command's id enters an entity's images twice (section 6).
 //! - acknowledged is applied: whoever was told "done" finds the effect in an applied entry.
 //! - refused did not happen: whoever was told that nothing happened never finds an effect.
+//! - an error changes nothing: whoever was answered with an `Err` never finds an effect (E31).
 //! - linearizability: one order explains all answers of an entity ([`linear`](super::linear)).
 //! - healing: once the faults are over, everything answers again.
 
@@ -188,6 +189,15 @@ impl Observer {
         let mut histories: BTreeMap<(usize, usize), Vec<Operation>> = BTreeMap::new();
         for (id, call) in self.calls.iter().enumerate() {
             let seen = match call.fate {
+                Some(Fate::Answered(Seen::Overdrawn)) if self.applied.contains(&(id as u64)) => {
+                    return Err(Violation {
+                        invariant: "an error changes nothing",
+                        detail: format!(
+                            "{:?} was answered with an error, and took effect",
+                            call.wish
+                        ),
+                    });
+                }
                 Some(Fate::Answered(seen)) => seen,
                 Some(Fate::DidNotHappen) => {
                     if self.applied.contains(&(id as u64)) {

@@ -37,6 +37,10 @@ pub enum Sabotage {
     EvaluateEarly,
     /// Failed commands return to the applied image: "effect chain".
     RollbackToApplied,
+    /// Replies without an entry do not wait: "linearizability".
+    Ungated,
+    /// Retried commands that changed nothing are not recorded: "an error changes nothing".
+    UnrecordedRetries,
 }
 
 /// What a run was like.
@@ -64,6 +68,8 @@ const MESSAGES: u64 = 20_500;
 const FAULTS: u64 = 25;
 /// How long healing may take at most, elections and outstanding deadlines included.
 const HEALING_PHASE: Duration = Duration::from_secs(12);
+/// How long nobody asks anything before the last look.
+const QUIET: Duration = Duration::from_secs(2);
 /// Everything that is asked ends within this time.
 const DEADLINE_MS: (u64, u64) = (400, 4_000);
 
@@ -123,11 +129,13 @@ impl World {
             node: "sim".to_owned(),
             batch_commands: *[4, 32, 256].get(chance.random_range(0..3)).unwrap_or(&256),
             instances_max: chance.random_range(2..16),
-            // Small enough that sessions expire while routers are silent; far above the life of a straggler.
-            session_idle: Duration::from_millis(chance.random_range(6_000..60_000)),
+            // Small enough that sessions expire while routers are stopped.
+            session_idle: Duration::from_millis(chance.random_range(1_500..10_000)),
             sabotage: EvaluatorSabotage {
                 sessions_off: sabotage == Sabotage::SessionsOff,
                 rollback_to_applied: sabotage == Sabotage::RollbackToApplied,
+                ungated: sabotage == Sabotage::Ungated,
+                unrecorded_retries: sabotage == Sabotage::UnrecordedRetries,
             },
             ..EvaluatorOptions::default()
         };
@@ -173,6 +181,7 @@ impl World {
                 calls: BTreeMap::new(),
                 wake: None,
                 reached: BTreeMap::new(),
+                stopped_until: Duration::ZERO,
             })
             .collect();
         let clients = (0..chance.random_range(12..28))
@@ -244,6 +253,9 @@ impl World {
                 detail: format!("{waiting} calls have not ended"),
             });
         }
+        // What the last faults still had in store (handovers, bounces) comes to its end.
+        let quiet = self.now + QUIET;
+        self.run_until(quiet, |_| false)?;
         self.last_look()?;
         let end = self.now + HEALING_PHASE;
         self.run_until(end, World::all_equal)?;
@@ -260,6 +272,13 @@ impl World {
                 && self.nodes[node].frozen_until > self.now
             {
                 let until = self.nodes[node].frozen_until;
+                self.agenda.put(until, event);
+                continue;
+            }
+            if let Some(router) = event.router()
+                && self.routers[router].stopped_until > self.now
+            {
+                let until = self.routers[router].stopped_until;
                 self.agenda.put(until, event);
                 continue;
             }
@@ -445,6 +464,11 @@ impl World {
 
     fn ask(&mut self, client: usize) -> Result<(), Violation> {
         if self.healing {
+            return Ok(());
+        }
+        let stopped = self.routers[self.clients[client].router].stopped_until;
+        if stopped > self.now {
+            self.agenda.put(stopped, Event::Ask { client });
             return Ok(());
         }
         let (key, wish) = self.clients[client].wish(&mut self.chance);
