@@ -98,6 +98,18 @@ fn an_address_that_is_none_is_named() {
 }
 
 #[test]
+fn a_store_that_is_no_directory_is_named_with_the_reason() {
+    let home = Home::new();
+    std::fs::write(home.store("n1"), b"").expect("a file");
+    let said = refused(&home, "n1", &["--found"]);
+    assert!(said.contains("n1"), "{said}");
+    assert!(
+        said.contains("exists") || said.contains("directory"),
+        "{said}"
+    );
+}
+
+#[test]
 fn a_cluster_has_at_least_one_shard() {
     let home = Home::new();
     let said = refused(&home, "n1", &["--found", "--shards", "0"]);

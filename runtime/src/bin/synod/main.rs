@@ -30,7 +30,7 @@ fn main() -> ExitCode {
     match actix_rt::System::new().block_on(run(options.command)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("synod: {error}");
+            eprintln!("synod: {}", sentence(error.as_ref()));
             ExitCode::FAILURE
         }
     }
@@ -54,5 +54,40 @@ async fn run(command: Command) -> Result<(), Box<dyn Error>> {
         Command::Delete { key, cluster } => keys::delete(key, cluster).await,
         Command::Bench(options) => bench::run(options).await,
         Command::Certs(options) => certs::run(options),
+    }
+}
+
+/// The error in one sentence, with the causes that it does not name itself.
+fn sentence(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let reason = error.to_string();
+        if !text.contains(&reason) {
+            text = format!("{text}: {reason}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot open the store")]
+    struct Silent(#[source] std::io::Error);
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot open the store: {0}")]
+    struct Telling(#[source] std::io::Error);
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let cause = || std::io::Error::other("the disk is full");
+        let told = "cannot open the store: the disk is full";
+        assert_eq!(sentence(&Silent(cause())), told);
+        assert_eq!(sentence(&Telling(cause())), told);
     }
 }

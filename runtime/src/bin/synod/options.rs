@@ -74,7 +74,7 @@ pub(crate) struct StartOptions {
     #[arg(long, value_name = "SECONDS", requires = "join")]
     pub(crate) give_up: Option<u64>,
     /// Shards of the cluster that --found founds, for ever [default: 256].
-    #[arg(long, requires = "found")]
+    #[arg(long, requires = "found", conflicts_with = "join")]
     pub(crate) shards: Option<u32>,
     #[command(flatten)]
     pub(crate) certificates: CertificateOptions,
