@@ -7,6 +7,7 @@ use core::time::Duration;
 
 use crate::group::Group;
 use crate::message::Body;
+use crate::options::Sabotage;
 use crate::output::{Output, Role};
 use crate::quorum::{self, Verdict};
 use crate::{LogIndex, Position, ReplicaId, Term};
@@ -223,6 +224,9 @@ impl Group {
         if term != self.term {
             self.enter_term(term);
         }
+        if self.is_sabotaged(Sabotage::VoteForgotten) {
+            self.vote = None;
+        }
         let deposed = self.role == Role::Leader;
         self.campaign.request = None;
         self.campaign.votes.clear();
@@ -333,7 +337,7 @@ impl Group {
 
     /// Whether a candidate's log holds everything that could be committed (Raft paper 5.4.1; H5).
     fn is_up_to_date(&self, last: Position) -> bool {
-        last >= self.last()
+        last >= self.last() || self.is_sabotaged(Sabotage::AnyLogWins)
     }
 
     /// Answers without changing anything (H11). A learner answers too: the asker's configuration may be newer (H4).

@@ -17,7 +17,7 @@ use crate::error::{ProposeError, RestoreError};
 use crate::leadership::Leadership;
 use crate::log::Log;
 use crate::message::Body;
-use crate::options::CheckedOptions;
+use crate::options::{CheckedOptions, Sabotage};
 use crate::output::{Output, Persist, Role};
 use crate::persistence::Ledger;
 use crate::progress::Progress;
@@ -506,12 +506,13 @@ impl Group {
 
     /// Whether term and vote are durable.
     pub(crate) fn may_promise(&self) -> bool {
-        !self.data_lost
-            && self.ledger.may_promise(HardState {
-                term: self.term,
-                vote: self.vote,
-                commit: self.committed,
-            })
+        let hard_state = HardState {
+            term: self.term,
+            vote: self.vote,
+            commit: self.committed,
+        };
+        let durable = self.ledger.may_promise(hard_state);
+        !self.data_lost && (durable || self.is_sabotaged(Sabotage::PromisedEarly))
     }
 
     /// Hands out what is committed and durable here, in pages.
@@ -547,6 +548,11 @@ impl Group {
             configuration,
             index,
         });
+    }
+
+    /// Whether a test put this bug back.
+    pub(crate) fn is_sabotaged(&self, bug: Sabotage) -> bool {
+        self.options.sabotage == Some(bug)
     }
 
     /// The effective configuration: the last one in the log, committed or not.

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use crate::group::Group;
+use crate::options::Sabotage;
 use crate::output::{Output, Role};
 use crate::progress::Progress;
 use crate::quorum::Halves;
@@ -181,7 +182,9 @@ impl Group {
         let Some(agreed) = leadership.agreed(self.ledger.persisted, &self.options) else {
             return;
         };
-        if agreed <= self.committed || self.log.term_at(agreed) != Some(self.term) {
+        let own_term = self.log.term_at(agreed) == Some(self.term)
+            || self.options.sabotage == Some(Sabotage::OldTermsCounted);
+        if agreed <= self.committed || !own_term {
             return;
         }
         leadership.uncommitted_bytes -= self.log.charge(self.committed, agreed);

@@ -50,8 +50,30 @@ pub struct GroupOptions {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Sabotage {
-    /// One replica is a majority.
+    /// H22: one replica is a majority.
     MajorityOfOne,
+    /// H1: stepping down within a term forgets the vote.
+    VoteForgotten,
+    /// H2, H73: votes and acknowledgements do not wait for the disk.
+    PromisedEarly,
+    /// Raft paper 5.4.1: a vote goes to whoever asks first, whatever its log holds.
+    AnyLogWins,
+    /// H23: entries of earlier terms are committed by counting.
+    OldTermsCounted,
+    /// H24: a follower commits what the leader names, checked or not.
+    CommittedUnchecked,
+    /// H25: a follower acknowledges all that it has, checked or not.
+    AcknowledgedUnchecked,
+    /// H26: an append cuts off what follows it without a conflict.
+    CutWithoutConflict,
+    /// H27: a truncation does not lower what writes under way may claim.
+    TruncationForgotten,
+    /// H60: a new leader reads before its own term has committed anything.
+    ReadUnopened,
+    /// H61: a read does not wait for a round.
+    ReadUnconfirmed,
+    /// H45: nobody leaves a joint configuration.
+    JointForEver,
 }
 
 impl Default for GroupOptions {

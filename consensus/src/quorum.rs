@@ -12,7 +12,7 @@ use crate::{Configuration, ReplicaId};
 pub(crate) fn majority(size: usize, sabotage: Option<Sabotage>) -> usize {
     match sabotage {
         Some(Sabotage::MajorityOfOne) => 1,
-        None => size / 2 + 1,
+        _ => size / 2 + 1,
     }
 }
 

@@ -7,6 +7,7 @@ use core::time::Duration;
 
 use crate::error::ReadError;
 use crate::group::Group;
+use crate::options::Sabotage;
 use crate::output::Output;
 use crate::{LogIndex, ReadId};
 
@@ -23,7 +24,7 @@ impl Group {
     /// Begins a linearizable read: answered by `Output::ReadReady` or `Output::ReadFailed`.
     pub fn read(&mut self, now: Duration) -> Result<ReadId, ReadError> {
         self.begin(now);
-        let open = self.is_open();
+        let open = self.is_open() || self.is_sabotaged(Sabotage::ReadUnopened);
         let Some(leadership) = &mut self.leadership else {
             return Err(ReadError::NotLeader {
                 group: self.id,
@@ -92,7 +93,10 @@ impl Group {
             return;
         }
         // Counted afresh each time, so that a smaller configuration answers what a larger one kept waiting (H63).
-        let confirmed = leadership.confirmed_round(&self.options).unwrap_or(0);
+        let confirmed = match self.options.sabotage {
+            Some(Sabotage::ReadUnconfirmed) => u64::MAX,
+            _ => leadership.confirmed_round(&self.options).unwrap_or(0),
+        };
         while let Some(read) = leadership.reads.front() {
             if read.round > confirmed || read.index > self.applied {
                 break;

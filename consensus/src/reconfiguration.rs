@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use crate::error::ChangeError;
 use crate::group::Group;
 use crate::message::Body;
+use crate::options::Sabotage;
 use crate::output::Output;
 use crate::progress::Feed;
 use crate::{Change, Configuration, EntryKind, LogIndex, Position, ReplicaId};
@@ -112,7 +113,7 @@ impl Group {
             return;
         }
         if configuration.is_joint() {
-            if self.handover.is_none() {
+            if self.handover.is_none() && !self.is_sabotaged(Sabotage::JointForEver) {
                 let payload = configuration.left().encode();
                 self.lead_entry(EntryKind::Configuration, payload);
             }

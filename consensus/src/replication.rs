@@ -6,6 +6,7 @@
 
 use crate::group::Group;
 use crate::message::Body;
+use crate::options::Sabotage;
 use crate::progress::Feed;
 use crate::{Entry, EntryKind, LogIndex, Position, ReplicaId};
 
@@ -125,7 +126,12 @@ impl Group {
 impl Group {
     /// What this replica can vouch for: equal to the leader's log, and durable.
     pub(crate) fn durable_match(&self) -> LogIndex {
-        self.verified.min(self.ledger.persisted)
+        let durable = self.ledger.persisted;
+        match self.options.sabotage {
+            Some(Sabotage::PromisedEarly) => self.verified,
+            Some(Sabotage::AcknowledgedUnchecked) => durable,
+            _ => self.verified.min(durable),
+        }
     }
 
     pub(crate) fn handle_append(
@@ -186,7 +192,8 @@ impl Group {
                     "Leader Completeness: committed entry {from} of group {} would be replaced",
                     self.id
                 );
-                self.ledger.truncated(from);
+                self.ledger
+                    .truncated(from, !self.is_sabotaged(Sabotage::TruncationForgotten));
                 if self.log.truncate_from(from) {
                     self.configuration_changed();
                 }
@@ -199,6 +206,12 @@ impl Group {
                 }
             }
         }
+        if self.is_sabotaged(Sabotage::CutWithoutConflict) && end < self.log.last_index() {
+            self.ledger.truncated(end.next(), true);
+            if self.log.truncate_from(end.next()) {
+                self.configuration_changed();
+            }
+        }
         self.verified = self.verified.max(end);
         self.acknowledge |= fresh.is_none();
         self.learn_commit(commit);
@@ -208,7 +221,12 @@ impl Group {
     /// against this leader's (H24).
     pub(crate) fn learn_commit(&mut self, commit: LogIndex) {
         if self.installing.is_none() {
-            self.committed = self.committed.max(commit.min(self.verified));
+            let checked = if self.is_sabotaged(Sabotage::CommittedUnchecked) {
+                self.log.last_index()
+            } else {
+                self.verified
+            };
+            self.committed = self.committed.max(commit.min(checked));
         }
     }
 

@@ -22,7 +22,7 @@ impl World {
         leading.sort_unstable();
         let latest = leading.last()?.1;
         let stale = leading[self.rng.random_range(0..leading.len())].1;
-        Some(if self.rng.random_bool(0.2) {
+        Some(if self.rng.random_bool(0.4) {
             stale
         } else {
             latest

@@ -150,13 +150,13 @@ impl World {
         let all: Vec<_> = self.replicas.keys().copied().collect();
         let others: Vec<_> = all.iter().copied().filter(|id| *id != victim).collect();
         let mut links = Vec::new();
-        match self.rng.random_range(0..5) {
-            0 => others
+        match self.rng.random_range(0..8) {
+            0..4 => others
                 .iter()
                 .for_each(|other| links.extend([(victim, *other), (*other, victim)])),
-            1 => others.iter().for_each(|other| links.push((victim, *other))),
-            2 => others.iter().for_each(|other| links.push((*other, victim))),
-            3 => {
+            4 => others.iter().for_each(|other| links.push((victim, *other))),
+            5 => others.iter().for_each(|other| links.push((*other, victim))),
+            6 => {
                 let half: Vec<_> = all
                     .iter()
                     .copied()
@@ -177,7 +177,13 @@ impl World {
             }
         }
         self.network.cut(&links);
-        let until = self.span(100, 7_000);
+        // Half of them long enough for another leader.
+        let long = self.rng.random_bool(0.5);
+        let until = if long {
+            Duration::from_millis(self.rng.random_range(2_000..6_000))
+        } else {
+            self.span(100, 3_000)
+        };
         self.push(until, Event::Mend { links });
     }
 }

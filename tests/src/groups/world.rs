@@ -34,6 +34,8 @@ pub enum Sabotage {
     LyingSyncs,
     /// One replica is a majority.
     MajorityOfOne,
+    /// A bug that was fixed elsewhere, put back.
+    Bug(synod_consensus::Sabotage),
 }
 
 /// What a run came to.
@@ -208,13 +210,19 @@ impl World {
         world
     }
 
-    /// Takes a safeguard away; only the loss of acknowledged commands counts then.
+    /// Takes a safeguard away. Without fsync or majorities, only the loss of acknowledged commands counts; with a bug, everything.
     #[must_use]
     pub fn sabotaged(mut self, sabotage: Sabotage) -> Self {
+        let bug = match sabotage {
+            Sabotage::LyingSyncs => None,
+            Sabotage::MajorityOfOne => Some(synod_consensus::Sabotage::MajorityOfOne),
+            Sabotage::Bug(bug) => Some(bug),
+        };
+        if !matches!(sabotage, Sabotage::Bug(_)) {
+            self.history = History::new(Judged::Only("Acknowledged Commands"));
+        }
         self.sabotage = Some(sabotage);
-        self.history = History::new(Judged::Only("Acknowledged Commands"));
-        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
-        self.options = draw_options(&mut rng, Some(sabotage));
+        self.options = draw_options(&mut ChaCha8Rng::seed_from_u64(self.seed), bug);
         if sabotage == Sabotage::LyingSyncs {
             self.replicas
                 .values()
@@ -716,7 +724,10 @@ impl World {
 }
 
 /// Small windows and pages, so that limits are met.
-fn draw_options(rng: &mut ChaCha8Rng, sabotage: Option<Sabotage>) -> CheckedOptions {
+fn draw_options(
+    rng: &mut ChaCha8Rng,
+    sabotage: Option<synod_consensus::Sabotage>,
+) -> CheckedOptions {
     let options = GroupOptions {
         append_bytes: [800, 4_000, 512 << 10][rng.random_range(0..3)],
         inflight_appends: [2, 8, 128][rng.random_range(0..3)],
@@ -726,8 +737,7 @@ fn draw_options(rng: &mut ChaCha8Rng, sabotage: Option<Sabotage>) -> CheckedOpti
         apply_bytes: [500, 1 << 20][rng.random_range(0..2)],
         keep_entries: [0, 10, 200][rng.random_range(0..3)],
         disk_stall: Duration::from_secs(3),
-        sabotage: (sabotage == Some(Sabotage::MajorityOfOne))
-            .then_some(synod_consensus::Sabotage::MajorityOfOne),
+        sabotage,
         ..GroupOptions::default()
     };
     options.check().expect("these hang together")
