@@ -212,6 +212,14 @@ impl Cluster {
             .div_ceil(1_024)
     }
 
+    /// Processor time of the nodes that run, since each began.
+    pub(crate) fn processor_time(&self) -> Duration {
+        let children = self.nodes.iter().filter_map(|node| node.child.as_ref());
+        children
+            .filter_map(|child| processor_time(&child.id().to_string()))
+            .sum()
+    }
+
     fn measure(&mut self) {
         for node in &mut self.nodes {
             if let Some(child) = &node.child {
@@ -329,4 +337,27 @@ fn peak_kib(process: u32) -> Option<u64> {
         .lines()
         .find_map(|line| line.strip_prefix("VmHWM:"))?;
     line.trim().strip_suffix(" kB")?.parse().ok()
+}
+
+/// User and system time of a process (proc(5), stat), or of this one if it is called `self`.
+pub(crate) fn processor_time(process: &str) -> Option<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // The name in brackets may hold anything; what follows is plain, and begins with the third field.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let user: u64 = fields.next()?.parse().ok()?;
+    let system: u64 = fields.next()?.parse().ok()?;
+    let ticks = rustix::param::clock_ticks_per_second();
+    Some(Duration::from_millis((user + system) * 1_000 / ticks))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_has_used_memory_and_its_processor_time_never_falls() {
+        let before = processor_time("self").expect("proc(5)");
+        assert!(peak_kib(std::process::id()).is_some_and(|kib| kib > 100));
+        assert!(processor_time("self").expect("proc(5)") >= before);
+    }
 }

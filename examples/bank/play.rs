@@ -20,7 +20,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::account::Account;
 use super::clients::{Desk, Purpose, Tally, Teller};
-use super::cluster::Cluster;
+use super::cluster::{self, Cluster};
 use super::gaps::Gaps;
 use super::journal::Fault;
 use super::load::{self, Kept};
@@ -305,6 +305,7 @@ impl Play {
         scene.gaps.borrow_mut().begin_phase(scene.desk.now());
         scene.desk.begin_phase();
         let began = Instant::now();
+        let processor = self.processor_time();
         match event {
             Event::Nothing => {}
             Event::Kill(index) => self.cluster.kill(index)?,
@@ -337,6 +338,11 @@ impl Play {
             }
         };
         let took = began.elapsed();
+        // Of a phase that ends or begins a process it would say nothing.
+        let processor = matches!(event, Event::Nothing).then(|| {
+            let after = self.processor_time();
+            [0, 1].map(|part| after[part].saturating_sub(processor[part]))
+        });
         let Tally { acked, latency, .. } = scene.desk.begin_phase();
         let (longest, probed) = {
             let gaps = scene.gaps.borrow();
@@ -346,6 +352,7 @@ impl Play {
             name: name.to_owned(),
             seconds: took.as_secs_f64(),
             acked,
+            processor,
             p50_us: latency.value_at_quantile(0.5),
             p99_us: latency.value_at_quantile(0.99),
             longest_gap: scene.probing.then_some(longest),
@@ -356,6 +363,12 @@ impl Play {
         self.phases.push(phase);
         self.tables.push(self.table(scene.directory).await?);
         Ok(())
+    }
+
+    /// Processor time of the nodes, and of this process with all its clients.
+    fn processor_time(&self) -> [Duration; 2] {
+        let clients = cluster::processor_time("self").unwrap_or_default();
+        [self.cluster.processor_time(), clients]
     }
 
     /// Reads every account and asks its journal.

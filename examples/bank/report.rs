@@ -61,6 +61,8 @@ pub(crate) struct Phase {
     pub(crate) name: String,
     pub(crate) seconds: f64,
     pub(crate) acked: u64,
+    /// Processor time of the nodes and of the clients, where no process came or went.
+    pub(crate) processor: Option<[Duration; 2]>,
     pub(crate) p50_us: u64,
     pub(crate) p99_us: u64,
     /// Longest wait of the worst shard's prober; `None` while nobody probed.
@@ -70,6 +72,13 @@ pub(crate) struct Phase {
 }
 
 impl Phase {
+    /// Microseconds of processor time per acknowledged command: of all nodes, and of the clients.
+    fn processor_us(&self) -> Option<[u64; 2]> {
+        let commands = u128::from(self.acked.max(1));
+        self.processor
+            .map(|parts| parts.map(|part| (part.as_micros() / commands) as u64))
+    }
+
     fn per_second(&self) -> u64 {
         (self.acked as f64 / self.seconds).round() as u64
     }
@@ -199,6 +208,7 @@ impl Report {
             "per_second": quiet.map(Phase::per_second),
             "p50_us": quiet.map(|phase| phase.p50_us),
             "p99_us": quiet.map(|phase| phase.p99_us),
+            "processor_us": quiet.and_then(Phase::processor_us).map(|[nodes, clients]| json!({ "nodes": nodes, "clients": clients })),
             "phases": phases,
             "moved_groups": self.moved_groups,
             "moved_leaderships": self.moved_leaderships,
@@ -231,6 +241,16 @@ impl Report {
                             milliseconds(quiet.p50_us),
                             milliseconds(quiet.p99_us)
                         )
+                    })
+                    .unwrap_or_default(),
+            ),
+            (
+                "processor time",
+                self.phases
+                    .first()
+                    .and_then(Phase::processor_us)
+                    .map(|[nodes, clients]| {
+                        format!("{nodes} us per command in all nodes, {clients} us in the clients (quiet)")
                     })
                     .unwrap_or_default(),
             ),
