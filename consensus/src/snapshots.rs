@@ -1,6 +1,6 @@
 //! How a follower gets a whole state when the log no longer reaches back to where it stopped.
 //!
-//! Here, on the leader: a [`Shipment`](crate::progress::Shipment) per follower, one chunk on the way at a time, resumed where the
+//! Here, on the leader: a [`Shipment`] per follower, one chunk on the way at a time, resumed where the
 //! follower says. On the follower: gathering, then installing, which the caller does and confirms. The log begins anew only after
 //! that, so a crash in between leaves either the old log with the old state or a state that covers more than the log, and
 //! `Group::new` can tell. Source: Raft paper 7; H34, H65-H71.

@@ -6,7 +6,7 @@
 //! - acknowledged is applied: whoever was told "done" finds the effect in an applied entry.
 //! - refused did not happen: whoever was told that nothing happened never finds an effect.
 //! - an error changes nothing: whoever was answered with an `Err` never finds an effect (E31).
-//! - linearizability: one order explains all answers of an entity ([`linear`](super::linear)).
+//! - linearizability: one order explains all answers of an entity ([`linear`](mod@super::linear)).
 //! - healing: once the faults are over, everything answers again.
 
 use std::collections::{BTreeMap, BTreeSet};
