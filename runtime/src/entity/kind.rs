@@ -79,7 +79,7 @@ pub(crate) struct Kind {
     by_name: BTreeMap<&'static str, usize>,
     initial: fn(&str) -> State,
     decode: fn(&[u8]) -> Result<State, String>,
-    encode: fn(&State) -> Result<Vec<u8>, String>,
+    encode: fn(&State, usize) -> Result<Vec<u8>, String>,
 }
 
 impl Kind {
@@ -106,11 +106,14 @@ impl Kind {
                 Ok(entity) => Ok(Box::new(entity)),
                 Err(error) => Err(error.to_string()),
             },
-            encode: |state| {
+            encode: |state, expected| {
                 let entity = state
                     .downcast_ref::<E>()
                     .expect("a state never leaves the kind that made it");
-                rmp_serde::to_vec_named(entity).map_err(|error| error.to_string())
+                let mut image = Vec::with_capacity(expected);
+                rmp_serde::encode::write_named(&mut image, entity)
+                    .map_err(|error| error.to_string())?;
+                Ok(image)
             },
         })
     }
@@ -132,8 +135,9 @@ impl Kind {
         (self.decode)(image)
     }
 
-    pub(crate) fn encode(&self, state: &State) -> Result<Vec<u8>, String> {
-        (self.encode)(state)
+    /// The state in named MessagePack. `expected` bytes are reserved for it.
+    pub(crate) fn encode(&self, state: &State, expected: usize) -> Result<Vec<u8>, String> {
+        (self.encode)(state, expected)
     }
 }
 
@@ -247,7 +251,7 @@ mod tests {
             assert!(kind.message("Punch").is_some());
             assert!(kind.message("Pinch").is_none());
             let state = kind.initial("alice");
-            let image = kind.encode(&state).expect("plain data");
+            let image = kind.encode(&state, 0).expect("plain data");
             let ticket: Ticket = rmp_serde::from_slice(&image).expect("the same data");
             assert_eq!((ticket.holder.as_str(), ticket.punched), ("alice", 0));
         })

@@ -13,6 +13,7 @@ use super::env::Env;
 use super::gates::NO_READ;
 use super::leadership::{Call, Leadership, Origin, Release};
 use super::paths::Stage;
+use super::running::within;
 use crate::entity::Role;
 use crate::wire::{Failure, Intent, Outcome, Refusal, Request, SessionId};
 
@@ -40,14 +41,22 @@ impl Leadership {
             env.turn_away(&request, reply, outcome);
             return;
         }
-        if request.body.len() > env.options.message_max {
-            let outcome = Outcome::Failed(Failure::TooLarge {
-                what: "message".to_owned(),
-                size: request.body.len() as u64,
-                limit: env.options.message_max as u64,
-            });
-            env.turn_away(&request, reply, outcome);
+        if request.shard != env.shard {
+            env.turn_away(
+                &request,
+                reply,
+                Outcome::Refused(Refusal::NotLeader { leader: None }),
+            );
             return;
+        }
+        for (what, size, limit) in [
+            ("message", request.body.len(), env.options.message_max),
+            ("key", request.key.len(), env.options.key_max),
+        ] {
+            if let Err(failure) = within(what, size, limit) {
+                env.turn_away(&request, reply, Outcome::Failed(failure));
+                return;
+            }
         }
         let deadline = now + Duration::from_millis(request.deadline_ms).min(DEADLINE_MAX);
         match request.intent {

@@ -94,6 +94,13 @@ impl LiveSession {
         }
     }
 
+    /// True when nothing is under way: what is left are answers kept for repeated attempts.
+    pub(super) fn is_idle(&self) -> bool {
+        self.marks
+            .values()
+            .all(|mark| mark.tickets.is_empty() && matches!(mark.progress, Progress::Computed(_)))
+    }
+
     /// Sets the outcome of a sequence.
     pub(super) fn conclude(&mut self, sequence: u64, progress: Progress) {
         let Some(mark) = self.marks.get_mut(&sequence) else {

@@ -922,3 +922,67 @@ fn batches_close_at_their_bounds() {
     }
     assert_eq!(sizes, [200, 1_000, 1_000]);
 }
+
+#[test]
+fn a_session_whose_last_command_failed_expires_too() {
+    // E10: the answer that is kept for a repeated attempt must not keep its session for ever.
+    let mut bench = Bench::with(EvaluatorOptions {
+        session_idle: Duration::from_secs(60),
+        ..EvaluatorOptions::default()
+    });
+    let session = bench.session(7);
+    bench.send(command(session, 1, &withdraw(5)));
+    bench.settle();
+    bench.now += Duration::from_secs(61);
+    let other = bench.session(8);
+    bench.send(command(other, 1, &deposit(1)));
+    bench.settle();
+    assert_eq!(bench.state.lock().unwrap().sessions(), 1);
+}
+
+#[test]
+fn a_session_whose_end_was_refused_by_the_group_lives_on() {
+    // E9 meets E10: the entry that would have ended the session was never logged.
+    let mut bench = Bench::with(EvaluatorOptions {
+        session_idle: Duration::from_secs(60),
+        ..EvaluatorOptions::default()
+    });
+    let session = bench.session(7);
+    bench.now += Duration::from_secs(61);
+    bench.send(open(8));
+    bench.flush();
+    let refused = bench.proposals.pop_front().unwrap();
+    bench
+        .evaluator
+        .proposed(bench.now, refused.serial, refused.batch, Err(()));
+    bench.drain();
+    let early = bench.send(command(session, 1, &deposit(1)));
+    bench.tick(Duration::from_millis(20));
+    let late = bench.send(command(session, 2, &deposit(1)));
+    bench.settle();
+    assert_eq!(
+        bench.outcome(early),
+        Some(&Outcome::Refused(Refusal::UnknownSession))
+    );
+    assert_eq!(bench.done::<u64>(late), 1);
+}
+
+#[test]
+fn a_request_for_another_shard_or_with_an_endless_key_is_turned_away() {
+    // S8: one key in two shards would be two entities; what bad input gets: the limit is named.
+    let (mut bench, session) = account_of_100();
+    let astray = bench.send({
+        let mut request = command(session, 2, &deposit(1));
+        request.shard = crate::wire::ShardId::main(9);
+        request
+    });
+    let endless = bench.send(at(&"k".repeat(2_000), command(session, 3, &deposit(1))));
+    assert_eq!(
+        bench.outcome(astray),
+        Some(&Outcome::Refused(Refusal::NotLeader { leader: None }))
+    );
+    assert!(matches!(
+        bench.outcome(endless),
+        Some(Outcome::Failed(Failure::TooLarge { what, .. })) if what == "key"
+    ));
+}

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use synod_consensus::LogIndex;
 
-use super::attempts::{Attempts, Progress};
+use super::attempts::{Attempts, LiveSession, Progress};
 use super::batch::{BATCH_VERSION, Batch, Effect};
 use super::env::Env;
 use super::gates::Gates;
@@ -239,6 +239,7 @@ impl Leadership {
             env.options.instances_bytes,
             self.gates.batch_done(),
         );
+        self.announce_pause(env);
     }
 
     /// Offers the next batch to the group if its turn has come.
@@ -271,7 +272,7 @@ impl Leadership {
                 self.attempts
                     .sessions
                     .get(session)
-                    .is_none_or(|live| live.marks.is_empty())
+                    .is_none_or(LiveSession::is_idle)
             }));
             self.attempts
                 .expired
@@ -412,8 +413,10 @@ impl Leadership {
             && stall.batch <= self.gates.batch_done()
         {
             self.stall = None;
-            // The refused batches will never be applied; whoever waited for one of them was answered.
+            // The refused batches will never be applied; whoever waited for one of them was answered. The sessions that
+            // they would have ended live on; those that applied ones ended are gone from the state.
             self.gates.batch_applied(self.pipeline.open_number() - 1);
+            self.attempts.expired.clear();
         }
     }
 
@@ -475,7 +478,6 @@ impl Leadership {
             announced: false,
         });
         self.flush(env, now);
-        self.announce_pause(env);
     }
 
     pub(super) fn resume(&mut self, env: &mut Env, now: Duration) {
@@ -530,7 +532,6 @@ impl Leadership {
             .is_some_and(|pause| pause.deadline <= now)
         {
             self.take_back_running(env);
-            self.announce_pause(env);
         }
         self.end_stall(now);
         self.resume_backlog(env, now);

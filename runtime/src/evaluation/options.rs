@@ -12,6 +12,8 @@ pub struct EvaluatorOptions {
     pub node: String,
     /// Largest message body, bytes. A larger one fails.
     pub message_max: usize,
+    /// Longest key, bytes. A request with a longer one fails.
+    pub key_max: usize,
     /// Largest encoded state, bytes. A command that makes a larger one fails.
     pub state_max: usize,
     /// Largest encoded result, bytes. A command with a larger one fails.
@@ -59,6 +61,7 @@ impl Default for EvaluatorOptions {
         Self {
             node: String::new(),
             message_max: 1 << 20,
+            key_max: 1_024,
             state_max: 1 << 20,
             reply_max: 256 << 10,
             batch_commands: 256,
@@ -87,6 +90,7 @@ impl EvaluatorOptions {
     pub fn check(self) -> Result<CheckedEvaluatorOptions, EvaluatorOptionsError> {
         let positive = [
             ("message_max", self.message_max),
+            ("key_max", self.key_max),
             ("state_max", self.state_max),
             ("reply_max", self.reply_max),
             ("batch_commands", self.batch_commands),

@@ -196,7 +196,7 @@ impl Leadership {
             None => {
                 let made = guard::call(|| {
                     let state = kind.initial(&at.key);
-                    let base = kind.encode(&state)?;
+                    let base = kind.encode(&state, 0)?;
                     Ok((state, base))
                 });
                 let (state, base) = self.sound(env, at, made)?;
@@ -321,7 +321,9 @@ impl Leadership {
     /// Encodes the state after a command and compares it with the newest image.
     fn compare(&mut self, env: &Env, call: &Call, state: State) -> Result<Change, Failure> {
         let kind = env.kinds.at(call.kind);
-        let image = guard::call(|| kind.encode(&state))
+        let base = self.slots.get(call.kind, &call.key);
+        let expected = base.map_or(0, |slot| slot.base.len());
+        let image = guard::call(|| kind.encode(&state, expected))
             .and_then(|encoded| encoded)
             .map_err(|detail| Failure::Panicked {
                 text: format!("the state does not encode: {detail}"),
@@ -452,7 +454,7 @@ impl Leadership {
         let base = match &image {
             Some(image) => image.clone(),
             // The initial state is what a deleted entity is compared with; if it cannot be made, everything differs.
-            None => guard::call(|| kind.encode(&kind.initial(&at.key)))
+            None => guard::call(|| kind.encode(&kind.initial(&at.key), 0))
                 .and_then(|encoded| encoded)
                 .map_or_else(|_| Bytes::new(), Bytes::from),
         };
@@ -593,7 +595,7 @@ impl Leadership {
     }
 }
 
-fn within(what: &str, size: usize, limit: usize) -> Result<(), Failure> {
+pub(super) fn within(what: &str, size: usize, limit: usize) -> Result<(), Failure> {
     if size > limit {
         return Err(Failure::TooLarge {
             what: what.to_owned(),

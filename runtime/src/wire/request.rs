@@ -148,10 +148,10 @@ pub enum Failure {
         /// What the decoder said.
         detail: String,
     },
-    /// Message, reply or state is over its limit.
+    /// Message, key, reply or state is over its limit.
     #[error("{what} is {size} bytes, the limit is {limit}")]
     TooLarge {
-        /// "message", "reply" or "state".
+        /// "message", "key", "reply" or "state".
         what: String,
         /// Its size in bytes.
         size: u64,
