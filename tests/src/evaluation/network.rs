@@ -28,8 +28,8 @@ pub(super) struct Network {
     pub(super) client_loss: u32,
     /// Doubling of Raft's messages, per thousand.
     pub(super) doubling: u32,
-    /// Now and then a message takes far longer than the others.
-    stragglers: bool,
+    /// Requests and replies that take far longer than the others, per thousand.
+    stragglers: u32,
     /// Longest ordinary delay in microseconds.
     pub(super) delay_us: u64,
 }
@@ -44,7 +44,7 @@ impl Network {
             loss: chance.random_range(0..40),
             client_loss: chance.random_range(5..30),
             doubling: chance.random_range(0..30),
-            stragglers: true,
+            stragglers: chance.random_range(2..50),
             delay_us: chance.random_range(300..3_000),
         }
     }
@@ -70,7 +70,7 @@ impl Network {
         self.loss = 0;
         self.client_loss = 0;
         self.doubling = 0;
-        self.stragglers = false;
+        self.stragglers = 0;
     }
 
     /// Delays of each copy that arrives; none when the message is lost.
@@ -90,9 +90,9 @@ impl Network {
     fn delay(&self, client: bool, chance: &mut ChaCha8Rng) -> Duration {
         let ordinary = chance.random_range(100..=self.delay_us);
         // Stragglers: requests that arrive after the router has long gone on.
-        let late = match chance.random_range(0..1_000) {
-            _ if !self.stragglers => 0,
-            0..8 if client => chance.random_range(50_000..900_000),
+        let late = match chance.random_range(0..1_000u32) {
+            _ if self.stragglers == 0 => 0,
+            few if client && few < self.stragglers => chance.random_range(50_000..900_000),
             0..4 => chance.random_range(10_000..200_000),
             _ => 0,
         };
