@@ -143,7 +143,7 @@ async fn call(
         addresses: address.to_owned(),
         reason,
     };
-    let Some(resolved) = resolve(address).into_iter().next() else {
+    let Some(resolved) = resolve(address).await.into_iter().next() else {
         return Err(unreachable("the address does not resolve".to_owned()));
     };
     let answer = transport

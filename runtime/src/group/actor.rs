@@ -7,6 +7,7 @@
 use core::time::Duration;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, SpawnHandle};
 use bytes::{BufMut, Bytes, BytesMut};
@@ -33,6 +34,8 @@ pub(crate) const GROUP_MAILBOX: usize = 4_096;
 const CHECKPOINT_BYTES: u64 = 128 * 1024;
 /// How long commands may wait for a leadership to move before they are evaluated here after all.
 const TRANSFER_PAUSE: Duration = Duration::from_millis(400);
+/// A peer that answered within this time can take a leadership over: two heartbeats and their way.
+const PEER_ACTIVE: Duration = Duration::from_millis(1_200);
 /// A leader repeats an unchanged report this often, for a system leader that is new.
 const REPORT_AGAIN: Duration = Duration::from_secs(2);
 
@@ -60,10 +63,14 @@ pub(crate) struct GroupActor {
     /// What a snapshot taken now would say of itself.
     applied: SnapshotMeta,
     bytes_since_checkpoint: u64,
+    /// Size of the state at its last checkpoint.
+    state_bytes: u64,
     /// Index of the checkpoint being written.
     checkpoint: Option<LogIndex>,
     /// The next compaction keeps no tail, because the log's oldest file waits for this group.
     purge: bool,
+    /// Another checkpoint is wanted as soon as this one is written.
+    again: bool,
     /// Snapshot taken over whose checkpoint is being written.
     installing: Option<Position>,
     timer: Option<(Duration, SpawnHandle)>,
@@ -73,6 +80,8 @@ pub(crate) struct GroupActor {
     reads: BTreeMap<ReadId, (u64, u64)>,
     /// Replica to hand over to once the evaluator is drained.
     handing_over: Option<ReplicaId>,
+    /// Who was last asked to take over while this node stops; another one comes first next time.
+    last_heir: Option<ReplicaId>,
     waiting: BTreeMap<LogIndex, (Term, oneshot::Sender<SystemOutcome>)>,
     reported: Option<(GroupReport, Duration)>,
     role: (Role, Term, Option<ReplicaId>),
@@ -100,14 +109,17 @@ impl GroupActor {
             hosted: None,
             applied,
             bytes_since_checkpoint: 0,
+            state_bytes: 0,
             checkpoint: None,
             purge: false,
+            again: false,
             installing: None,
             timer: None,
             leadership: None,
             serials: 0,
             reads: BTreeMap::new(),
             handing_over: None,
+            last_heir: None,
             waiting: BTreeMap::new(),
             reported: None,
             stopped: false,
@@ -231,7 +243,8 @@ impl GroupActor {
         }
         let now = self.now();
         self.group.applied(now, last.index);
-        if self.bytes_since_checkpoint >= CHECKPOINT_BYTES {
+        // A large state is written less often, so that checkpoints never cost more than the log itself.
+        if self.bytes_since_checkpoint >= CHECKPOINT_BYTES.max(self.state_bytes) {
             self.make_checkpoint();
         }
         if let Some(status_report) = self.fresh_report() {
@@ -241,15 +254,21 @@ impl GroupActor {
 
     /// Asks for a durable copy of the state, after which the log before it may go (E28: in this order).
     fn make_checkpoint(&mut self) {
-        if self.checkpoint.is_some() || self.applied.position.index == LogIndex::ZERO {
+        let writer = &self.shared.checkpoints;
+        if self.checkpoint.is_some()
+            || self.applied.position.index == LogIndex::ZERO
+            || writer.queued_bytes() > writer.queued_bytes_limit()
+        {
             return;
         }
+        let data = self.machine.encode();
+        self.state_bytes = data.len() as u64;
         self.bytes_since_checkpoint = 0;
         self.checkpoint = Some(self.applied.position.index);
         Outbox::checkpoint(Checkpoint {
             key: self.key,
             meta: self.applied.clone(),
-            data: self.machine.encode(),
+            data,
         });
     }
 
@@ -412,9 +431,11 @@ impl GroupActor {
             configuration: status.configuration,
             configuration_index: status.configuration_index,
             last: status.last.index,
+            // What a peer once had says nothing of one that no longer answers: it could not take over.
             matched: status
                 .peers
                 .iter()
+                .filter(|peer| now.saturating_sub(peer.active_at) <= PEER_ACTIVE)
                 .map(|peer| (peer.replica, peer.matched))
                 .collect(),
         })
@@ -490,10 +511,10 @@ impl GroupActor {
         tracing::error!(group = %self.key.group, replica = %self.key.replica, reason, "replica stops");
         self.end_leadership();
         self.stopped = true;
-        self.shared.fail(&format!(
-            "replica {} of group {}: {reason}",
-            self.key.replica, self.key.group
-        ));
+        Counters::bump(&self.shared.counters.replicas_stopped);
+        if let Some(hosted) = &self.hosted {
+            hosted.set_leader(None);
+        }
         ctx.stop();
     }
 }
@@ -502,8 +523,8 @@ impl Actor for GroupActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
+        // Nothing is put out before `Registered`: completions find this actor through the registry.
         ctx.set_mailbox_capacity(GROUP_MAILBOX);
-        self.flush(ctx);
     }
 
     fn stopped(&mut self, _ctx: &mut Self::Context) {
@@ -540,7 +561,10 @@ impl Handler<Raft> for GroupActor {
     type Result = ();
     fn handle(&mut self, Raft(message): Raft, ctx: &mut Self::Context) {
         // H77: a message to a former incarnation of this replica is not for this one.
-        if message.to == self.key.replica {
+        // S18: a node that stops takes no leadership over.
+        let unwanted =
+            message.name() == "campaign_now" && self.shared.stopping.load(Ordering::Relaxed);
+        if message.to == self.key.replica && !unwanted {
             self.drive(ctx, |group, now| group.receive(now, message));
             self.report(false);
         }
@@ -567,6 +591,8 @@ pub(crate) struct StorageFailed(pub(crate) String);
 impl Handler<StorageFailed> for GroupActor {
     type Result = ();
     fn handle(&mut self, StorageFailed(error): StorageFailed, ctx: &mut Self::Context) {
+        // The log serves every replica here: the node stops as a whole (H72).
+        self.shared.fail(&format!("storage failed: {error}"));
         self.stop(&format!("storage failed: {error}"), ctx);
     }
 }
@@ -590,6 +616,17 @@ impl Handler<Checkpointed> for GroupActor {
             None if purge => group.compact_all(now, index),
             None => group.compact(now, index),
         });
+        if self.key.group == GroupId::ZERO {
+            // Retired replicas wait for this: see `Replicas::sweep`.
+            self.shared
+                .system_durable
+                .fetch_max(index.get(), Ordering::Relaxed);
+            self.shared.touch();
+        }
+        if std::mem::take(&mut self.again) {
+            self.purge = true;
+            self.make_checkpoint();
+        }
     }
 }
 
@@ -601,8 +638,12 @@ pub(crate) struct CheckpointNow;
 impl Handler<CheckpointNow> for GroupActor {
     type Result = ();
     fn handle(&mut self, _: CheckpointNow, _ctx: &mut Self::Context) {
-        self.purge = true;
-        self.make_checkpoint();
+        if self.checkpoint.is_some() {
+            self.again = true;
+        } else {
+            self.purge = true;
+            self.make_checkpoint();
+        }
     }
 }
 
@@ -765,13 +806,19 @@ pub(crate) struct StepAside;
 impl Handler<StepAside> for GroupActor {
     type Result = ();
     fn handle(&mut self, _: StepAside, ctx: &mut Self::Context) {
+        if self.handing_over.is_some() {
+            return;
+        }
+        let now = self.now();
         let status = self.group.status();
         let heir = status
             .peers
             .iter()
             .filter(|peer| status.configuration.voters.contains(&peer.replica))
-            .max_by_key(|peer| peer.matched);
+            .filter(|peer| now.saturating_sub(peer.active_at) <= PEER_ACTIVE)
+            .max_by_key(|peer| (Some(peer.replica) != self.last_heir, peer.matched));
         if let Some(heir) = heir {
+            self.last_heir = Some(heir.replica);
             let order = Order {
                 group: self.key.group,
                 leader: self.key.replica,
@@ -789,13 +836,30 @@ pub(crate) struct Registered(pub(crate) Arc<Hosted>);
 
 impl Handler<Registered> for GroupActor {
     type Result = ();
-    fn handle(&mut self, Registered(hosted): Registered, _ctx: &mut Self::Context) {
+    fn handle(&mut self, Registered(hosted): Registered, ctx: &mut Self::Context) {
         hosted.set_leader(self.role.2);
         self.hosted = Some(hosted);
+        self.flush(ctx);
     }
 }
 
-/// The system log retired this replica: it ends, and its log and checkpoint go.
+/// The system log retired this replica: it ends, but stays on disk until that is durable.
+#[derive(Debug, actix::Message)]
+#[rtype(result = "()")]
+pub(crate) struct Retire;
+
+impl Handler<Retire> for GroupActor {
+    type Result = ();
+    fn handle(&mut self, _: Retire, _ctx: &mut Self::Context) {
+        self.end_leadership();
+        self.stopped = true;
+        if let Some(evaluator) = self.evaluator.take() {
+            evaluator.do_send(super::evaluator::Stop);
+        }
+    }
+}
+
+/// The retirement can no longer be forgotten: the replica's log and checkpoint go.
 #[derive(Debug, actix::Message)]
 #[rtype(result = "()")]
 pub(crate) struct Delete;
@@ -803,8 +867,6 @@ pub(crate) struct Delete;
 impl Handler<Delete> for GroupActor {
     type Result = ();
     fn handle(&mut self, _: Delete, ctx: &mut Self::Context) {
-        self.end_leadership();
-        self.stopped = true;
         Outbox::write(WriteRequest {
             key: self.key,
             token: None,

@@ -10,7 +10,7 @@ use core::task::{Context as TaskContext, Poll};
 use core::time::Duration;
 use std::sync::Arc;
 
-use actix::{Actor, ActorFuture, Addr, AsyncContext, Context, Handler, SpawnHandle};
+use actix::{Actor, ActorContext, ActorFuture, Addr, AsyncContext, Context, Handler, SpawnHandle};
 use synod_consensus::{LogIndex, Term};
 
 use super::actor::{Drained, GroupActor, Propose, Read};
@@ -375,5 +375,24 @@ impl Handler<Resume> for EvaluatorActor {
     fn handle(&mut self, _: Resume, _ctx: &mut Self::Context) {
         let now = self.now();
         self.evaluator.resume(now);
+    }
+}
+
+/// The replica was retired: what is held is answered, and the actor ends with its state.
+#[derive(Debug, actix::Message)]
+#[rtype(result = "()")]
+pub(crate) struct Stop;
+
+impl Handler<Stop> for EvaluatorActor {
+    type Result = ();
+    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
+        self.serial = None;
+        let now = self.now();
+        self.evaluator.end(now, None);
+        self.drain();
+        // Both hold this actor's own address.
+        self.group = None;
+        self.hosted = None;
+        ctx.stop();
     }
 }

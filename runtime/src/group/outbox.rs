@@ -73,10 +73,13 @@ impl Outbox {
         Self::put(|outbox| outbox.checkpoints.push(checkpoint));
     }
 
-    /// Forgets a replica's checkpoint.
+    /// Forgets a replica's checkpoint, also one that still waits here.
     pub(crate) fn drop_checkpoint(key: ReplicaKey) {
         OUTBOX.with_borrow_mut(|slot| {
             if let Some(outbox) = slot {
+                outbox
+                    .checkpoints
+                    .retain(|checkpoint| checkpoint.key != key);
                 outbox.shared.checkpoints.remove(key);
             }
         });

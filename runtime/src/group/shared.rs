@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -51,6 +51,8 @@ pub(crate) struct Counters {
     pub(crate) moves: AtomicU64,
     /// Times this node believed a peer silent.
     pub(crate) peers_silent: AtomicU64,
+    /// Replicas that stopped because their state is not what the log says, or lost what they acknowledged.
+    pub(crate) replicas_stopped: AtomicU64,
     /// Elections won here.
     pub(crate) elections_won: AtomicU64,
 }
@@ -70,6 +72,7 @@ impl Counters {
             ("records_unverified", &self.records_unverified),
             ("replies_undelivered", &self.replies_undelivered),
             ("peers_silent", &self.peers_silent),
+            ("replicas_stopped", &self.replicas_stopped),
             ("elections_won", &self.elections_won),
         ];
         all.into_iter()
@@ -101,6 +104,10 @@ pub(crate) struct Shared {
     pub(crate) changed: watch::Sender<u64>,
     /// Reports of the groups led here, until the reporter takes them.
     pub(crate) reports: Mutex<BTreeMap<GroupId, GroupReport>>,
+    /// The system state's newest durable checkpoint covers the log through here.
+    pub(crate) system_durable: AtomicU64,
+    /// The node is about to stop: it takes no leadership over.
+    pub(crate) stopping: AtomicBool,
     /// Counters.
     pub(crate) counters: Counters,
     /// The first reason why this node must stop as a whole.

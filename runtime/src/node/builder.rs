@@ -146,7 +146,9 @@ impl NodeBuilder {
         }
         let store = self.store.clone().ok_or(StartError::NoStore)?;
         let listen = self.listen.as_deref().ok_or(StartError::NoListen)?;
-        let address = resolve(listen)
+        let resolved = listen.to_socket_addrs().map(Iterator::collect::<Vec<_>>);
+        let address = resolved
+            .unwrap_or_default()
             .into_iter()
             .next()
             .ok_or_else(|| StartError::BadAddress {
@@ -172,12 +174,10 @@ impl NodeBuilder {
     }
 }
 
-/// Addresses that `host:port` stands for now; none when it cannot be resolved now.
-pub(crate) fn resolve(address: &str) -> Vec<SocketAddr> {
-    address
-        .to_socket_addrs()
-        .map(Iterator::collect)
-        .unwrap_or_default()
+/// Addresses that `host:port` stands for now; none when it cannot be resolved now. Never blocks the arbiter.
+pub(crate) async fn resolve(address: &str) -> Vec<SocketAddr> {
+    let resolved = tokio::net::lookup_host(address).await;
+    resolved.map(Iterator::collect).unwrap_or_default()
 }
 
 /// Why a node did not start. Nothing was left running.

@@ -4,10 +4,10 @@
 //! (`synod-membership`), who is a member (`system`).
 
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use actix::{Actor, AsyncContext, Context, Handler, SpawnHandle};
+use actix::{Actor, ActorContext, AsyncContext, Context, Handler, SpawnHandle};
 use bytes::Bytes;
 use synod_membership::{
     MemberEvent, MemberState, Packet, SignedRecord, StoreId, Swim, SwimOutput, Verifier,
@@ -81,6 +81,22 @@ pub(crate) struct Seen {
 pub(crate) struct Sight(Arc<RwLock<BTreeMap<u64, Seen>>>);
 
 impl Sight {
+    /// Stores seen alive, this one included.
+    pub(crate) fn alive(&self) -> BTreeSet<u64> {
+        self.in_state(|state| state == MemberState::Alive)
+    }
+
+    /// Stores seen dead, or that said goodbye.
+    pub(crate) fn gone(&self) -> BTreeSet<u64> {
+        self.in_state(|state| matches!(state, MemberState::Dead | MemberState::Left))
+    }
+
+    fn in_state(&self, wanted: impl Fn(MemberState) -> bool) -> BTreeSet<u64> {
+        let seen = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let matching = seen.iter().filter(|(_, member)| wanted(member.state));
+        matching.map(|(store, _)| *store).collect()
+    }
+
     pub(crate) fn all(&self) -> BTreeMap<u64, Seen> {
         self.0
             .read()
@@ -248,7 +264,7 @@ pub(crate) struct Heard {
 impl Handler<Heard> for GossipActor {
     type Result = ();
     fn handle(&mut self, Heard { from, mut packet }: Heard, ctx: &mut Self::Context) {
-        for _ in 0..packet.verify(&self.keys) {
+        for _ in 0..self.swim.screen(&mut packet, &self.keys) {
             Counters::bump(&self.shared.counters.records_unverified);
         }
         let now = self.now();
@@ -267,8 +283,16 @@ impl Handler<Introduce> for GossipActor {
     fn handle(&mut self, Introduce(records): Introduce, ctx: &mut Self::Context) -> Self::Result {
         let now = self.now();
         for record in records {
+            let subject = record.record();
             if record.is_signed(&self.keys) {
                 self.swim.introduce(now, record);
+            } else if self.keys.get(subject.store.get()).is_none()
+                && subject.store.get() != self.shared.store
+            {
+                // The system log here does not know the store yet, perhaps because this node hears nobody. An address
+                // is only where to dial: the certificate and the hello decide who answers there.
+                let (store, addresses) = (subject.store.get(), subject.addresses.clone());
+                self.shared.transport.set_address(store, addresses);
             } else {
                 Counters::bump(&self.shared.counters.records_unverified);
             }
@@ -306,5 +330,17 @@ impl Handler<Leave> for GossipActor {
         let now = self.now();
         self.swim.leave(now);
         self.flush(ctx);
+    }
+}
+
+/// The node stops.
+#[derive(Debug, actix::Message)]
+#[rtype(result = "()")]
+pub(crate) struct Stop;
+
+impl Handler<Stop> for GossipActor {
+    type Result = ();
+    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
+        ctx.stop();
     }
 }

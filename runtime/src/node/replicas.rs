@@ -5,17 +5,18 @@
 //! the log no longer does (H77, H78, E26). Not here: who decides (`system`), the actors themselves (`group`).
 
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use actix::Actor;
 use actix_rt::ArbiterHandle;
 use synod_consensus::{
-    CheckedOptions, Group, GroupId, ReplicaId, ReplicaKey, Restored, SnapshotMeta,
+    CheckedOptions, Group, GroupId, LogIndex, ReplicaId, ReplicaKey, Restored, SnapshotMeta,
 };
 
 use crate::entity::{KindFactory, KindTable};
 use crate::evaluation::{CheckedEvaluatorOptions, Evaluator, ShardState};
-use crate::group::actor::{Delete, Registered};
+use crate::group::actor::{CheckpointNow, Delete, Registered, Retire};
 use crate::group::evaluator::Paired;
 use crate::group::{EvaluatorActor, GroupActor, Hosted, Machine, Shared, Start, lock};
 use crate::storage::Checkpoint;
@@ -39,6 +40,8 @@ pub(crate) struct Replicas {
     pub(crate) evaluation: CheckedEvaluatorOptions,
     pub(crate) kinds: Arc<Vec<KindFactory>>,
     pub(crate) seed: u64,
+    /// Replicas that wait for [`Replicas::sweep`], with the system log's index at their retirement.
+    pub(crate) retired: Vec<(LogIndex, Arc<Hosted>)>,
 }
 
 thread_local! {
@@ -85,7 +88,7 @@ impl Replicas {
             Some(checkpoint) => machine
                 .restore(checkpoint.meta.position.index, &checkpoint.data)
                 .map_err(|error| failed(error.to_string()))?,
-            None if applied.position.index > synod_consensus::LogIndex::ZERO => {
+            None if applied.position.index > LogIndex::ZERO => {
                 // E28: the log was compacted, so a checkpoint was durable once; without it the state is lost.
                 return Err(failed(
                     "its checkpoint is missing, although its log was compacted".to_owned(),
@@ -147,18 +150,43 @@ impl Replicas {
             key.group,
             Hosted::new(key.replica, actor.clone(), evaluator.clone(), leader),
         );
-        actor.do_send(Registered(hosted.clone()));
+        // The evaluator knows its group before the group can say anything; the group says nothing before it is registered.
         if let Some(evaluator) = evaluator {
             evaluator.do_send(Paired {
-                group: actor,
-                hosted,
+                group: actor.clone(),
+                hosted: hosted.clone(),
             });
+        }
+        actor.do_send(Registered(hosted));
+    }
+
+    /// Deletes the retired replicas whose retirement can no longer be forgotten.
+    ///
+    /// A crash may take back what the system log's tail said. If the files were gone by then, the replica would be born
+    /// again, empty, under an id that other members of its group may still count as a voter's (H77, E26).
+    pub(crate) fn sweep(&mut self) {
+        let durable = LogIndex::new(self.shared.system_durable.load(Ordering::Relaxed));
+        self.retired.retain(|(index, hosted)| {
+            let forgettable = *index > durable;
+            if !forgettable {
+                hosted.group.do_send(Delete);
+            }
+            forgettable
+        });
+    }
+
+    /// Asks for a durable system state while retired replicas wait for one.
+    pub(crate) fn ask_for_durability(&self) {
+        if !self.retired.is_empty()
+            && let Some(system) = self.shared.registry.get(GroupId::ZERO)
+        {
+            system.group.do_send(CheckpointNow);
         }
     }
 
-    /// Creates what is listed and missing, deletes what is retired.
-    pub(crate) fn align(&self) {
-        let (listed, retired) = {
+    /// Creates what is listed and missing, retires what no longer is.
+    pub(crate) fn align(&mut self) {
+        let (applied, listed, retired) = {
             let state: std::sync::MutexGuard<'_, SystemState> = lock(&self.shared.system);
             let listed: Vec<_> = state
                 .replicas_on(self.shared.store)
@@ -177,14 +205,16 @@ impl Replicas {
                 .filter(|(group, hosted)| state.is_retired(*group, hosted.replica))
                 .map(|(group, hosted)| (group, hosted.replica))
                 .collect();
-            (listed, retired)
+            (state.applied, listed, retired)
         };
         for (group, replica) in retired {
             if let Some(hosted) = self.shared.registry.remove(group, replica) {
                 tracing::info!(%group, %replica, "replica retired");
-                hosted.group.do_send(Delete);
+                hosted.group.do_send(Retire);
+                self.retired.push((applied, hosted));
             }
         }
+        self.ask_for_durability();
         for (group, replica) in listed {
             if self.shared.registry.get(group).is_some() {
                 continue; // the former incarnation goes first

@@ -3,6 +3,7 @@
 use core::time::Duration;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use actix::Addr;
 use actix_rt::Arbiter;
@@ -119,38 +120,36 @@ impl Node {
     /// Hands the leaderships over, says goodbye, and stops. Takes at most a few seconds.
     pub async fn shutdown(mut self) {
         let shared = self.desk.shared.clone();
-        let deadline = shared.clock.now() + HAND_OVER_PATIENCE;
-        let alone = self.desk.status().await.members.len() < 2;
-        let mut changes = shared.changed.subscribe();
-        if !alone {
-            loop {
-                let led: Vec<_> = shared
-                    .registry
-                    .all()
-                    .into_iter()
-                    .filter(|(_, hosted)| hosted.leads())
-                    .collect();
-                let left = deadline.saturating_sub(shared.clock.now());
-                if led.is_empty() || left.is_zero() {
-                    break;
-                }
-                for (_, hosted) in &led {
-                    hosted.group.do_send(StepAside);
-                }
-                let _elapsed =
-                    tokio::time::timeout(left.min(Duration::from_millis(100)), changes.changed())
-                        .await;
-            }
-        }
+        // The goodbye comes first: nobody moves a leadership here any more, and none that is offered is taken (S18).
+        shared.stopping.store(true, Ordering::Relaxed);
         let (done, left) = oneshot::channel();
         self.gossip.do_send(Leave(done));
         let _elapsed = tokio::time::timeout(LEAVE_PATIENCE, left).await;
+        let deadline = shared.clock.now() + HAND_OVER_PATIENCE;
+        // Below three members no group has a second voter to hand over to (E24).
+        let has_heirs = self.desk.status().await.members.len() >= 3;
+        let mut changes = shared.changed.subscribe();
+        while has_heirs {
+            let mut led = shared.registry.all();
+            led.retain(|(_, hosted)| hosted.leads());
+            let patience = deadline.saturating_sub(shared.clock.now());
+            if led.is_empty() || patience.is_zero() {
+                break;
+            }
+            for (_, hosted) in &led {
+                hosted.group.do_send(StepAside);
+            }
+            let pause = patience.min(Duration::from_millis(100));
+            let _elapsed = tokio::time::timeout(pause, changes.changed()).await;
+        }
         self.stop();
         shared.transport.closed().await; // the port is free again
     }
 
     fn stop(&mut self) {
         self.seeker.abort();
+        self.gossip.do_send(super::gossip::Stop);
+        self.desk.steward.do_send(super::steward::Stop);
         self.courier.close();
         self.beats = None;
         for arbiter in &self.arbiters {

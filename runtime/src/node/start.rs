@@ -4,6 +4,10 @@
 //! checkpoints -> replicas -> gossip, beats, steward. What fails on the way unwinds everything before it.
 
 use core::time::Duration;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 
 use actix::Actor;
@@ -51,6 +55,8 @@ const JOIN_PAUSE: Duration = Duration::from_millis(200);
 const JOIN_MENTION: Duration = Duration::from_secs(30);
 /// How often an admitted node that hears nobody asks its seeds.
 const SEEK_PAUSE: Duration = Duration::from_millis(500);
+/// How often it asks while it hears some members and misses others.
+const SEEK_REST: Duration = Duration::from_secs(5);
 /// File in the store with the joiner's nonce.
 const NONCE: &str = "join.nonce";
 /// File in the store with the addresses of the others, for a restart without `--join`.
@@ -118,8 +124,13 @@ pub(crate) async fn start(builder: NodeBuilder) -> Result<Node, StartError> {
         },
         inbound.clone(),
     )?;
-    // From here on, whatever fails closes the endpoint.
-    let closing = CloseOnDrop(Some(transport.clone()));
+    let mut unwind = Unwind {
+        armed: true,
+        transport: transport.clone(),
+        arbiters: Vec::new(),
+        log: None,
+        checkpoints: None,
+    };
 
     let mut log = SegmentedLog::open(Box::new(directory.log()?), LogOptions::default())?;
     let place = enter(&builder, &mut directory, &mut log, &transport, &name, &key).await?;
@@ -137,16 +148,22 @@ pub(crate) async fn start(builder: NodeBuilder) -> Result<Node, StartError> {
     }
     let recovered = recover(&log)?;
 
-    let checkpoints = Checkpoints::open(Box::new(directory.state()?))?;
+    let mut checkpoints = Checkpoints::open(Box::new(directory.state()?))?;
     let registry = Arc::new(Registry::default());
-    let arbiters: Vec<Arbiter> = (0..builder.arbiters * 2).map(|_| Arbiter::new()).collect();
-    let (consensus, entity) = arbiters.split_at(builder.arbiters);
+    unwind.arbiters = (0..builder.arbiters * 2).map(|_| Arbiter::new()).collect();
+    let (consensus, entity): (Vec<_>, Vec<_>) = {
+        let handles: Vec<_> = unwind.arbiters.iter().map(Arbiter::handle).collect();
+        let (consensus, entity) = handles.split_at(builder.arbiters);
+        (consensus.to_vec(), entity.to_vec())
+    };
     let sinks = || -> Vec<Box<Completions>> {
         consensus
             .iter()
             .map(|_| Box::new(Completions(registry.clone())))
             .collect()
     };
+    // A crash may come between the end of a replica's log and that of its checkpoint.
+    checkpoints.retain(|key| recovered.iter().any(|(known, _)| *known == key));
     let mut checkpoints_on_disk = Vec::with_capacity(recovered.len());
     for (key, _) in &recovered {
         checkpoints_on_disk.push(checkpoints.load(*key)?);
@@ -161,6 +178,8 @@ pub(crate) async fn start(builder: NodeBuilder) -> Result<Node, StartError> {
         sinks().into_iter().map(|sink| sink as _).collect(),
     )?;
 
+    unwind.log = Some(log.clone());
+    unwind.checkpoints = Some(checkpoints.clone());
     let (fatal, _) = watch::channel(None);
     let (changed, _) = watch::channel(0);
     let shared = Arc::new(Shared {
@@ -174,6 +193,8 @@ pub(crate) async fn start(builder: NodeBuilder) -> Result<Node, StartError> {
         system: Arc::new(Mutex::new(SystemState::default())),
         changed,
         reports: Mutex::default(),
+        system_durable: AtomicU64::new(0),
+        stopping: AtomicBool::new(false),
         counters: Counters::default(),
         fatal,
     });
@@ -189,8 +210,8 @@ pub(crate) async fn start(builder: NodeBuilder) -> Result<Node, StartError> {
     let replicas = Replicas {
         shared: shared.clone(),
         arbiters: Arbiters {
-            consensus: consensus.iter().map(Arbiter::handle).collect(),
-            entity: entity.iter().map(Arbiter::handle).collect(),
+            consensus: consensus.clone(),
+            entity,
         },
         options: GroupOptions {
             keep_entries: KEEP_ENTRIES,
@@ -201,6 +222,7 @@ pub(crate) async fn start(builder: NodeBuilder) -> Result<Node, StartError> {
         evaluation: evaluation.check().expect("the defaults hang together"),
         kinds: Arc::new(builder.kinds.clone()),
         seed,
+        retired: Vec::new(),
     };
     for ((key, recovered), checkpoint) in recovered.into_iter().zip(checkpoints_on_disk) {
         let state = checkpoint
@@ -317,26 +339,49 @@ pub(crate) async fn start(builder: NodeBuilder) -> Result<Node, StartError> {
         mine,
         path.clone(),
     ));
-    closing.keep();
+    let arbiters = unwind.keep();
     tracing::info!(node = %name, store, address = %transport.local_addr(), "node started");
     Ok(Node::new(
         desk, courier, arbiters, beats, directory, gossip, seeker,
     ))
 }
 
-struct CloseOnDrop(Option<Transport>);
+/// What a start that fails half-way leaves running, unless this ends it: the store's lock goes with the error, so nothing
+/// may still write there.
+struct Unwind {
+    armed: bool,
+    transport: Transport,
+    arbiters: Vec<Arbiter>,
+    log: Option<LogWriter>,
+    checkpoints: Option<CheckpointWriter>,
+}
 
-impl CloseOnDrop {
-    fn keep(mut self) {
-        self.0 = None;
+impl Unwind {
+    /// The start succeeded: everything belongs to the node now.
+    fn keep(mut self) -> Vec<Arbiter> {
+        self.armed = false;
+        std::mem::take(&mut self.arbiters)
     }
 }
 
-impl Drop for CloseOnDrop {
+impl Drop for Unwind {
     fn drop(&mut self) {
-        if let Some(transport) = &self.0 {
-            transport.close();
+        if !self.armed {
+            return;
         }
+        for arbiter in &self.arbiters {
+            arbiter.stop();
+        }
+        for arbiter in self.arbiters.drain(..) {
+            let _panicked = arbiter.join();
+        }
+        if let Some(log) = &self.log {
+            log.close();
+        }
+        if let Some(checkpoints) = &self.checkpoints {
+            checkpoints.close();
+        }
+        self.transport.close();
     }
 }
 
@@ -481,7 +526,11 @@ async fn ask_to_join(
     loop {
         let mut reason = "no address resolves".to_owned();
         // Names are resolved anew each round (M39).
-        for address in addresses.iter().flat_map(|address| resolve(address)) {
+        let mut resolved = Vec::new();
+        for address in addresses {
+            resolved.extend(resolve(address).await);
+        }
+        for address in resolved {
             match transport.call(address, call.clone(), CALL_PATIENCE).await {
                 Ok(answer) => match wire::decode(&answer) {
                     Ok(Answer::Admitted(admission)) => return Ok(*admission),
@@ -518,8 +567,8 @@ async fn ask_to_join(
     }
 }
 
-/// While this node knows nobody else alive, it introduces itself at its seeds and at the addresses it knew last time;
-/// otherwise it keeps a record of where the others are.
+/// Looks for members that gossip does not see alive: introduces this node at its seeds and at the addresses of the last
+/// start, for ever and at a bounded rate, until everybody was found (M32, E27). Keeps a record of where the others are.
 async fn seek(
     shared: Arc<Shared>,
     gossip: actix::Addr<GossipActor>,
@@ -528,50 +577,108 @@ async fn seek(
     mine: SignedRecord,
     path: std::path::PathBuf,
 ) {
-    let file = path.join(PEERS);
-    let mut kept: Vec<String> = std::fs::read_to_string(&file)
-        .map(|text| text.lines().map(str::to_owned).collect())
-        .unwrap_or_default();
+    let mut kept = Addresses::load(&path);
     let call = wire::encode(&Call::Introduce { record: mine });
+    let mut asked: Option<Duration> = None;
     loop {
-        let others: Vec<String> = sight
-            .all()
-            .into_iter()
-            .filter(|(store, _)| *store != shared.store)
-            .flat_map(|(_, seen)| seen.addresses)
-            .map(|address| address.to_string())
-            .collect();
-        let alive = sight.all().into_iter().any(|(store, seen)| {
-            store != shared.store && matches!(seen.state, synod_membership::MemberState::Alive)
-        });
-        if alive {
-            if others != kept {
-                // A hint for the next start; without it the node needs `--join` again.
-                if let Err(error) = std::fs::write(&file, others.join("\n")) {
-                    tracing::warn!(%error, "the addresses of the other nodes could not be kept");
-                }
-                kept = others;
+        let seen = sight.all();
+        let mut known = kept.clone();
+        for (store, member) in seen.iter().filter(|(store, _)| **store != shared.store) {
+            known.0.insert(*store, member.addresses.clone());
+        }
+        if known != kept {
+            // A hint for the next start; without it the node needs `--join` again.
+            if let Err(error) = known.save(&path) {
+                tracing::warn!(%error, "the addresses of the other nodes could not be kept");
             }
+            kept = known;
+        }
+        let alive = sight.alive();
+        let members: Vec<u64> = crate::group::lock(&shared.system)
+            .members
+            .keys()
+            .copied()
+            .collect();
+        let hears_somebody = alive.iter().any(|store| *store != shared.store);
+        let misses_somebody =
+            members.is_empty() || members.iter().any(|store| !alive.contains(store));
+        let pause = if hears_somebody {
+            SEEK_REST
         } else {
-            for address in seeds
-                .iter()
-                .chain(&kept)
-                .flat_map(|address| resolve(address))
-            {
+            SEEK_PAUSE
+        };
+        let now = shared.clock.now();
+        if misses_somebody && asked.is_none_or(|last| now.saturating_sub(last) >= pause) {
+            asked = Some(now);
+            let missing = kept.0.iter().filter(|(store, _)| !alive.contains(store));
+            let mut addresses: Vec<SocketAddr> = missing.flat_map(|(_, at)| at).copied().collect();
+            for seed in &seeds {
+                addresses.extend(resolve(seed).await);
+            }
+            for address in addresses {
                 if address == shared.transport.local_addr() {
                     continue;
                 }
-                if let Ok(answer) = shared
+                let answer = shared
                     .transport
                     .call(address, call.clone(), CALL_PATIENCE)
-                    .await
+                    .await;
+                if let Ok(answer) = answer
                     && let Ok(Answer::View { records }) = wire::decode(&answer)
                 {
                     gossip.do_send(Introduce(records));
-                    break;
                 }
             }
         }
         actix_rt::time::sleep(SEEK_PAUSE).await;
+    }
+}
+
+/// Where other stores were last seen.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Addresses(BTreeMap<u64, Vec<SocketAddr>>);
+
+impl Addresses {
+    /// One line per store: its id, then its addresses. What cannot be read is no hint.
+    fn load(store: &Path) -> Self {
+        let text = std::fs::read_to_string(store.join(PEERS)).unwrap_or_default();
+        let line = |line: &str| {
+            let mut words = line.split(' ');
+            let store = words.next()?.parse().ok()?;
+            Some((store, words.filter_map(|word| word.parse().ok()).collect()))
+        };
+        Self(text.lines().filter_map(line).collect())
+    }
+
+    /// Whole or not at all; not synced, for it is only a hint.
+    fn save(&self, store: &Path) -> std::io::Result<()> {
+        let line = |(store, addresses): (&u64, &Vec<SocketAddr>)| {
+            let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+            format!("{store} {}", addresses.join(" "))
+        };
+        let text: Vec<String> = self.0.iter().map(line).collect();
+        let new = store.join("peers.new");
+        std::fs::write(&new, text.join("\n"))?;
+        std::fs::rename(&new, store.join(PEERS))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_survive_a_restart_and_garbage_is_no_hint() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        let addresses = Addresses(BTreeMap::from([(2, vec![at(1), at(2)]), (3, vec![at(3)])]));
+        addresses.save(directory.path()).unwrap();
+        assert_eq!(Addresses::load(directory.path()), addresses);
+        std::fs::write(directory.path().join(PEERS), "x y\n7 127.0.0.1:9 z").unwrap();
+        assert_eq!(
+            Addresses::load(directory.path()).0,
+            BTreeMap::from([(7, vec![at(9)])])
+        );
+        assert_eq!(Addresses::load(Path::new("/nowhere")), Addresses::default());
     }
 }

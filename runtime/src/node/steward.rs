@@ -8,7 +8,9 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, WrapFuture};
+use actix::{
+    Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, WrapFuture,
+};
 use synod_consensus::{GroupId, LogIndex};
 use tokio::sync::oneshot;
 
@@ -111,6 +113,7 @@ impl Steward {
             self.follow_system();
             self.rebuild_table();
         }
+        self.replicas.sweep();
         self.pass_reports();
         let now = self.now();
         if self.leads_system() {
@@ -129,6 +132,7 @@ impl Steward {
         }
         if now.saturating_sub(self.pinned) >= PINNED_EVERY {
             self.pinned = now;
+            self.replicas.ask_for_durability();
             for key in self.shared.log_watch.pinned() {
                 if let Some(hosted) = self.shared.registry.get(key.group) {
                     hosted.group.do_send(CheckpointNow);
@@ -226,7 +230,7 @@ impl Steward {
             if state.founding.is_none() {
                 vec![Step::Propose(SystemCommand::Found(self.founding.clone()))]
             } else {
-                self.reconciler.steps(now, &state)
+                self.reconciler.steps(now, &state, &self.sight.alive())
             }
         };
         let mut orders: BTreeMap<u64, Vec<bytes::Bytes>> = BTreeMap::new();
@@ -243,7 +247,8 @@ impl Steward {
                     ctx.spawn(wait.map(|outcome, steward, ctx| {
                         tracing::debug!(?outcome, "system command ended");
                         steward.outstanding -= 1;
-                        if steward.outstanding == 0 {
+                        // Refused at once while leadership opens or moves: then the next period is soon enough.
+                        if steward.outstanding == 0 && matches!(outcome, Ok(Ok(_))) {
                             steward.stepped = Duration::ZERO;
                             steward.look(ctx);
                         }
@@ -332,6 +337,20 @@ impl Handler<Unsettled> for Steward {
             return None;
         }
         let state = lock(&self.shared.system);
-        Some(self.reconciler.unsettled(self.shared.clock.now(), &state) as u32)
+        let gone = self.sight.gone();
+        let now = self.shared.clock.now();
+        Some(self.reconciler.unsettled(now, &state, &gone) as u32)
+    }
+}
+
+/// The node stops.
+#[derive(Debug, actix::Message)]
+#[rtype(result = "()")]
+pub(crate) struct Stop;
+
+impl Handler<Stop> for Steward {
+    type Result = ();
+    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
+        ctx.stop();
     }
 }

@@ -19,7 +19,7 @@ pub(crate) fn build(
     let founding = state.founding.as_ref()?;
     let alive = |store: &u64| {
         seen.get(store)
-            .is_some_and(|member| matches!(member.state, MemberState::Alive | MemberState::Suspect))
+            .is_some_and(|member| member.state != MemberState::Dead)
     };
     let stores = state
         .members

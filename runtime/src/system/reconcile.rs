@@ -138,8 +138,13 @@ impl Reconciler {
         (now.saturating_sub(seen.at) <= REPORT_STALE).then_some(&seen.report)
     }
 
-    /// What to do now.
-    pub fn steps(&mut self, now: Duration, state: &SystemState) -> Vec<Step> {
+    /// What to do now. `alive`: stores that gossip sees alive, the only ones that leaderships move to (S5, S18).
+    pub fn steps(
+        &mut self,
+        now: Duration,
+        state: &SystemState,
+        alive: &BTreeSet<u64>,
+    ) -> Vec<Step> {
         if state.founding.is_none() {
             return Vec::new();
         }
@@ -165,7 +170,7 @@ impl Reconciler {
             let Some(report) = self.report(now, *group) else {
                 continue;
             };
-            match next_step(*group, entry, state, report) {
+            match next_step(*group, entry, state, report, alive) {
                 Some(Step::Propose(command)) if commands < COMMANDS_MAX => {
                     commands += 1;
                     steps.push(Step::Propose(command));
@@ -182,13 +187,29 @@ impl Reconciler {
         steps
     }
 
-    /// Groups that have not reached their goal, as far as fresh reports tell; unreported groups count.
-    pub fn unsettled(&self, now: Duration, state: &SystemState) -> usize {
-        let open = |(group, entry): (&GroupId, &GroupEntry)| match self.report(now, *group) {
-            Some(report) => {
-                next_step(*group, entry, state, report).is_some() || !report.configuration_committed
-            }
-            None => true,
+    /// Groups that have not reached their goal, as far as fresh reports tell; unreported groups count. A leadership is
+    /// not expected at a store that is `gone` (dead or left, as gossip sees it).
+    pub fn unsettled(&self, now: Duration, state: &SystemState, gone: &BTreeSet<u64>) -> usize {
+        let present: BTreeSet<u64> = state
+            .members
+            .keys()
+            .copied()
+            .filter(|store| !gone.contains(store))
+            .collect();
+        let open = |(group, entry): (&GroupId, &GroupEntry)| {
+            let Some(report) = self.report(now, *group) else {
+                return true;
+            };
+            let preferred = entry
+                .placement
+                .leader
+                .filter(|store| present.contains(store));
+            let preferred = preferred.and_then(|store| state.replica_on(*group, store));
+            let led_elsewhere = preferred
+                .is_some_and(|id| id != report.leader && report.configuration.voters.contains(&id));
+            led_elsewhere
+                || !report.configuration_committed
+                || next_step(*group, entry, state, report, &present).is_some()
         };
         let unplanned = if self.planned == Some(state.epoch) {
             0
@@ -205,6 +226,7 @@ fn next_step(
     entry: &GroupEntry,
     state: &SystemState,
     report: &GroupReport,
+    alive: &BTreeSet<u64>,
 ) -> Option<Step> {
     let configuration = &report.configuration;
     if !report.configuration_committed
@@ -232,6 +254,11 @@ fn next_step(
         .union(&configuration.learners)
         .copied()
         .collect();
+    let can_lead = |id: ReplicaId| {
+        configuration.voters.contains(&id)
+            && caught_up(id, report)
+            && alive.contains(&ReplicaAddress::of(id).store)
+    };
     let order = |kind| {
         Some(Step::Order(Order {
             group,
@@ -264,10 +291,7 @@ fn next_step(
         }
         // Leadership moves before its holder goes (S5), if somebody who stays can take it now.
         if !voters.contains(&report.leader) {
-            let heir = voters
-                .iter()
-                .copied()
-                .find(|id| configuration.voters.contains(id) && caught_up(*id, report));
+            let heir = voters.iter().copied().find(|id| can_lead(*id));
             if let Some(to) = heir {
                 return order(OrderKind::Transfer { to });
             }
@@ -296,8 +320,7 @@ fn next_step(
         .placement
         .leader
         .and_then(|store| state.replica_on(group, store))?;
-    let can_lead = voters.contains(&preferred) && caught_up(preferred, report);
-    (report.leader != preferred && can_lead)
+    (report.leader != preferred && can_lead(preferred))
         .then(|| order(OrderKind::Transfer { to: preferred }))
         .flatten()
 }
@@ -360,6 +383,8 @@ mod tests {
         groups: BTreeMap<GroupId, GroupReport>,
         orders: usize,
         smallest_voters: usize,
+        /// Stores that said goodbye.
+        away: BTreeSet<u64>,
     }
 
     impl World {
@@ -399,6 +424,7 @@ mod tests {
                 groups,
                 orders: 0,
                 smallest_voters: usize::MAX,
+                away: BTreeSet::new(),
             }
         }
 
@@ -464,6 +490,15 @@ mod tests {
             }
         }
 
+        fn alive(&self) -> BTreeSet<u64> {
+            self.state
+                .members
+                .keys()
+                .copied()
+                .filter(|store| !self.away.contains(store))
+                .collect()
+        }
+
         fn settle(&mut self) -> usize {
             let mut reconciler = Reconciler::new();
             for round in 0..2_000u64 {
@@ -471,8 +506,8 @@ mod tests {
                 for report in self.groups.values() {
                     reconciler.reported(now, report.clone());
                 }
-                let steps = reconciler.steps(now, &self.state);
-                if steps.is_empty() && reconciler.unsettled(now, &self.state) == 0 {
+                let steps = reconciler.steps(now, &self.state, &self.alive());
+                if steps.is_empty() && reconciler.unsettled(now, &self.state, &self.away) == 0 {
                     return round as usize;
                 }
                 for step in steps {
@@ -560,5 +595,31 @@ mod tests {
         world.orders = 0;
         assert_eq!(world.settle(), 0);
         assert_eq!(world.orders, 0);
+    }
+
+    #[test]
+    fn no_leadership_moves_to_a_store_that_is_not_alive() {
+        // S5, S18: its replica may count as caught up for long after it went.
+        let mut world = World::founded(16);
+        world.join("a");
+        world.join("bb");
+        world.settle();
+        world.away.insert(2);
+        let others: Vec<ReplicaId> = (1..=16)
+            .map(GroupId::new)
+            .filter_map(|group| world.state.replica_on(group, 1))
+            .collect();
+        for (report, heir) in world.groups.values_mut().skip(1).zip(others) {
+            if ReplicaAddress::of(report.leader).store == 2 {
+                report.leader = heir;
+                report.term = report.term.next();
+            }
+        }
+        world.settle();
+        let led_there = world
+            .groups
+            .values()
+            .filter(|report| ReplicaAddress::of(report.leader).store == 2);
+        assert_eq!(led_there.count(), 0);
     }
 }
