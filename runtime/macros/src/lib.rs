@@ -1,6 +1,6 @@
 //! The derive macros of `synod`.
 //!
-//! Here: `Entity` ([`entity`]) and `Message` ([`message`]). Both emit `::synod::..` paths only, so a user depends on
+//! Here: `Entity` (module `entity`) and `Message` (module `message`). Both emit `::synod::..` paths only, so a user depends on
 //! `synod` and `serde` alone. Not here: the traits themselves (`synod::entity`).
 
 mod entity;

@@ -7,7 +7,7 @@
 //!
 //! The rules that everything here serves (sections 5 and 6 of the design):
 //! - Nothing is evaluated, and no session looked up, before the leader's own no-op is applied.
-//! - All that is speculative lives in one [`leadership`] value and dies with it.
+//! - All that is speculative lives in one `Leadership` value and dies with it.
 //! - A failed command returns its entity to its newest earlier image: pending, else proposed, else applied.
 //! - No reply leaves before everything it was computed from is applied.
 
