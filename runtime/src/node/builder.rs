@@ -154,6 +154,15 @@ impl NodeBuilder {
             .ok_or_else(|| StartError::BadAddress {
                 address: listen.to_owned(),
             })?;
+        if self.certificates.is_none() && !address.ip().is_loopback() {
+            return Err(BindError::DevelopmentBeyondLoopback { address }.into());
+        }
+        let name = self.name.as_deref();
+        if let Some(name) = name.filter(|name| !is_label(name)) {
+            return Err(StartError::BadName {
+                name: name.to_owned(),
+            });
+        }
         if self.shards == 0 || self.shards > SHARDS_MAX {
             return Err(StartError::BadShards {
                 shards: self.shards,
@@ -172,6 +181,15 @@ impl NodeBuilder {
         crate::entity::KindTable::build(&self.kinds)?;
         Ok((store, address))
     }
+}
+
+/// A name is one label of a DNS name, for it stands in the node's certificate (RFC 1123, 2.1).
+pub(crate) fn is_label(name: &str) -> bool {
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=63).contains(&name.len())
+        && name.bytes().all(inner)
+        && !name.starts_with('-')
+        && !name.ends_with('-')
 }
 
 /// Addresses that `host:port` stands for now; none when it cannot be resolved now. Never blocks the arbiter.
@@ -195,6 +213,14 @@ pub enum StartError {
     BadAddress {
         /// As given.
         address: String,
+    },
+    /// No label of a DNS name.
+    #[error(
+        "`{name}` is no name for a node: use 1 to 63 of a-z, 0-9 and '-', not at the ends (--name NAME)"
+    )]
+    BadName {
+        /// As given, or the directory's name.
+        name: String,
     },
     /// Out of range.
     #[error("a cluster has 1 to 65536 shards, not {shards}")]

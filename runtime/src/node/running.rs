@@ -128,8 +128,18 @@ impl Node {
         let deadline = shared.clock.now() + HAND_OVER_PATIENCE;
         // Below three members no group has a second voter to hand over to (E24).
         let has_heirs = self.desk.status().await.members.len() >= 3;
+        if has_heirs {
+            self.step_aside(deadline).await;
+        }
+        self.stop();
+        shared.transport.closed().await; // the port is free again
+    }
+
+    /// Moves every leadership away, as long as there is time.
+    async fn step_aside(&self, deadline: Duration) {
+        let shared = &self.desk.shared;
         let mut changes = shared.changed.subscribe();
-        while has_heirs {
+        loop {
             let mut led = shared.registry.all();
             led.retain(|(_, hosted)| hosted.leads());
             let patience = deadline.saturating_sub(shared.clock.now());
@@ -142,8 +152,6 @@ impl Node {
             let pause = patience.min(Duration::from_millis(100));
             let _elapsed = tokio::time::timeout(pause, changes.changed()).await;
         }
-        self.stop();
-        shared.transport.closed().await; // the port is free again
     }
 
     fn stop(&mut self) {

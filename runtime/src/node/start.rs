@@ -20,7 +20,7 @@ use synod_membership::{LocalMember, Metadata, SignedRecord, StoreId, Swim, SwimO
 use tokio::sync::watch;
 
 use super::beats::{Beats, LastHeard};
-use super::builder::{Entrance, NodeBuilder, StartError, resolve};
+use super::builder::{Entrance, NodeBuilder, StartError, is_label, resolve};
 use super::calls::{Calls, Desk};
 use super::courier::NodeCourier;
 use super::gossip::{GossipActor, Introduce, RecordSigner, Sight};
@@ -79,7 +79,14 @@ pub(crate) async fn start(builder: NodeBuilder) -> Result<Node, StartError> {
     let mut directory = match StoreDirectory::open(&path, builder.name.as_deref()) {
         Err(crate::storage::DirectoryError::Identity(
             crate::storage::IdentityError::NameMissing { .. },
-        )) => StoreDirectory::open(&path, default_name.as_deref())?,
+        )) => {
+            // Checked before it is recorded: a store keeps its name for ever.
+            let name = default_name.unwrap_or_default();
+            if !is_label(&name) {
+                return Err(StartError::BadName { name });
+            }
+            StoreDirectory::open(&path, Some(&name))?
+        }
         opened => opened?,
     };
     let name = directory.identity().name.clone();
@@ -609,12 +616,14 @@ async fn seek(
         };
         let now = shared.clock.now();
         if misses_somebody && asked.is_none_or(|last| now.saturating_sub(last) >= pause) {
-            asked = Some(now);
+            let first = asked.replace(now).is_none();
             let missing = kept.0.iter().filter(|(store, _)| !alive.contains(store));
             let mut addresses: Vec<SocketAddr> = missing.flat_map(|(_, at)| at).copied().collect();
+            let mut named = Vec::new();
             for seed in &seeds {
-                addresses.extend(resolve(seed).await);
+                named.extend(resolve(seed).await);
             }
+            addresses.extend(&named);
             for address in addresses {
                 if address == shared.transport.local_addr() {
                     continue;
@@ -623,10 +632,15 @@ async fn seek(
                     .transport
                     .call(address, call.clone(), CALL_PATIENCE)
                     .await;
-                if let Ok(answer) = answer
-                    && let Ok(Answer::View { records }) = wire::decode(&answer)
-                {
-                    gossip.do_send(Introduce(records));
+                match answer.map(|answer| wire::decode(&answer)) {
+                    Ok(Ok(Answer::View { records })) => gossip.do_send(Introduce(records)),
+                    // Another cluster's node, or one of another CA: whoever named it as a seed meant something else.
+                    Err(CallError::Refused { reason, .. }) if first && named.contains(&address) => {
+                        shared.fail(&format!(
+                            "--join names {address}, where this store does not belong: {reason}"
+                        ));
+                    }
+                    _ => {}
                 }
             }
         }
