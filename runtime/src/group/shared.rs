@@ -13,6 +13,7 @@ use super::registry::Registry;
 use crate::storage::{CheckpointWriter, LogWatch, LogWriter};
 use crate::system::{GroupReport, SystemState};
 use crate::transport::Transport;
+use crate::wire::Sharding;
 
 /// The node's monotonic clock; times are durations since its start.
 #[derive(Clone, Copy, Debug)]
@@ -86,6 +87,8 @@ impl Counters {
 pub(crate) struct Shared {
     /// Store id.
     pub(crate) store: u64,
+    /// How keys map to shards, for ever.
+    pub(crate) sharding: Sharding,
     /// Monotonic time.
     pub(crate) clock: Clock,
     /// To other nodes and clients.

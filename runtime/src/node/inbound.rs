@@ -15,7 +15,7 @@ use crate::group::actor::{CarryOut, Raft, decode_raft};
 use crate::group::evaluator::{Incoming, ReplyTo};
 use crate::group::{Counters, Shared};
 use crate::transport::{CallAnswer, Inbound, Lane, Peer};
-use crate::wire::{Outcome, Refusal, Reply, Request};
+use crate::wire::{Failure, Intent, Outcome, Refusal, Reply, Request};
 
 /// What exists only once the node runs.
 #[derive(Debug)]
@@ -78,6 +78,19 @@ impl NodeInbound {
 /// Hands a request to its shard's evaluator, or says where to go.
 pub(crate) fn deliver(shared: &Shared, request: Request, reply: ReplyTo) {
     let (id, attempt) = (request.id, request.attempt);
+    let keyed = !matches!(request.intent, Intent::OpenSession { .. });
+    if keyed && shared.sharding.shard_of(&request.key) != request.shard {
+        let outcome = Outcome::Failed(Failure::WrongShard {
+            shard: request.shard,
+        });
+        let wrong = Reply {
+            id,
+            attempt,
+            logged: false,
+            outcome,
+        };
+        return reply.send(shared, wrong);
+    }
     let hosted = shared.registry.get(super::group_of(request.shard));
     let refusal = match hosted.as_ref().and_then(|hosted| hosted.evaluator.as_ref()) {
         Some(evaluator) => match evaluator.try_send(Incoming {

@@ -191,6 +191,7 @@ pub(crate) async fn start(builder: NodeBuilder) -> Result<Node, StartError> {
     let (changed, _) = watch::channel(0);
     let shared = Arc::new(Shared {
         store,
+        sharding: place.admission.sharding,
         clock: Clock::start(),
         transport: transport.clone(),
         log,

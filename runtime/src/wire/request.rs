@@ -140,6 +140,12 @@ pub enum Failure {
         /// The message asked for.
         message: String,
     },
+    /// The sender maps keys to shards otherwise than this cluster (S8).
+    #[error("the key does not belong to shard {shard}: fetch this cluster's routing table anew")]
+    WrongShard {
+        /// The shard that the sender named.
+        shard: ShardId,
+    },
     /// The body is not this message.
     #[error("the body of `{message}` does not decode: {detail}")]
     BadBody {
