@@ -4,3 +4,4 @@ pub mod disk;
 pub mod evaluation;
 pub mod groups;
 pub mod membership;
+pub mod seeds;

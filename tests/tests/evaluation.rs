@@ -4,29 +4,18 @@
 use std::time::Instant;
 
 use tests::evaluation::{Coverage, Sabotage, World};
+use tests::seeds::seeds;
 
 /// Seeds of an ordinary run of the tests.
 const SEEDS: u64 = 100;
 /// Seeds within which a missing rule must be noticed.
 const CONTROL_SEEDS: u64 = 200;
 
-fn seeds() -> Vec<u64> {
-    let number = |name: &str| {
-        std::env::var(name)
-            .ok()
-            .and_then(|text| text.parse::<u64>().ok())
-    };
-    match (number("SIM_SEED"), number("SIM_SEEDS")) {
-        (Some(seed), _) => vec![seed],
-        (None, count) => (0..count.unwrap_or(SEEDS)).collect(),
-    }
-}
-
 #[test]
 fn acknowledged_commands_survive_and_happen_once() {
     // DESIGN sections 5 to 7; the invariants are listed in `tests::evaluation`.
     let started = Instant::now();
-    let seeds = seeds();
+    let seeds = seeds(SEEDS);
     let mut coverage = Coverage::default();
     for &seed in &seeds {
         match World::from_seed(seed).run() {

@@ -5,27 +5,16 @@ use std::time::{Duration, Instant};
 
 use synod_consensus::Sabotage as Bug;
 use tests::groups::{Coverage, Sabotage, World};
+use tests::seeds::seeds;
 
 /// Seeds of an ordinary run of the tests.
 const SEEDS: u64 = 100;
-
-fn seeds() -> Vec<u64> {
-    let number = |name: &str| {
-        std::env::var(name)
-            .ok()
-            .and_then(|text| text.parse::<u64>().ok())
-    };
-    match (number("SIM_SEED"), number("SIM_SEEDS")) {
-        (Some(seed), _) => vec![seed],
-        (None, count) => (0..count.unwrap_or(SEEDS)).collect(),
-    }
-}
 
 #[test]
 fn groups_keep_their_promises_in_every_storm() {
     // DESIGN section 7, first promise; the invariants are listed in `tests::groups`.
     let started = Instant::now();
-    let seeds = seeds();
+    let seeds = seeds(SEEDS);
     let mut coverage = Coverage::default();
     let mut slowest = (Duration::ZERO, 0);
     for &seed in &seeds {

@@ -5,27 +5,16 @@ use std::time::{Duration, Instant};
 
 use synod_membership::{MemberState, Position, StoreId};
 use tests::membership::{Coverage, Observed, Observer, Sabotage, Violation, World};
+use tests::seeds::seeds;
 
 /// Seeds of an ordinary run of the tests.
 const SEEDS: u64 = 100;
-
-fn seeds() -> Vec<u64> {
-    let number = |name: &str| {
-        std::env::var(name)
-            .ok()
-            .and_then(|text| text.parse::<u64>().ok())
-    };
-    match (number("SIM_SEED"), number("SIM_SEEDS")) {
-        (Some(seed), _) => vec![seed],
-        (None, count) => (0..count.unwrap_or(SEEDS)).collect(),
-    }
-}
 
 #[test]
 fn everybody_agrees_after_every_storm() {
     // DESIGN section 10; the invariants are listed in `tests::membership`.
     let started = Instant::now();
-    let seeds = seeds();
+    let seeds = seeds(SEEDS);
     let mut coverage = Coverage::default();
     let mut slowest = (0.0f64, 0);
     for &seed in &seeds {

@@ -365,11 +365,6 @@ fn caught_up(replica: ReplicaId, report: &GroupReport) -> bool {
     })
 }
 
-/// The store to send an order to.
-pub fn store_of(order: &Order) -> u64 {
-    ReplicaAddress::of(order.leader).store
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
