@@ -171,11 +171,11 @@ impl Reconciler {
                 continue;
             };
             match next_step(*group, entry, state, report, alive) {
-                Some(Step::Propose(command)) if commands < COMMANDS_MAX => {
+                Next::Take(Step::Propose(command)) if commands < COMMANDS_MAX => {
                     commands += 1;
                     steps.push(Step::Propose(command));
                 }
-                Some(Step::Order(order))
+                Next::Take(Step::Order(order))
                     if self.ordered.len() < CHANGES_MAX && !self.ordered.contains_key(group) =>
                 {
                     self.ordered.insert(*group, now);
@@ -200,16 +200,10 @@ impl Reconciler {
             let Some(report) = self.report(now, *group) else {
                 return true;
             };
-            let preferred = entry
-                .placement
-                .leader
-                .filter(|store| present.contains(store));
-            let preferred = preferred.and_then(|store| state.replica_on(*group, store));
-            let led_elsewhere = preferred
-                .is_some_and(|id| id != report.leader && report.configuration.voters.contains(&id));
-            led_elsewhere
-                || !report.configuration_committed
-                || next_step(*group, entry, state, report, &present).is_some()
+            !matches!(
+                next_step(*group, entry, state, report, &present),
+                Next::Settled
+            )
         };
         let unplanned = if self.planned == Some(state.epoch) {
             0
@@ -220,24 +214,35 @@ impl Reconciler {
     }
 }
 
-/// The one step that brings a group nearer to its goal; `None` when it is there, or has to wait.
+/// What a group needs to reach its goal.
+enum Next {
+    /// It is there.
+    Settled,
+    /// Something is under way: a change commits, or a replica catches up.
+    Wait,
+    /// This brings it nearer.
+    Take(Step),
+}
+
+/// The one step that brings a group nearer to its goal. `alive`: the stores that a leadership may move to; a preferred
+/// leader elsewhere is not waited for.
 fn next_step(
     group: GroupId,
     entry: &GroupEntry,
     state: &SystemState,
     report: &GroupReport,
     alive: &BTreeSet<u64>,
-) -> Option<Step> {
+) -> Next {
     let configuration = &report.configuration;
     if !report.configuration_committed
         || !configuration.outgoing.is_empty()
         || !configuration.learners_next.is_empty()
     {
-        return None;
+        return Next::Wait;
     }
     for store in &entry.placement.stores {
         if state.replica_on(group, *store).is_none() {
-            return Some(Step::Propose(SystemCommand::Allot {
+            return Next::Take(Step::Propose(SystemCommand::Allot {
                 group,
                 store: *store,
             }));
@@ -260,7 +265,7 @@ fn next_step(
             && alive.contains(&ReplicaAddress::of(id).store)
     };
     let order = |kind| {
-        Some(Step::Order(Order {
+        Next::Take(Step::Order(Order {
             group,
             leader: report.leader,
             kind,
@@ -287,7 +292,7 @@ fn next_step(
             .iter()
             .all(|id| configuration.voters.contains(id) || caught_up(*id, report));
         if !ready {
-            return None;
+            return Next::Wait;
         }
         // Leadership moves before its holder goes (S5), if somebody who stays can take it now.
         if !voters.contains(&report.leader) {
@@ -310,7 +315,7 @@ fn next_step(
         .iter()
         .find(|id| !goal.contains(id) && !present.contains(id))
     {
-        return Some(Step::Propose(SystemCommand::Retire {
+        return Next::Take(Step::Propose(SystemCommand::Retire {
             group,
             replica: *old,
         }));
@@ -319,10 +324,14 @@ fn next_step(
     let preferred = entry
         .placement
         .leader
-        .and_then(|store| state.replica_on(group, store))?;
-    (report.leader != preferred && can_lead(preferred))
-        .then(|| order(OrderKind::Transfer { to: preferred }))
-        .flatten()
+        .filter(|store| alive.contains(store))
+        .and_then(|store| state.replica_on(group, store));
+    match preferred {
+        Some(to) if to != report.leader && can_lead(to) => order(OrderKind::Transfer { to }),
+        // A learner cannot lead, and of two copies one is a learner (E24).
+        Some(to) if to != report.leader && configuration.voters.contains(&to) => Next::Wait,
+        _ => Next::Settled,
+    }
 }
 
 /// Which of the goal's replicas should vote: an odd number, present voters first so that nothing moves without need,
@@ -463,9 +472,15 @@ mod tests {
                     self.smallest_voters = self.smallest_voters.min(voters.len());
                     report.last = report.last.next();
                     report.configuration_index = report.last;
+                    // Newcomers hold nothing yet; `catch_up` brings them there.
+                    let present = report.configuration.voters.clone();
+                    let matched = |id: &ReplicaId| match present.contains(id) {
+                        true => report.last,
+                        false => LogIndex::ZERO,
+                    };
                     report.matched = voters
                         .union(&learners)
-                        .map(|id| (*id, report.last))
+                        .map(|id| (*id, matched(id)))
                         .collect();
                     if !voters.contains(&report.leader) {
                         report.leader = *voters.first().expect("a voter");
@@ -482,6 +497,13 @@ mod tests {
                     report.leader = to;
                     report.term = report.term.next();
                 }
+            }
+        }
+
+        fn catch_up(&mut self) {
+            for report in self.groups.values_mut() {
+                let last = report.last;
+                report.matched.iter_mut().for_each(|(_, at)| *at = last);
             }
         }
 
@@ -512,6 +534,9 @@ mod tests {
                         }
                         Step::Order(order) => self.carry_out(order),
                     }
+                }
+                if round % 5 == 4 {
+                    self.catch_up();
                 }
                 // A system leader lost at any moment leaves a fresh reconciler behind (S2).
                 if round % 7 == 3 {
