@@ -25,6 +25,11 @@ use std::process::ExitCode;
 use bank::options::{Options, Role};
 use clap::Parser;
 
+/// Nodes allocate and free small buffers on different threads at a high rate; the system's allocator costs an eighth more
+/// processor time. Synod itself works with any.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let options = Options::parse();
     let system = actix_rt::System::new();

@@ -11,6 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use synod_consensus::{LogIndex, ReplicaKey};
 
@@ -22,6 +23,9 @@ use super::queue::WriteQueue;
 const WRITE_BYTES_MAX: usize = 32 << 20;
 /// What may wait before owners should stop taking checkpoints.
 const QUEUED_BYTES_LIMIT: usize = 64 << 20;
+/// Checkpoints gather for so long after each file: nobody waits for them but the compaction of logs, and every file costs the file system
+/// an inode and two syncs.
+const GATHER: Duration = Duration::from_millis(50);
 /// What a checkpoint is accounted for besides its state.
 const OVERHEAD: usize = 256;
 
@@ -226,6 +230,7 @@ impl Worker {
                     sink.checkpointed(done);
                 }
             }
+            self.shared.queue.gather(GATHER, WRITE_BYTES_MAX);
         }
     }
 }

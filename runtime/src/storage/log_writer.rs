@@ -1,7 +1,7 @@
 //! The thread that owns a node's log.
 //!
 //! Here: [`LogWriter`]: whatever waits, from all groups of all arbiters, becomes one write and one sync; then each arbiter's
-//! [`WriteSink`] hears which of its writes are durable.
+//! [`WriteSink`] hears which of its writes are durable. Under load a little more gathers before the next one (group commit).
 //! Not here: the log (`log`); who may queue how much (groups hold credits against [`LogWriter::queued_bytes`]).
 //!
 //! The first error goes to every sink and ends the log: what waited is dropped unacknowledged, and so is all that comes later (H72).
@@ -10,6 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use synod_consensus::{LogStore, PersistToken, ReplicaKey, Write};
 
@@ -19,6 +20,14 @@ use super::queue::WriteQueue;
 const WRITE_BYTES_MAX: usize = 8 << 20;
 /// What may wait before groups should hold back. With 4 MiB in flight per group, 16 busy groups fill it.
 const QUEUED_BYTES_LIMIT: usize = 64 << 20;
+/// A batch of so many requests says that several clients wait at once: then the next one gathers.
+const GATHER_FROM: u64 = 4;
+/// It gathers for so many times as long as the last write and sync took, so that the disk and the wake-ups around each sync get a fifth
+/// of the time whatever the disk. On two cores with three nodes and 64 clients this gave a fifth to a third more commands per second, at
+/// a lower median latency, than syncing at once; one client alone is never put off.
+const GATHER_SYNCS: u32 = 4;
+/// But never for longer than this.
+const GATHER_MOST: Duration = Duration::from_millis(2);
 /// What a write is accounted for besides its payloads.
 const WRITE_OVERHEAD: usize = 64;
 
@@ -202,6 +211,7 @@ impl Worker {
                 }
             }
             // A panic inside the log must reach the groups like any other failure: a silent writer would stall them for ever.
+            let began = Instant::now();
             let written = catch_unwind(AssertUnwindSafe(|| self.log.write(&batch)));
             let error = match written {
                 Ok(Ok(())) => None,
@@ -221,6 +231,7 @@ impl Worker {
                 }
                 return;
             }
+            let took = began.elapsed();
             batch.clear();
             let counters = &self.shared.counters;
             counters.batches.fetch_add(1, Ordering::Relaxed);
@@ -231,6 +242,10 @@ impl Worker {
                 if !done.is_empty() {
                     sink.completed(std::mem::take(done));
                 }
+            }
+            if requests >= GATHER_FROM {
+                let pause = (took * GATHER_SYNCS).min(GATHER_MOST);
+                self.shared.queue.gather(pause, WRITE_BYTES_MAX);
             }
         }
     }

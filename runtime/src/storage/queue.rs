@@ -6,10 +6,19 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 struct Waiting<T> {
     items: Vec<(usize, T)>,
     closed: bool,
+    /// The writer lets items gather: only this many bytes wake it early.
+    gathering: Option<usize>,
+}
+
+impl<T> Waiting<T> {
+    fn bytes(&self) -> usize {
+        self.items.iter().map(|(bytes, _)| bytes).sum()
+    }
 }
 
 /// Items with their size in bytes.
@@ -25,6 +34,7 @@ impl<T> WriteQueue<T> {
             waiting: Mutex::new(Waiting {
                 items: Vec::new(),
                 closed: false,
+                gathering: None,
             }),
             arrived: Condvar::new(),
             bytes: AtomicUsize::new(0),
@@ -45,12 +55,32 @@ impl<T> WriteQueue<T> {
         waiting.items.extend(items);
         let added: usize = waiting.items[before..].iter().map(|(bytes, _)| bytes).sum();
         self.bytes.fetch_add(added, Ordering::Relaxed);
-        let wake = before == 0 && !waiting.items.is_empty();
+        let wake = match waiting.gathering {
+            Some(enough) => waiting.bytes() >= enough,
+            None => before == 0 && !waiting.items.is_empty(),
+        };
         drop(waiting);
         if wake {
             self.arrived.notify_one();
         }
         true
+    }
+
+    /// Lets items gather for `pause`, or until `enough` bytes wait or the queue is closed. What is pushed meanwhile does not wake the
+    /// writer.
+    pub(crate) fn gather(&self, pause: Duration, enough: usize) {
+        let until = Instant::now() + pause;
+        let mut waiting = self.lock();
+        while !waiting.closed && waiting.bytes() < enough {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            waiting.gathering = Some(enough);
+            let woken = self.arrived.wait_timeout(waiting, left);
+            waiting = woken.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        waiting.gathering = None;
     }
 
     /// Waits for items and moves them into `taken` (in order, at least one, else up to `most` bytes). Returns their bytes, which stay
@@ -136,5 +166,25 @@ mod tests {
             "what waits is still taken"
         );
         assert_eq!(queue.take(25, &mut taken), None);
+    }
+
+    // Section 13: what gathers is bounded in bytes as well as in time, and a node that stops does not wait.
+    #[test]
+    fn gathering_ends_with_enough_bytes_or_the_end_of_the_queue() {
+        let queue = std::sync::Arc::new(WriteQueue::new());
+        let ever = Duration::from_secs(3_600);
+        let gatherer = |queue: &std::sync::Arc<WriteQueue<char>>| {
+            let queue = queue.clone();
+            std::thread::spawn(move || queue.gather(ever, 20))
+        };
+        let gathering = gatherer(&queue);
+        assert!(queue.push([(10, 'a')]));
+        assert!(queue.push([(10, 'b')]));
+        gathering.join().unwrap();
+        let mut taken = Vec::new();
+        assert_eq!(queue.take(25, &mut taken), Some(20));
+        let gathering = gatherer(&queue);
+        queue.close();
+        gathering.join().unwrap();
     }
 }

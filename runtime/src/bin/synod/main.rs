@@ -20,6 +20,10 @@ use clap::Parser;
 use options::{Command, Options};
 use tracing_subscriber::EnvFilter;
 
+/// A node allocates and frees small buffers on different threads at a high rate.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let options = Options::parse();
     let filter = EnvFilter::try_from_env("SYNOD_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
