@@ -39,6 +39,12 @@ const PEER_ACTIVE: Duration = Duration::from_millis(1_200);
 /// A leader repeats an unchanged report this often, for a system leader that is new.
 const REPORT_AGAIN: Duration = Duration::from_secs(2);
 
+/// Deadlines at least this far away (heartbeats and election timeouts, not the staggered campaigns of an election) need
+/// no precision.
+const DISTANT: Duration = Duration::from_millis(300);
+/// Distant deadlines are put off to a multiple of this.
+const TICK: Duration = Duration::from_millis(100);
+
 /// What a group actor starts from.
 #[derive(Debug)]
 pub(crate) struct Start {
@@ -367,6 +373,8 @@ impl GroupActor {
         let Some(wake_at) = self.group.wake_at() else {
             return;
         };
+        let now = self.now();
+        let wake_at = together(now, wake_at);
         // A timer that fires early finds nothing due and is armed again: moving a deadline back costs nothing.
         if let Some((armed, handle)) = self.timer {
             if armed <= wake_at {
@@ -374,7 +382,7 @@ impl GroupActor {
             }
             ctx.cancel_future(handle);
         }
-        let wait = wake_at.saturating_sub(self.now());
+        let wait = wake_at.saturating_sub(now);
         let handle = ctx.run_later(wait, |actor, ctx| {
             actor.timer = None;
             let now = actor.now();
@@ -517,6 +525,16 @@ impl GroupActor {
         }
         ctx.stop();
     }
+}
+
+/// When to wake for a deadline: a distant one waits for the next multiple of [`TICK`], so that the heartbeats of many
+/// groups fall due together and leave as one frame per peer (DESIGN section 9); a near one is kept.
+fn together(now: Duration, deadline: Duration) -> Duration {
+    if deadline.saturating_sub(now) < DISTANT {
+        return deadline;
+    }
+    let tick = TICK.as_nanos() as u64;
+    Duration::from_nanos((deadline.as_nanos() as u64).next_multiple_of(tick))
 }
 
 impl Actor for GroupActor {
