@@ -37,7 +37,7 @@ const TRANSFER_PAUSE: Duration = Duration::from_millis(400);
 /// A peer that answered within this time can take a leadership over: two heartbeats and their way.
 const PEER_ACTIVE: Duration = Duration::from_millis(1_200);
 /// A leader repeats an unchanged report this often, for a system leader that is new.
-const REPORT_AGAIN: Duration = Duration::from_secs(2);
+const REPORT_AGAIN: Duration = Duration::from_secs(4);
 
 /// Deadlines at least this far away (heartbeats and election timeouts, not the staggered campaigns of an election) need
 /// no precision.

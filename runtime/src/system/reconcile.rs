@@ -25,7 +25,7 @@ const COMMANDS_MAX: usize = 64;
 /// An order that shows no effect is given again after this long.
 const ORDER_RETRY: Duration = Duration::from_millis(1_000);
 /// A report older than this says nothing about who leads.
-const REPORT_STALE: Duration = Duration::from_secs(5);
+const REPORT_STALE: Duration = Duration::from_secs(10);
 /// A replica this many entries behind the leader counts as caught up.
 const CAUGHT_UP_ENTRIES: u64 = 256;
 

@@ -14,6 +14,7 @@ pub(crate) fn run(options: CertsOptions) -> Result<(), Box<dyn Error>> {
         .chain(options.client.iter().map(|name| (name, true)));
     // A node is known by its key, so one that exists is never replaced; and all is checked before anything is made.
     for (name, _) in names.clone() {
+        DevelopmentCa::check_name(name)?;
         let key = options.dir.join(format!("{name}.key"));
         if key.exists() {
             return Err(format!(

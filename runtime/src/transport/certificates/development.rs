@@ -138,6 +138,16 @@ impl DevelopmentCa {
         self.issue(name, false, &new_key()?)
     }
 
+    /// Whether a certificate can carry this name: refuses what no host label can be.
+    pub fn check_name(name: &str) -> Result<(), CaError> {
+        if !is_name(name) {
+            return Err(CaError::Name {
+                name: name.to_owned(),
+            });
+        }
+        Ok(())
+    }
+
     /// A certificate for the client `name`, with a new key. It can never act as a node.
     pub fn issue_client(&self, name: &str) -> Result<Issued, CaError> {
         self.issue(name, true, &new_key()?)
@@ -156,11 +166,7 @@ impl DevelopmentCa {
     }
 
     fn issue(&self, name: &str, client: bool, key: &KeyPair) -> Result<Issued, CaError> {
-        if !is_name(name) {
-            return Err(CaError::Name {
-                name: name.to_owned(),
-            });
-        }
+        Self::check_name(name)?;
         let (names, usages) = if client {
             (
                 vec![format!("{name}{CLIENT_SUFFIX}")],
