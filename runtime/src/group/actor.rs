@@ -514,12 +514,15 @@ impl GroupActor {
         self.flush(ctx);
     }
 
-    /// This replica cannot go on: it says so and holds still. Others of its group go on.
+    /// This replica cannot go on: it says so and holds still. Others of its group go on, and get another one for it.
     fn stop(&mut self, reason: &str, ctx: &mut Context<Self>) {
-        tracing::error!(group = %self.key.group, replica = %self.key.replica, reason, "replica stops");
+        self.shared.lose(self.key, reason);
+        self.halt(ctx);
+    }
+
+    fn halt(&mut self, ctx: &mut Context<Self>) {
         self.end_leadership();
         self.stopped = true;
-        Counters::bump(&self.shared.counters.replicas_stopped);
         if let Some(hosted) = &self.hosted {
             hosted.set_leader(None);
         }
@@ -611,7 +614,7 @@ impl Handler<StorageFailed> for GroupActor {
     fn handle(&mut self, StorageFailed(error): StorageFailed, ctx: &mut Self::Context) {
         // The log serves every replica here: the node stops as a whole (H72).
         self.shared.fail(&format!("storage failed: {error}"));
-        self.stop(&format!("storage failed: {error}"), ctx);
+        self.halt(ctx);
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use synod_consensus::GroupId;
+use synod_consensus::{GroupId, ReplicaId, ReplicaKey};
 use tokio::sync::watch;
 
 use super::registry::Registry;
@@ -107,6 +107,8 @@ pub(crate) struct Shared {
     pub(crate) changed: watch::Sender<u64>,
     /// Reports of the groups led here, until the reporter takes them.
     pub(crate) reports: Mutex<BTreeMap<GroupId, GroupReport>>,
+    /// Replicas here that stopped for good, until the system log has retired them: others are to replace them.
+    pub(crate) lost: Mutex<BTreeMap<GroupId, ReplicaId>>,
     /// The system state's newest durable checkpoint covers the log through here.
     pub(crate) system_durable: AtomicU64,
     /// The node is about to stop: it takes no leadership over.
@@ -121,6 +123,15 @@ impl Shared {
     /// Says that something derived state depends on has changed.
     pub(crate) fn touch(&self) {
         self.changed.send_modify(|count| *count += 1);
+    }
+
+    /// Gives a replica up whose state or log is not what it acknowledged: it never votes again, and the system leader is
+    /// told, so that its group gets another one (DESIGN section 7).
+    pub(crate) fn lose(&self, key: ReplicaKey, reason: &str) {
+        tracing::error!(group = %key.group, replica = %key.replica, reason, "replica stops");
+        Counters::bump(&self.counters.replicas_stopped);
+        super::lock(&self.lost).insert(key.group, key.replica);
+        self.touch();
     }
 
     /// Stops the node as a whole, saying why once.

@@ -228,6 +228,12 @@ impl Desk {
         if missing > 0 {
             notes.push(format!("{missing} replicas are not created yet"));
         }
+        let lost = lock(&shared.lost).len();
+        if lost > 0 {
+            notes.push(format!(
+                "{lost} replicas stopped for good; they are replaced while a majority of their groups lives"
+            ));
+        }
         if leaderless > 0 {
             notes.push(format!("{leaderless} groups have no known leader"));
         }

@@ -14,6 +14,7 @@ use super::steward::Steward;
 use crate::group::actor::{CarryOut, Raft, decode_raft};
 use crate::group::evaluator::{Incoming, ReplyTo};
 use crate::group::{Counters, Shared};
+use crate::system::ReplicaAddress;
 use crate::transport::{CallAnswer, Inbound, Lane, Peer};
 use crate::wire::{Failure, Intent, Outcome, Refusal, Reply, Request};
 
@@ -63,6 +64,13 @@ impl NodeInbound {
                 }
                 Ok(NodeFrame::Reports(reports)) if !from.client => {
                     running.steward.do_send(super::steward::Reported(reports));
+                }
+                Ok(NodeFrame::Lost(mut lost)) if !from.client => {
+                    // Nobody can say it of another store's replicas.
+                    lost.retain(|(_, replica)| {
+                        Some(ReplicaAddress::of(*replica).store) == from.store
+                    });
+                    running.steward.do_send(super::steward::LostElsewhere(lost));
                 }
                 Ok(NodeFrame::Order(order)) if !from.client => {
                     if let Some(hosted) = running.shared.registry.get(order.group) {

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
-use synod_consensus::ReplicaId;
+use synod_consensus::{GroupId, ReplicaId};
 
 use crate::system::{Founding, GroupReport, MemberEntry, Order};
 use crate::wire::{self, Request, RoutingTable};
@@ -146,11 +146,14 @@ pub(crate) enum NodeFrame {
     Reports(Vec<GroupReport>),
     /// What a leader at the receiver should do.
     Order(Order),
+    /// Replicas of the sender that stopped for good; for the leader of the system group.
+    Lost(Vec<(GroupId, ReplicaId)>),
 }
 
 const TAG_REQUEST: u8 = 1;
 const TAG_REPORTS: u8 = 2;
 const TAG_ORDER: u8 = 3;
+const TAG_LOST: u8 = 4;
 
 /// Why a frame was refused.
 #[derive(Debug, thiserror::Error)]
@@ -173,6 +176,7 @@ impl NodeFrame {
             TAG_REQUEST => Self::Request(wire::decode(body)?),
             TAG_REPORTS => Self::Reports(wire::decode(body)?),
             TAG_ORDER => Self::Order(wire::decode(body)?),
+            TAG_LOST => Self::Lost(wire::decode(body)?),
             other => return Err(FrameError::Tag(other)),
         })
     }
@@ -187,6 +191,10 @@ impl NodeFrame {
 
     pub(crate) fn order(order: &Order) -> Bytes {
         tagged(TAG_ORDER, order)
+    }
+
+    pub(crate) fn lost(lost: &[(GroupId, ReplicaId)]) -> Bytes {
+        tagged(TAG_LOST, lost)
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Here: [`Replicas`], which starts what a restart finds on disk, creates the empty replicas that were allotted to this
 //! store, and deletes those that were retired. A replica is created only when the log lists it and deleted only when
-//! the log no longer does (H77, H78, E26). Not here: who decides (`system`), the actors themselves (`group`).
+//! the log no longer does (H77, H78, E26). One that cannot be brought back is given up, and its group gets another one.
+//! Not here: who decides (`system`), the actors themselves (`group`).
 
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
@@ -11,15 +12,16 @@ use std::sync::{Arc, Mutex};
 use actix::Actor;
 use actix_rt::ArbiterHandle;
 use synod_consensus::{
-    CheckedOptions, Group, GroupId, LogIndex, ReplicaId, ReplicaKey, Restored, SnapshotMeta,
+    CheckedOptions, Group, GroupId, LogIndex, Recovered, ReplicaId, ReplicaKey, Restored,
+    SnapshotMeta, Write,
 };
 
 use crate::entity::{KindFactory, KindTable};
 use crate::evaluation::{CheckedEvaluatorOptions, Evaluator, ShardState};
 use crate::group::actor::{CheckpointNow, Delete, Registered, Retire};
-use crate::group::evaluator::Paired;
+use crate::group::evaluator::{Paired, Stop};
 use crate::group::{EvaluatorActor, GroupActor, Hosted, Machine, Shared, Start, lock};
-use crate::storage::Checkpoint;
+use crate::storage::{Checkpoint, CheckpointError, WriteRequest};
 use crate::system::SystemState;
 
 /// The threads that actors run on.
@@ -41,7 +43,16 @@ pub(crate) struct Replicas {
     pub(crate) kinds: Arc<Vec<KindFactory>>,
     pub(crate) seed: u64,
     /// Replicas that wait for [`Replicas::sweep`], with the system log's index at their retirement.
-    pub(crate) retired: Vec<(LogIndex, Arc<Hosted>)>,
+    pub(crate) retired: Vec<(LogIndex, Retired)>,
+}
+
+/// A replica whose files are to go.
+#[derive(Debug)]
+pub(crate) enum Retired {
+    /// Its actor deletes them.
+    Hosted(Arc<Hosted>),
+    /// It has no actor any more, or never had one.
+    Stopped(ReplicaKey),
 }
 
 thread_local! {
@@ -70,8 +81,54 @@ pub struct ReplicaError {
 }
 
 impl Replicas {
+    /// Brings everything back that the disk holds. A replica of a shard that cannot be is given up; without that of the
+    /// system group there is no node.
+    pub(crate) fn bring_back(
+        &mut self,
+        recovered: Vec<(
+            ReplicaKey,
+            Recovered,
+            Result<Option<Checkpoint>, CheckpointError>,
+        )>,
+    ) -> Result<(), ReplicaError> {
+        // Ids grow, and a store gets a second replica of a group only once its first is retired: of several the log lists
+        // at most the newest, whatever of its end this store may have lost.
+        let newest: std::collections::BTreeMap<GroupId, ReplicaId> = recovered
+            .iter()
+            .map(|(key, _, _)| (key.group, key.replica))
+            .fold(Default::default(), |mut newest, (group, replica)| {
+                let known = newest.entry(group).or_insert(replica);
+                *known = replica.max(*known);
+                newest
+            });
+        for (key, recovered, checkpoint) in recovered {
+            if newest.get(&key.group) != Some(&key.replica) {
+                self.retired.push((LogIndex::ZERO, Retired::Stopped(key)));
+                continue;
+            }
+            let started = match checkpoint {
+                Ok(checkpoint) => {
+                    let state = checkpoint.as_ref().map(|found| found.meta.clone());
+                    self.start(key, Restored::after_restart(recovered, state), checkpoint)
+                }
+                Err(error) => Err(ReplicaError {
+                    group: key.group,
+                    replica: key.replica,
+                    reason: error.to_string(),
+                }),
+            };
+            match started {
+                Err(error) if key.group != GroupId::ZERO => {
+                    self.shared.lose(key, &error.to_string());
+                }
+                started => started?,
+            }
+        }
+        Ok(())
+    }
+
     /// Starts a replica from what the disk holds.
-    pub(crate) fn start(
+    fn start(
         &self,
         key: ReplicaKey,
         restored: Restored,
@@ -84,17 +141,10 @@ impl Replicas {
         };
         let applied = restored.state.clone();
         let machine = self.machine(key.group);
-        match checkpoint {
-            Some(checkpoint) => machine
+        if let Some(checkpoint) = checkpoint {
+            machine
                 .restore(checkpoint.meta.position.index, &checkpoint.data)
-                .map_err(|error| failed(error.to_string()))?,
-            None if applied.position.index > LogIndex::ZERO => {
-                // E28: the log was compacted, so a checkpoint was durable once; without it the state is lost.
-                return Err(failed(
-                    "its checkpoint is missing, although its log was compacted".to_owned(),
-                ));
-            }
-            None => {}
+                .map_err(|error| failed(error.to_string()))?;
         }
         let now = self.shared.clock.now();
         let seed = self.seed ^ key.group.get().wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -166,10 +216,21 @@ impl Replicas {
     /// again, empty, under an id that other members of its group may still count as a voter's (H77, E26).
     pub(crate) fn sweep(&mut self) {
         let durable = LogIndex::new(self.shared.system_durable.load(Ordering::Relaxed));
-        self.retired.retain(|(index, hosted)| {
+        let shared = &self.shared;
+        self.retired.retain(|(index, retired)| {
             let forgettable = *index > durable;
-            if !forgettable {
-                hosted.group.do_send(Delete);
+            match retired {
+                _ if forgettable => {}
+                Retired::Hosted(hosted) => hosted.group.do_send(Delete),
+                Retired::Stopped(key) => {
+                    let drop = WriteRequest {
+                        key: *key,
+                        token: None,
+                        writes: vec![Write::Drop],
+                    };
+                    shared.log.submit(0, vec![drop]);
+                    shared.checkpoints.remove(*key);
+                }
             }
             forgettable
         });
@@ -186,7 +247,8 @@ impl Replicas {
 
     /// Creates what is listed and missing, retires what no longer is.
     pub(crate) fn align(&mut self) {
-        let (applied, listed, retired) = {
+        let mut lost = lock(&self.shared.lost);
+        let (applied, listed, retired, buried) = {
             let state: std::sync::MutexGuard<'_, SystemState> = lock(&self.shared.system);
             let listed: Vec<_> = state
                 .replicas_on(self.shared.store)
@@ -205,19 +267,43 @@ impl Replicas {
                 .filter(|(group, hosted)| state.is_retired(*group, hosted.replica))
                 .map(|(group, hosted)| (group, hosted.replica))
                 .collect();
-            (state.applied, listed, retired)
+            let mut buried = Vec::new();
+            lost.retain(|group, replica| {
+                let retired = state.is_retired(*group, *replica);
+                if retired {
+                    buried.push((*group, *replica));
+                }
+                !retired
+            });
+            (state.applied, listed, retired, buried)
         };
+        let still_lost = lost.clone();
+        drop(lost);
+        for (group, replica) in &buried {
+            if let Some(hosted) = self.shared.registry.remove(*group, *replica)
+                && let Some(evaluator) = &hosted.evaluator
+            {
+                evaluator.do_send(Stop);
+            }
+            tracing::info!(%group, %replica, "stopped replica retired");
+            let (group, replica) = (*group, *replica);
+            let key = ReplicaKey { group, replica };
+            self.retired.push((applied, Retired::Stopped(key)));
+        }
         for (group, replica) in retired {
             if let Some(hosted) = self.shared.registry.remove(group, replica) {
                 tracing::info!(%group, %replica, "replica retired");
                 hosted.group.do_send(Retire);
-                self.retired.push((applied, hosted));
+                self.retired.push((applied, Retired::Hosted(hosted)));
             }
         }
         self.ask_for_durability();
         for (group, replica) in listed {
             if self.shared.registry.get(group).is_some() {
                 continue; // the former incarnation goes first
+            }
+            if still_lost.get(&group) == Some(&replica) {
+                continue; // never born again, empty, under its id (E26)
             }
             tracing::debug!(%group, %replica, "replica created");
             if let Err(error) =

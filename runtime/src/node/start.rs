@@ -14,7 +14,7 @@ use actix::Actor;
 use actix_rt::Arbiter;
 use bytes::Bytes;
 use synod_consensus::{
-    Configuration, GroupId, GroupOptions, LogStore, ReplicaKey, Restored, SnapshotMeta, Write,
+    Configuration, GroupId, GroupOptions, LogStore, ReplicaKey, SnapshotMeta, Write,
 };
 use synod_membership::{LocalMember, Metadata, SignedRecord, StoreId, Swim, SwimOptions};
 use tokio::sync::watch;
@@ -33,8 +33,8 @@ use crate::evaluation::EvaluatorOptions;
 use crate::group::registry::Completions;
 use crate::group::{Clock, Counters, Outbox, Registry, Shared};
 use crate::storage::{
-    Admission, CheckpointWriter, Checkpoints, LogOptions, LogWriter, SegmentedLog, StoreDirectory,
-    read_sealed, write_sealed,
+    Admission, CheckpointError, CheckpointWriter, Checkpoints, LogOptions, LogWriter, SegmentedLog,
+    StoreDirectory, read_sealed, write_sealed,
 };
 use crate::system::{Founding, MemberEntry, SystemState};
 use crate::transport::{
@@ -172,8 +172,16 @@ pub(crate) async fn start(builder: NodeBuilder) -> Result<Node, StartError> {
     // A crash may come between the end of a replica's log and that of its checkpoint.
     checkpoints.retain(|key| recovered.iter().any(|(known, _)| *known == key));
     let mut checkpoints_on_disk = Vec::with_capacity(recovered.len());
-    for (key, _) in &recovered {
-        checkpoints_on_disk.push(checkpoints.load(*key)?);
+    for (key, found) in &recovered {
+        // E28: where the log was compacted a checkpoint was durable once.
+        let restored = checkpoints.restore(*key, found.base.position.index);
+        checkpoints_on_disk.push(match restored {
+            // One replica's state is gone; its group has it elsewhere.
+            damaged @ Err(CheckpointError::Damaged { .. } | CheckpointError::Missing { .. }) => {
+                damaged
+            }
+            loaded => Ok(loaded?),
+        });
     }
     let log_watch = log.watch();
     let log = LogWriter::start(
@@ -201,6 +209,7 @@ pub(crate) async fn start(builder: NodeBuilder) -> Result<Node, StartError> {
         system: Arc::new(Mutex::new(SystemState::default())),
         changed,
         reports: Mutex::default(),
+        lost: Mutex::default(),
         system_durable: AtomicU64::new(0),
         stopping: AtomicBool::new(false),
         counters: Counters::default(),
@@ -215,7 +224,7 @@ pub(crate) async fn start(builder: NodeBuilder) -> Result<Node, StartError> {
         node: name.clone(),
         ..EvaluatorOptions::default()
     };
-    let replicas = Replicas {
+    let mut replicas = Replicas {
         shared: shared.clone(),
         arbiters: Arbiters {
             consensus: consensus.clone(),
@@ -232,12 +241,12 @@ pub(crate) async fn start(builder: NodeBuilder) -> Result<Node, StartError> {
         seed,
         retired: Vec::new(),
     };
-    for ((key, recovered), checkpoint) in recovered.into_iter().zip(checkpoints_on_disk) {
-        let state = checkpoint
-            .as_ref()
-            .map(|checkpoint| checkpoint.meta.clone());
-        replicas.start(key, Restored::after_restart(recovered, state), checkpoint)?;
-    }
+    let on_disk = recovered.into_iter().zip(checkpoints_on_disk);
+    replicas.bring_back(
+        on_disk
+            .map(|((key, recovered), checkpoint)| (key, recovered, checkpoint))
+            .collect(),
+    )?;
 
     let keys = inbound.keys.clone();
     keys.set([(store, key.clone())]);

@@ -11,7 +11,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use actix::{
     Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, WrapFuture,
 };
-use synod_consensus::{GroupId, LogIndex};
+use synod_consensus::{GroupId, LogIndex, ReplicaId};
 use tokio::sync::oneshot;
 
 use super::courier::NodeCourier;
@@ -133,6 +133,7 @@ impl Steward {
         if now.saturating_sub(self.pinned) >= PINNED_EVERY {
             self.pinned = now;
             self.replicas.ask_for_durability();
+            self.pass_lost();
             for key in self.shared.log_watch.pinned() {
                 if let Some(hosted) = self.shared.registry.get(key.group) {
                     hosted.group.do_send(CheckpointNow);
@@ -213,6 +214,37 @@ impl Steward {
                     waiting.entry(report.group).or_insert(report);
                 }
             }
+        }
+    }
+
+    /// Says again which replicas here stopped for good, until the log has retired them.
+    fn pass_lost(&mut self) {
+        let lost: Vec<(GroupId, ReplicaId)> = lock(&self.shared.lost)
+            .iter()
+            .map(|(group, replica)| (*group, *replica))
+            .collect();
+        if lost.is_empty() {
+            return;
+        }
+        if self.leads_system() {
+            self.take_lost(lost);
+            return;
+        }
+        let system = self.shared.registry.get(GroupId::ZERO);
+        if let Some(leader) = system.and_then(|hosted| hosted.leader_store()) {
+            let frame = NodeFrame::lost(&lost);
+            // Said again until it is heard.
+            let _refused = self
+                .shared
+                .transport
+                .send(leader, Lane::Request, vec![frame]);
+        }
+    }
+
+    fn take_lost(&mut self, lost: Vec<(GroupId, ReplicaId)>) {
+        let now = self.now();
+        for (group, replica) in lost {
+            self.reconciler.lost(now, group, replica);
         }
     }
 
@@ -321,6 +353,20 @@ impl Handler<Reported> for Steward {
             if self.reported {
                 self.shared.touch();
             }
+        }
+    }
+}
+
+/// Replicas of another store that stopped for good.
+#[derive(Debug, actix::Message)]
+#[rtype(result = "()")]
+pub(crate) struct LostElsewhere(pub(crate) Vec<(GroupId, ReplicaId)>);
+
+impl Handler<LostElsewhere> for Steward {
+    type Result = ();
+    fn handle(&mut self, LostElsewhere(lost): LostElsewhere, _ctx: &mut Self::Context) {
+        if self.leads_system() {
+            self.take_lost(lost);
         }
     }
 }

@@ -104,6 +104,8 @@ pub struct Reconciler {
     planned: Option<u64>,
     /// Configuration changes that reports have shown finished; for people.
     finished: u64,
+    /// Replicas that stopped for good, with the time when that was first heard.
+    lost: BTreeMap<(GroupId, ReplicaId), Duration>,
 }
 
 impl Reconciler {
@@ -130,6 +132,27 @@ impl Reconciler {
         }
         self.seen.insert(report.group, Seen { report, at: now });
         news
+    }
+
+    /// The store of this replica says that it stopped for good. Once its group is known to live on without it, it is
+    /// retired, and the store gets another one under a new id.
+    pub fn lost(&mut self, now: Duration, group: GroupId, replica: ReplicaId) {
+        self.lost.entry((group, replica)).or_insert(now);
+    }
+
+    /// Lost replicas that the log still lists.
+    fn mourned<'a>(
+        &'a self,
+        state: &'a SystemState,
+    ) -> impl Iterator<Item = (GroupId, ReplicaId, Duration)> + 'a {
+        let listed = |group, replica| {
+            let entry: Option<&GroupEntry> = state.groups.get(&group);
+            entry.is_some_and(|entry| entry.replicas.contains(&replica))
+        };
+        self.lost
+            .iter()
+            .map(|((group, replica), since)| (*group, *replica, *since))
+            .filter(move |(group, replica, _)| listed(*group, *replica))
     }
 
     /// The newest report of a group, if it is fresh.
@@ -166,6 +189,17 @@ impl Reconciler {
         self.ordered
             .retain(|_, at| now.saturating_sub(*at) < ORDER_RETRY);
         let mut commands = 0;
+        for (group, replica, since) in self.mourned(state) {
+            // What a stopped replica holds may be all that is left: it goes only when another one was heard leading since.
+            let lives_on = self
+                .seen
+                .get(&group)
+                .is_some_and(|seen| seen.at > since && seen.report.leader != replica);
+            if lives_on && commands < COMMANDS_MAX {
+                commands += 1;
+                steps.push(Step::Propose(SystemCommand::Retire { group, replica }));
+            }
+        }
         for (group, entry) in &state.groups {
             let Some(report) = self.report(now, *group) else {
                 continue;
@@ -210,7 +244,8 @@ impl Reconciler {
         } else {
             plan(state).len()
         };
-        state.groups.iter().filter(|pair| open(*pair)).count() + unplanned
+        let mourned = self.mourned(state).count();
+        state.groups.iter().filter(|pair| open(*pair)).count() + unplanned + mourned
     }
 }
 
@@ -389,6 +424,8 @@ mod tests {
         smallest_voters: usize,
         /// Stores that said goodbye.
         away: BTreeSet<u64>,
+        /// What stores say again and again of their stopped replicas.
+        lost: Vec<(GroupId, ReplicaId)>,
     }
 
     impl World {
@@ -429,6 +466,7 @@ mod tests {
                 orders: 0,
                 smallest_voters: usize::MAX,
                 away: BTreeSet::new(),
+                lost: Vec::new(),
             }
         }
 
@@ -520,8 +558,12 @@ mod tests {
             let mut reconciler = Reconciler::new();
             for round in 0..2_000u64 {
                 let now = Duration::from_millis(round * 100);
+                for (group, replica) in &self.lost {
+                    reconciler.lost(now, *group, *replica);
+                }
+                let heard = now + Duration::from_millis(1);
                 for report in self.groups.values() {
-                    reconciler.reported(now, report.clone());
+                    reconciler.reported(heard, report.clone());
                 }
                 let steps = reconciler.steps(now, &self.state, &self.alive());
                 if steps.is_empty() && reconciler.unsettled(now, &self.state, &self.away) == 0 {
@@ -615,6 +657,54 @@ mod tests {
         world.orders = 0;
         assert_eq!(world.settle(), 0);
         assert_eq!(world.orders, 0);
+    }
+
+    #[test]
+    fn a_lost_replica_is_replaced_under_a_new_id_on_its_store() {
+        // DESIGN section 7, E26.
+        let mut world = World::founded(16);
+        world.join("a");
+        world.join("bb");
+        world.settle();
+        let group = GroupId::new(5);
+        let leader = world.groups[&group].leader;
+        let voters = world.groups[&group].configuration.voters.clone();
+        let lost = *voters.iter().find(|id| **id != leader).expect("three");
+        world.lost.push((group, lost));
+        world.settle();
+        let configuration = &world.groups[&group].configuration;
+        let store = ReplicaAddress::of(lost).store;
+        let next = world.state.replica_on(group, store).expect("another one");
+        assert!(next > lost, "ids grow");
+        assert_eq!(configuration.voters.len(), 3);
+        assert!(configuration.voters.contains(&next) && !configuration.voters.contains(&lost));
+        assert!(world.state.is_retired(group, lost));
+    }
+
+    #[test]
+    fn a_lost_replica_stays_while_its_group_was_not_heard_without_it() {
+        // What it holds may be all that is left of the group.
+        let mut world = World::founded(16);
+        world.join("a");
+        world.join("bb");
+        world.settle();
+        let group = GroupId::new(5);
+        let report = world.groups[&group].clone();
+        let other = *report
+            .configuration
+            .voters
+            .iter()
+            .find(|id| **id != report.leader)
+            .expect("three");
+        for (lost, of_old) in [(report.leader, false), (other, true)] {
+            let mut reconciler = Reconciler::new();
+            let (heard, now) = (Duration::from_secs(1), Duration::from_secs(2));
+            reconciler.reported(if of_old { heard } else { now }, report.clone());
+            reconciler.lost(heard, group, lost);
+            let alive = world.alive();
+            assert_eq!(reconciler.steps(now, &world.state, &alive), Vec::new());
+            assert!(reconciler.unsettled(now, &world.state, &world.away) > 0);
+        }
     }
 
     #[test]

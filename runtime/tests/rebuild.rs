@@ -1,0 +1,147 @@
+//! A replica whose state on disk is damaged is replaced from its peers; the node and its other replicas go on.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use synod::{Answer, Context, Entity, Handler, Message, Node, View};
+
+#[derive(Default, Serialize, Deserialize, Entity)]
+#[entity(kind = "note", commands(Write), queries(Read))]
+struct Note {
+    text: String,
+}
+
+#[derive(Message, Serialize, Deserialize)]
+#[rtype(result = "()")]
+struct Write(String);
+
+#[derive(Message, Serialize, Deserialize)]
+#[rtype(result = "String")]
+struct Read;
+
+impl Handler<Write> for Note {
+    async fn handle(&mut self, Write(text): Write, _cx: &mut Context<Self>) {
+        self.text = text;
+    }
+}
+
+impl Answer<Read> for Note {
+    async fn answer(&self, _: Read, _cx: &View<Self>) -> String {
+        self.text.clone()
+    }
+}
+
+const SHARDS: u32 = 4;
+
+async fn start(directory: &Path, name: &str, at: Option<&Node>) -> Node {
+    let builder = Node::builder()
+        .store(directory.join(name))
+        .listen("127.0.0.1:0")
+        .entity::<Note>();
+    let builder = match at {
+        Some(node) => builder.join([node.local_addr().to_string()]),
+        None => builder.found().shards(SHARDS),
+    };
+    builder.start().await.expect("starts")
+}
+
+/// Looks until it is so. What is not so after a minute never will be.
+async fn until(what: &str, mut so: impl AsyncFnMut() -> bool) {
+    for _ in 0..1_200 {
+        if so().await {
+            return;
+        }
+        actix_rt::time::sleep(Duration::from_millis(50)).await; // between two looks; nothing rests on its length
+    }
+    panic!("{what}: not so after a minute");
+}
+
+async fn settled(nodes: [&Node; 3]) {
+    until("settled", async || {
+        let mut settled = false;
+        let mut ready = true;
+        for node in nodes {
+            let status = node.status().await;
+            settled |= status.unsettled == Some(0) && status.members.len() == 3;
+            ready &= status.ready && status.replicas == SHARDS + 1;
+        }
+        settled && ready
+    })
+    .await;
+}
+
+fn key(number: usize) -> String {
+    format!("k{number}")
+}
+
+/// Flips a bit in the state of every shard's newest checkpoint; says of how many. The layout is that of the crate's
+/// `storage::checkpoints`: a header of 24 bytes with the count at 12, rows of 60 with the group at 0 and the body's place
+/// at 32.
+fn damage(state: &Path) -> usize {
+    let mut damaged = 0;
+    for file in std::fs::read_dir(state).expect("a directory") {
+        let path = file.expect("an entry").path();
+        let mut bytes = std::fs::read(&path).expect("a file of checkpoints");
+        assert_eq!(&bytes[..8], b"SYNODCHK");
+        let number = |at: usize, bytes: &[u8]| {
+            u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes")) as usize
+        };
+        let count = number(12, &bytes) & 0xffff_ffff;
+        for row in (0..count).map(|nth| 24 + nth * 60) {
+            let (group, body) = (number(row, &bytes), number(row + 32, &bytes));
+            if group != 0 {
+                bytes[body] ^= 1;
+                damaged += 1;
+            }
+        }
+        std::fs::write(&path, bytes).expect("written");
+    }
+    damaged
+}
+
+#[actix_rt::test]
+async fn a_replica_with_a_damaged_state_is_rebuilt_from_its_peers() {
+    // DESIGN section 7: corrupt storage stops that replica, which comes back under a new id.
+    let directory = tempfile::tempdir().unwrap();
+    let n1 = start(directory.path(), "n1", None).await;
+    let n2 = start(directory.path(), "n2", Some(&n1)).await;
+    let n3 = start(directory.path(), "n3", Some(&n1)).await;
+    settled([&n1, &n2, &n3]).await;
+    // More than a checkpoint's worth for every shard.
+    for number in 0..60 {
+        let text = format!("{number}").repeat(20_000);
+        let note = n1.entities::<Note>().at(key(number));
+        note.ask(Write(text)).await.expect("written");
+    }
+    let state = directory.path().join("n3/state");
+    until("checkpoints are on disk", async || {
+        std::fs::read_dir(&state).is_ok_and(|files| files.count() > 0)
+    })
+    .await;
+    n3.shutdown().await;
+    let damaged = damage(&state);
+    assert!(damaged > 0);
+
+    let n3 = start(directory.path(), "n3", Some(&n1)).await;
+    let stopped = |status: &synod::node::NodeStatus| {
+        let mut counters = status.counters.iter();
+        counters.find_map(|(name, count)| (name == "replicas_stopped").then_some(*count))
+    };
+    let lost = stopped(&n3.status().await).expect("it is counted");
+    assert!(
+        (1..=damaged as u64).contains(&lost),
+        "{lost} of {damaged} damaged checkpoints were in use"
+    );
+    settled([&n1, &n2, &n3]).await;
+
+    // With n1 gone, the rebuilt replicas are half of every majority.
+    n1.shutdown().await;
+    for number in 0..60 {
+        let read = n2.entities::<Note>().at(key(number)).query(Read).await;
+        assert_eq!(read.expect("read"), format!("{number}").repeat(20_000));
+    }
+    for node in [n2, n3] {
+        node.shutdown().await;
+    }
+}
