@@ -2,7 +2,11 @@
 //!
 //! Here: [`GroupActor`], which turns the machine's outputs into effects. Lives on a consensus arbiter; user code never
 //! runs here. Spoken to by the transport (Raft messages), the log writer (completions), its evaluator (batches, reads),
-//! the node (orders, hints) and its own timer.
+//! the node (orders, hints) and its own timer. The rooms beside the driver: [`proposals`], [`checkpoint`], [`placement`].
+
+mod checkpoint;
+mod placement;
+mod proposals;
 
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -11,33 +15,25 @@ use std::sync::atomic::Ordering;
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, SpawnHandle};
 use bytes::{BufMut, Bytes, BytesMut};
+pub(crate) use checkpoint::{CheckpointNow, Checkpointed, Delete};
+pub(crate) use placement::{CarryOut, Drained, StepAside};
+pub(crate) use proposals::{Propose, ProposeSystem, Read};
 use synod_consensus::{
-    Change, Entry, EntryKind, Group, GroupId, LogIndex, Message, Output, PersistToken, Position,
-    ReadId, ReplicaId, ReplicaKey, Role, Snapshot, SnapshotMeta, Term, Write,
+    Entry, EntryKind, Group, GroupId, LogIndex, Message, Output, PersistToken, Position, ReadId,
+    ReplicaId, ReplicaKey, Role, SnapshotMeta, Term,
 };
 use tokio::sync::oneshot;
 
-use super::evaluator::{
-    Applied, Begin, End, EvaluatorActor, Pause, Proposed, ReadAnswered, Resume,
-};
+use super::evaluator::{Applied, Begin, End, EvaluatorActor, Resume};
 use super::machine::Machine;
 use super::outbox::Outbox;
 use super::registry::Hosted;
 use super::shared::{Counters, Shared};
-use crate::storage::{Checkpoint, WriteRequest};
-use crate::system::{GroupReport, Order, OrderKind, ReplicaAddress, SystemCommand, SystemOutcome};
+use crate::storage::WriteRequest;
+use crate::system::{GroupReport, ReplicaAddress, SystemOutcome};
 
 /// Messages that may wait for one group. A full mailbox drops Raft messages; Raft sends again.
 pub(crate) const GROUP_MAILBOX: usize = 4_096;
-/// A checkpoint is made once this many log bytes were applied since the last one. With 256 groups the retained log
-/// stays below 32 MiB; each checkpoint of a small shard costs a few microseconds and shares one fsync with others.
-const CHECKPOINT_BYTES: u64 = 128 * 1024;
-/// How long commands may wait for a leadership to move before they are evaluated here after all.
-const TRANSFER_PAUSE: Duration = Duration::from_millis(400);
-/// A peer that answered within this time can take a leadership over: two heartbeats and their way.
-const PEER_ACTIVE: Duration = Duration::from_millis(1_200);
-/// A leader repeats an unchanged report this often, for a system leader that is new.
-const REPORT_AGAIN: Duration = Duration::from_secs(4);
 
 /// Deadlines at least this far away (heartbeats and election timeouts, not the staggered campaigns of an election) need
 /// no precision.
@@ -249,72 +245,9 @@ impl GroupActor {
         }
         let now = self.now();
         self.group.applied(now, last.index);
-        // A large state is written less often, so that checkpoints never cost more than the log itself.
-        if self.bytes_since_checkpoint >= CHECKPOINT_BYTES.max(self.state_bytes) {
-            self.make_checkpoint();
-        }
+        self.checkpoint_if_due();
         if let Some(status_report) = self.fresh_report() {
             self.post(status_report);
-        }
-    }
-
-    /// Asks for a durable copy of the state, after which the log before it may go (E28: in this order).
-    fn make_checkpoint(&mut self) {
-        let writer = &self.shared.checkpoints;
-        if self.checkpoint.is_some()
-            || self.applied.position.index == LogIndex::ZERO
-            || writer.queued_bytes() > writer.queued_bytes_limit()
-        {
-            return;
-        }
-        let data = self.machine.encode();
-        self.state_bytes = data.len() as u64;
-        self.bytes_since_checkpoint = 0;
-        self.checkpoint = Some(self.applied.position.index);
-        Outbox::checkpoint(Checkpoint {
-            key: self.key,
-            meta: self.applied.clone(),
-            data,
-        });
-    }
-
-    fn install(&mut self, snapshot: &Snapshot, ctx: &mut Context<Self>) {
-        self.end_leadership();
-        let position = snapshot.meta.position;
-        if let Err(diverged) = self.machine.restore(position.index, &snapshot.data) {
-            return self.stop(&diverged.to_string(), ctx);
-        }
-        self.applied = snapshot.meta.clone();
-        self.bytes_since_checkpoint = 0;
-        self.checkpoint = Some(position.index);
-        self.installing = Some(position);
-        Outbox::checkpoint(Checkpoint {
-            key: self.key,
-            meta: snapshot.meta.clone(),
-            data: snapshot.data.clone(),
-        });
-        if self.evaluator.is_none() {
-            self.shared.touch();
-        }
-        tracing::debug!(group = %self.key.group, index = %position.index, bytes = snapshot.data.len(), "snapshot taken over");
-    }
-
-    fn snapshot(&mut self, to: ReplicaId) {
-        let snapshot = Snapshot {
-            meta: self.applied.clone(),
-            data: self.machine.encode(),
-        };
-        let now = self.now();
-        self.group.provide_snapshot(now, to, snapshot);
-    }
-
-    fn answer_read(&mut self, id: ReadId, ready: bool) {
-        if let (Some((serial, read)), Some(evaluator)) = (self.reads.remove(&id), &self.evaluator) {
-            evaluator.do_send(ReadAnswered {
-                serial,
-                read,
-                ready,
-            });
         }
     }
 
@@ -396,122 +329,6 @@ impl GroupActor {
             }
         });
         self.timer = Some((wake_at, handle));
-    }
-
-    /// Posts a report at once.
-    fn report(&mut self, force: bool) {
-        if force {
-            self.reported = None;
-        }
-        if let Some(report) = self.fresh_report() {
-            self.post(report);
-        }
-    }
-
-    /// A report, if this replica leads and something changed or the last one is old.
-    fn fresh_report(&self) -> Option<GroupReport> {
-        self.leadership?;
-        let now = self.now();
-        let due = match &self.reported {
-            None => true,
-            // While a replica catches up the system leader waits for its progress; else old news will do.
-            Some((last, at)) => {
-                let settled = last.configuration.learners.is_empty()
-                    && last.configuration.outgoing.is_empty()
-                    && last.configuration_committed;
-                let pause = if settled {
-                    REPORT_AGAIN
-                } else {
-                    Duration::from_millis(100)
-                };
-                now.saturating_sub(*at) >= pause
-            }
-        };
-        if !due {
-            return None;
-        }
-        let status = self.group.status();
-        Some(GroupReport {
-            group: self.key.group,
-            term: status.term,
-            leader: self.key.replica,
-            configuration_committed: status.configuration_index <= status.commit,
-            configuration: status.configuration,
-            configuration_index: status.configuration_index,
-            last: status.last.index,
-            // What a peer once had says nothing of one that no longer answers: it could not take over.
-            matched: status
-                .peers
-                .iter()
-                .filter(|peer| now.saturating_sub(peer.active_at) <= PEER_ACTIVE)
-                .map(|peer| (peer.replica, peer.matched))
-                .collect(),
-        })
-    }
-
-    fn post(&mut self, report: GroupReport) {
-        let now = self.now();
-        let news = self
-            .reported
-            .as_ref()
-            .is_none_or(|(last, _)| last.configuration_index != report.configuration_index);
-        self.reported = Some((report.clone(), now));
-        super::lock(&self.shared.reports).insert(self.key.group, report);
-        if news {
-            self.shared.touch();
-        }
-    }
-
-    fn carry_out(&mut self, order: Order, ctx: &mut Context<Self>) {
-        if order.leader != self.key.replica
-            || self.leadership.is_none()
-            || self.handing_over.is_some()
-        {
-            return;
-        }
-        let now = self.now();
-        match order.kind {
-            OrderKind::Change {
-                expected,
-                voters,
-                learners,
-            } => {
-                match self.group.change(
-                    now,
-                    Change {
-                        expected,
-                        voters,
-                        learners,
-                    },
-                ) {
-                    Ok(_) => Counters::bump(&self.shared.counters.moves),
-                    Err(error) => {
-                        tracing::debug!(group = %self.key.group, %error, "change not begun")
-                    }
-                }
-                self.flush(ctx);
-            }
-            OrderKind::Transfer { to } => {
-                Counters::bump(&self.shared.counters.moves);
-                self.handing_over = Some(to);
-                match &self.evaluator {
-                    Some(evaluator) => evaluator.do_send(Pause {
-                        deadline: now + TRANSFER_PAUSE,
-                    }),
-                    None => self.hand_over(ctx),
-                }
-            }
-        }
-    }
-
-    fn hand_over(&mut self, ctx: &mut Context<Self>) {
-        let Some(to) = self.handing_over else { return };
-        let now = self.now();
-        if let Err(error) = self.group.transfer(now, to) {
-            tracing::debug!(group = %self.key.group, %to, %error, "leadership not moved");
-            self.resume_evaluation();
-        }
-        self.flush(ctx);
     }
 
     /// This replica cannot go on: it says so and holds still. Others of its group go on, and get another one for it.
@@ -618,175 +435,6 @@ impl Handler<StorageFailed> for GroupActor {
     }
 }
 
-/// A checkpoint up to this index is durable.
-#[derive(Debug, actix::Message)]
-#[rtype(result = "()")]
-pub(crate) struct Checkpointed(pub(crate) LogIndex);
-
-impl Handler<Checkpointed> for GroupActor {
-    type Result = ();
-    fn handle(&mut self, Checkpointed(index): Checkpointed, ctx: &mut Self::Context) {
-        if self.checkpoint != Some(index) {
-            return;
-        }
-        self.checkpoint = None;
-        let installed = self.installing.take();
-        let purge = std::mem::take(&mut self.purge);
-        self.drive(ctx, |group, now| match installed {
-            Some(position) => group.installed(now, position),
-            None if purge => group.compact_all(now, index),
-            None => group.compact(now, index),
-        });
-        if self.key.group == GroupId::ZERO {
-            // Retired replicas wait for this: see `Replicas::sweep`.
-            self.shared
-                .system_durable
-                .fetch_max(index.get(), Ordering::Relaxed);
-            self.shared.touch();
-        }
-        if std::mem::take(&mut self.again) {
-            self.purge = true;
-            self.make_checkpoint();
-        }
-    }
-}
-
-/// The log's oldest file is held by this group alone.
-#[derive(Debug, actix::Message)]
-#[rtype(result = "()")]
-pub(crate) struct CheckpointNow;
-
-impl Handler<CheckpointNow> for GroupActor {
-    type Result = ();
-    fn handle(&mut self, _: CheckpointNow, _ctx: &mut Self::Context) {
-        if self.checkpoint.is_some() {
-            self.again = true;
-        } else {
-            self.purge = true;
-            self.make_checkpoint();
-        }
-    }
-}
-
-/// A sealed batch of the evaluator.
-#[derive(Debug, actix::Message)]
-#[rtype(result = "()")]
-pub(crate) struct Propose {
-    pub(crate) serial: u64,
-    pub(crate) batch: u64,
-    pub(crate) payload: Bytes,
-}
-
-impl Handler<Propose> for GroupActor {
-    type Result = ();
-    fn handle(
-        &mut self,
-        Propose {
-            serial,
-            batch,
-            payload,
-        }: Propose,
-        ctx: &mut Self::Context,
-    ) {
-        if self.leadership != Some(serial) {
-            // The evaluator has been told, or will be next: everything speculative of that leadership goes.
-            return;
-        }
-        let now = self.now();
-        let result = self
-            .group
-            .propose(now, payload)
-            .map(|position| position.index);
-        if let Some(evaluator) = &self.evaluator {
-            let result = result.map_err(|error| {
-                tracing::warn!(group = %self.key.group, %error, "reserved batch refused");
-            });
-            evaluator.do_send(Proposed {
-                serial,
-                batch,
-                result,
-            });
-        }
-        self.flush(ctx);
-    }
-}
-
-/// The evaluator wants a read confirmed.
-#[derive(Debug, actix::Message)]
-#[rtype(result = "()")]
-pub(crate) struct Read {
-    pub(crate) serial: u64,
-    pub(crate) read: u64,
-}
-
-impl Handler<Read> for GroupActor {
-    type Result = ();
-    fn handle(&mut self, Read { serial, read }: Read, ctx: &mut Self::Context) {
-        if self.leadership != Some(serial) {
-            return;
-        }
-        let now = self.now();
-        match self.group.read(now) {
-            Ok(id) => {
-                self.reads.insert(id, (serial, read));
-            }
-            Err(error) => {
-                tracing::debug!(group = %self.key.group, %error, "read refused");
-                if let Some(evaluator) = &self.evaluator {
-                    evaluator.do_send(ReadAnswered {
-                        serial,
-                        read,
-                        ready: false,
-                    });
-                }
-            }
-        }
-        self.flush(ctx);
-    }
-}
-
-/// The evaluator has nothing open: leadership may move.
-#[derive(Debug, actix::Message)]
-#[rtype(result = "()")]
-pub(crate) struct Drained {
-    pub(crate) serial: u64,
-}
-
-impl Handler<Drained> for GroupActor {
-    type Result = ();
-    fn handle(&mut self, Drained { serial }: Drained, ctx: &mut Self::Context) {
-        if self.leadership == Some(serial) {
-            self.hand_over(ctx);
-        }
-    }
-}
-
-/// A command for the system group; answered when applied here. Dropped without an answer when leadership is lost:
-/// then nobody knows, and the proposer looks at the state.
-#[derive(Debug, actix::Message)]
-#[rtype(result = "()")]
-pub(crate) struct ProposeSystem {
-    pub(crate) command: SystemCommand,
-    pub(crate) reply: oneshot::Sender<SystemOutcome>,
-}
-
-impl Handler<ProposeSystem> for GroupActor {
-    type Result = ();
-    fn handle(&mut self, ProposeSystem { command, reply }: ProposeSystem, ctx: &mut Self::Context) {
-        if self.leadership.is_none() {
-            return;
-        }
-        let now = self.now();
-        match self.group.propose(now, crate::wire::encode(&command)) {
-            Ok(position) => {
-                self.waiting.insert(position.index, (position.term, reply));
-            }
-            Err(error) => tracing::debug!(%error, "system command not proposed"),
-        }
-        self.flush(ctx);
-    }
-}
-
 /// The node's failure detector has not heard from this store for its timeout.
 #[derive(Clone, Copy, Debug, actix::Message)]
 #[rtype(result = "()")]
@@ -801,51 +449,6 @@ impl Handler<PeerSilent> for GroupActor {
             .filter(|leader| ReplicaAddress::of(*leader).store == store);
         if let Some(leader) = leader {
             self.drive(ctx, |group, now| group.peer_silent(now, leader));
-        }
-    }
-}
-
-/// An order of the system leader.
-#[derive(Debug, actix::Message)]
-#[rtype(result = "()")]
-pub(crate) struct CarryOut(pub(crate) Order);
-
-impl Handler<CarryOut> for GroupActor {
-    type Result = ();
-    fn handle(&mut self, CarryOut(order): CarryOut, ctx: &mut Self::Context) {
-        if !self.stopped {
-            self.carry_out(order, ctx);
-        }
-    }
-}
-
-/// Move the leadership to any caught-up voter: this node is about to stop.
-#[derive(Debug, actix::Message)]
-#[rtype(result = "()")]
-pub(crate) struct StepAside;
-
-impl Handler<StepAside> for GroupActor {
-    type Result = ();
-    fn handle(&mut self, _: StepAside, ctx: &mut Self::Context) {
-        if self.handing_over.is_some() {
-            return;
-        }
-        let now = self.now();
-        let status = self.group.status();
-        let heir = status
-            .peers
-            .iter()
-            .filter(|peer| status.configuration.voters.contains(&peer.replica))
-            .filter(|peer| now.saturating_sub(peer.active_at) <= PEER_ACTIVE)
-            .max_by_key(|peer| (Some(peer.replica) != self.last_heir, peer.matched));
-        if let Some(heir) = heir {
-            self.last_heir = Some(heir.replica);
-            let order = Order {
-                group: self.key.group,
-                leader: self.key.replica,
-                kind: OrderKind::Transfer { to: heir.replica },
-            };
-            self.carry_out(order, ctx);
         }
     }
 }
@@ -877,23 +480,5 @@ impl Handler<Retire> for GroupActor {
         if let Some(evaluator) = self.evaluator.take() {
             evaluator.do_send(super::evaluator::Stop);
         }
-    }
-}
-
-/// The retirement can no longer be forgotten: the replica's log and checkpoint go.
-#[derive(Debug, actix::Message)]
-#[rtype(result = "()")]
-pub(crate) struct Delete;
-
-impl Handler<Delete> for GroupActor {
-    type Result = ();
-    fn handle(&mut self, _: Delete, ctx: &mut Self::Context) {
-        Outbox::write(WriteRequest {
-            key: self.key,
-            token: None,
-            writes: vec![Write::Drop],
-        });
-        Outbox::drop_checkpoint(self.key);
-        ctx.stop();
     }
 }

@@ -1,0 +1,201 @@
+//! What a group tells the system leader, and what it is told to do.
+//!
+//! Here: reports, and orders carried out: changes of the configuration, moves of the leadership. Not here: who decides
+//! (`system::reconcile`).
+
+use core::time::Duration;
+
+use actix::{Context, Handler};
+use synod_consensus::Change;
+
+use super::GroupActor;
+use crate::group::evaluator::Pause;
+use crate::group::lock;
+use crate::group::shared::Counters;
+use crate::system::{GroupReport, Order, OrderKind};
+
+/// How long commands may wait for a leadership to move before they are evaluated here after all.
+const TRANSFER_PAUSE: Duration = Duration::from_millis(400);
+/// A peer that answered within this time can take a leadership over: two heartbeats and their way.
+const PEER_ACTIVE: Duration = Duration::from_millis(1_200);
+/// A leader repeats an unchanged report this often, for a system leader that is new.
+const REPORT_AGAIN: Duration = Duration::from_secs(4);
+
+impl GroupActor {
+    /// Posts a report at once.
+    pub(super) fn report(&mut self, force: bool) {
+        if force {
+            self.reported = None;
+        }
+        if let Some(report) = self.fresh_report() {
+            self.post(report);
+        }
+    }
+
+    /// A report, if this replica leads and something changed or the last one is old.
+    pub(super) fn fresh_report(&self) -> Option<GroupReport> {
+        self.leadership?;
+        let now = self.now();
+        let due = match &self.reported {
+            None => true,
+            // While a replica catches up the system leader waits for its progress; else old news will do.
+            Some((last, at)) => {
+                let settled = last.configuration.learners.is_empty()
+                    && last.configuration.outgoing.is_empty()
+                    && last.configuration_committed;
+                let pause = if settled {
+                    REPORT_AGAIN
+                } else {
+                    Duration::from_millis(100)
+                };
+                now.saturating_sub(*at) >= pause
+            }
+        };
+        if !due {
+            return None;
+        }
+        let status = self.group.status();
+        Some(GroupReport {
+            group: self.key.group,
+            term: status.term,
+            leader: self.key.replica,
+            configuration_committed: status.configuration_index <= status.commit,
+            configuration: status.configuration,
+            configuration_index: status.configuration_index,
+            last: status.last.index,
+            // What a peer once had says nothing of one that no longer answers: it could not take over.
+            matched: status
+                .peers
+                .iter()
+                .filter(|peer| now.saturating_sub(peer.active_at) <= PEER_ACTIVE)
+                .map(|peer| (peer.replica, peer.matched))
+                .collect(),
+        })
+    }
+
+    pub(super) fn post(&mut self, report: GroupReport) {
+        let now = self.now();
+        let news = self
+            .reported
+            .as_ref()
+            .is_none_or(|(last, _)| last.configuration_index != report.configuration_index);
+        self.reported = Some((report.clone(), now));
+        lock(&self.shared.reports).insert(self.key.group, report);
+        if news {
+            self.shared.touch();
+        }
+    }
+
+    pub(super) fn carry_out(&mut self, order: Order, ctx: &mut Context<Self>) {
+        if order.leader != self.key.replica
+            || self.leadership.is_none()
+            || self.handing_over.is_some()
+        {
+            return;
+        }
+        let now = self.now();
+        match order.kind {
+            OrderKind::Change {
+                expected,
+                voters,
+                learners,
+            } => {
+                match self.group.change(
+                    now,
+                    Change {
+                        expected,
+                        voters,
+                        learners,
+                    },
+                ) {
+                    Ok(_) => Counters::bump(&self.shared.counters.moves),
+                    Err(error) => {
+                        tracing::debug!(group = %self.key.group, %error, "change not begun")
+                    }
+                }
+                self.flush(ctx);
+            }
+            OrderKind::Transfer { to } => {
+                Counters::bump(&self.shared.counters.moves);
+                self.handing_over = Some(to);
+                match &self.evaluator {
+                    Some(evaluator) => evaluator.do_send(Pause {
+                        deadline: now + TRANSFER_PAUSE,
+                    }),
+                    None => self.hand_over(ctx),
+                }
+            }
+        }
+    }
+
+    pub(super) fn hand_over(&mut self, ctx: &mut Context<Self>) {
+        let Some(to) = self.handing_over else { return };
+        let now = self.now();
+        if let Err(error) = self.group.transfer(now, to) {
+            tracing::debug!(group = %self.key.group, %to, %error, "leadership not moved");
+            self.resume_evaluation();
+        }
+        self.flush(ctx);
+    }
+}
+
+/// The evaluator has nothing open: leadership may move.
+#[derive(Debug, actix::Message)]
+#[rtype(result = "()")]
+pub(crate) struct Drained {
+    pub(crate) serial: u64,
+}
+
+impl Handler<Drained> for GroupActor {
+    type Result = ();
+    fn handle(&mut self, Drained { serial }: Drained, ctx: &mut Self::Context) {
+        if self.leadership == Some(serial) {
+            self.hand_over(ctx);
+        }
+    }
+}
+
+/// An order of the system leader.
+#[derive(Debug, actix::Message)]
+#[rtype(result = "()")]
+pub(crate) struct CarryOut(pub(crate) Order);
+
+impl Handler<CarryOut> for GroupActor {
+    type Result = ();
+    fn handle(&mut self, CarryOut(order): CarryOut, ctx: &mut Self::Context) {
+        if !self.stopped {
+            self.carry_out(order, ctx);
+        }
+    }
+}
+
+/// Move the leadership to any caught-up voter: this node is about to stop.
+#[derive(Debug, actix::Message)]
+#[rtype(result = "()")]
+pub(crate) struct StepAside;
+
+impl Handler<StepAside> for GroupActor {
+    type Result = ();
+    fn handle(&mut self, _: StepAside, ctx: &mut Self::Context) {
+        if self.handing_over.is_some() {
+            return;
+        }
+        let now = self.now();
+        let status = self.group.status();
+        let heir = status
+            .peers
+            .iter()
+            .filter(|peer| status.configuration.voters.contains(&peer.replica))
+            .filter(|peer| now.saturating_sub(peer.active_at) <= PEER_ACTIVE)
+            .max_by_key(|peer| (Some(peer.replica) != self.last_heir, peer.matched));
+        if let Some(heir) = heir {
+            self.last_heir = Some(heir.replica);
+            let order = Order {
+                group: self.key.group,
+                leader: self.key.replica,
+                kind: OrderKind::Transfer { to: heir.replica },
+            };
+            self.carry_out(order, ctx);
+        }
+    }
+}
