@@ -5,6 +5,11 @@
 //! [`Group::poll_output`] after each input. All times are `Duration`s since an origin that the caller chose; the clock must be
 //! monotonic. Safety depends on none of them.
 //!
+//! How a cluster comes to be is a machine of its own, [`genesis::Genesis`]: every listed seed states once, persisted, "this list, empty
+//! disk", gives its word to one electorate of disks, and a majority of those chooses the founding record by single-decree Paxos (Lamport,
+//! "Paxos Made Simple", sections 2.2 to 2.5). Two clusters come of lists that share a seed only if every shared seed lost its disk; any
+//! seed with data makes the others join. Module [`genesis`] has the traces and the proof.
+//!
 //! The order of what a group knows: purged <= snapshot <= applied <= committed, persisted <= last.
 
 mod configuration;
@@ -12,6 +17,7 @@ pub mod conformance;
 mod election;
 mod entry;
 mod error;
+pub mod genesis;
 mod group;
 mod heartbeat;
 mod ids;

@@ -2,6 +2,7 @@
 
 pub mod disk;
 pub mod evaluation;
+pub mod genesis;
 pub mod groups;
 pub mod membership;
 pub mod seeds;

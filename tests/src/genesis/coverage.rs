@@ -1,0 +1,84 @@
+//! What the runs have seen. A simulation that never meets a case proves nothing about it.
+
+use core::fmt;
+use std::collections::BTreeMap;
+
+/// Counts of one or many runs.
+#[derive(Clone, Debug, Default)]
+pub struct Coverage {
+    counts: BTreeMap<&'static str, u64>,
+}
+
+/// Name, and how often a seed must show it on average.
+const LEAST_PER_SEED: &[(&str, f64)] = &[
+    ("messages", 200.0),
+    ("messages_lost", 10.0),
+    ("messages_doubled", 5.0),
+    ("messages_late", 5.0),
+    ("faults", 5.0),
+    ("starts", 5.0),
+    ("crashes", 2.0),
+    ("crashes_while_writing", 0.2),
+    ("blackouts", 0.2),
+    ("cuts", 0.5),
+    ("wipes", 0.3),
+    ("wipes_after_the_word", 0.1),
+    ("wipes_after_the_choice", 0.05),
+    ("words", 2.0),
+    ("words_of_witnesses", 0.05),
+    ("chosen", 0.4),
+    ("learned_after_a_restart", 0.05),
+    ("refused", 0.05),
+    ("promises_with_a_value", 0.1),
+    ("joins", 0.3),
+    ("old_data", 0.05),
+    ("lists_differ", 0.15),
+    ("lists_put_right", 0.05),
+    ("foundings_after_lists_were_put_right", 0.02),
+    ("lists_changed_at_a_restart", 0.05),
+    ("obstructed_by_lists", 0.1),
+    ("obstructed_by_lost_disks", 0.01),
+];
+
+impl Coverage {
+    /// One more of `name`.
+    pub(super) fn count(&mut self, name: &'static str) {
+        self.add(name, 1);
+    }
+
+    fn add(&mut self, name: &'static str, more: u64) {
+        *self.counts.entry(name).or_default() += more;
+    }
+
+    /// How often `name` was seen.
+    pub fn get(&self, name: &str) -> u64 {
+        self.counts.get(name).copied().unwrap_or(0)
+    }
+
+    /// Adds another run's counts.
+    pub fn merge(&mut self, other: &Self) {
+        for (name, count) in &other.counts {
+            self.add(name, *count);
+        }
+    }
+
+    /// What was seen less often than many seeds must show it.
+    pub fn lacking(&self, seeds: usize) -> Vec<String> {
+        let seen = |name: &str| self.get(name) as f64 / seeds as f64;
+        let lacking = LEAST_PER_SEED
+            .iter()
+            .filter(|(name, least)| seen(name) < *least);
+        lacking
+            .map(|(name, least)| format!("{name}: {:.2} per seed, at least {least}", seen(name)))
+            .collect()
+    }
+}
+
+impl fmt::Display for Coverage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, count) in &self.counts {
+            writeln!(f, "{count:>12} {name}")?;
+        }
+        Ok(())
+    }
+}
