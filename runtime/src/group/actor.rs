@@ -347,8 +347,9 @@ impl GroupActor {
     }
 }
 
-/// When to wake for a deadline: a distant one waits for the next multiple of [`TICK`], so that the heartbeats of many
-/// groups fall due together and leave as one frame per peer (DESIGN section 9); a near one is kept.
+/// When to wake for a deadline: a distant one waits for the next multiple of [`TICK`], so that the election
+/// timers of many followers wake their arbiter together (leaders' heartbeats fall on multiples of their interval anyway);
+/// a near one is kept.
 fn together(now: Duration, deadline: Duration) -> Duration {
     if deadline.saturating_sub(now) < DISTANT {
         return deadline;

@@ -125,9 +125,15 @@ impl Shared {
         self.changed.send_modify(|count| *count += 1);
     }
 
-    /// Gives a replica up whose state or log is not what it acknowledged: it never votes again, and the system leader is
-    /// told, so that its group gets another one (DESIGN section 7).
+    /// Gives a replica up whose state or log is not what it acknowledged: it votes no more, and the system leader is told,
+    /// so that its group gets another one (DESIGN section 7). Without its system replica a node knows nothing of the
+    /// others, so it stops.
     pub(crate) fn lose(&self, key: ReplicaKey, reason: &str) {
+        if key.group == GroupId::ZERO {
+            return self.fail(&format!(
+                "the replica of the system group stopped: {reason}"
+            ));
+        }
         tracing::error!(group = %key.group, replica = %key.replica, reason, "replica stops");
         Counters::bump(&self.counters.replicas_stopped);
         super::lock(&self.lost).insert(key.group, key.replica);

@@ -5,6 +5,7 @@
 //! the log no longer does (H77, H78, E26). One that cannot be brought back is given up, and its group gets another one.
 //! Not here: who decides (`system`), the actors themselves (`group`).
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -21,8 +22,13 @@ use crate::evaluation::{CheckedEvaluatorOptions, Evaluator, ShardState};
 use crate::group::actor::{CheckpointNow, Delete, Registered, Retire};
 use crate::group::evaluator::{Paired, Stop};
 use crate::group::{EvaluatorActor, GroupActor, Hosted, Machine, Shared, Start, lock};
-use crate::storage::{Checkpoint, CheckpointError, WriteRequest};
+use crate::storage::{
+    Checkpoint, CheckpointError, RealDisk, WriteRequest, read_sealed, write_sealed,
+};
 use crate::system::SystemState;
+
+/// Which replicas of the store stopped for good, sealed.
+const LOST: &str = "lost";
 
 /// The threads that actors run on.
 #[derive(Debug)]
@@ -42,6 +48,10 @@ pub(crate) struct Replicas {
     pub(crate) evaluation: CheckedEvaluatorOptions,
     pub(crate) kinds: Arc<Vec<KindFactory>>,
     pub(crate) seed: u64,
+    /// Where it is kept which replicas stopped for good.
+    pub(crate) disk: RealDisk,
+    /// What is kept there.
+    pub(crate) kept: BTreeMap<GroupId, ReplicaId>,
     /// Replicas that wait for [`Replicas::sweep`], with the system log's index at their retirement.
     pub(crate) retired: Vec<(LogIndex, Retired)>,
 }
@@ -49,10 +59,28 @@ pub(crate) struct Replicas {
 /// A replica whose files are to go.
 #[derive(Debug)]
 pub(crate) enum Retired {
-    /// Its actor deletes them.
-    Hosted(Arc<Hosted>),
+    /// Its actor deletes them, if it still runs.
+    Hosted(ReplicaKey, Arc<Hosted>),
     /// It has no actor any more, or never had one.
     Stopped(ReplicaKey),
+}
+
+impl Retired {
+    fn delete(&self, shared: &Shared) {
+        let key = match self {
+            Self::Hosted(_, hosted) if hosted.group.connected() => {
+                return hosted.group.do_send(Delete);
+            }
+            Self::Hosted(key, _) | Self::Stopped(key) => *key,
+        };
+        let drop = WriteRequest {
+            key,
+            token: None,
+            writes: vec![Write::Drop],
+        };
+        shared.log.submit(0, vec![drop]);
+        shared.checkpoints.remove(key);
+    }
 }
 
 thread_local! {
@@ -93,20 +121,26 @@ impl Replicas {
     ) -> Result<(), ReplicaError> {
         // Ids grow, and a store gets a second replica of a group only once its first is retired: of several the log lists
         // at most the newest, whatever of its end this store may have lost.
-        let newest: std::collections::BTreeMap<GroupId, ReplicaId> = recovered
-            .iter()
-            .map(|(key, _, _)| (key.group, key.replica))
-            .fold(Default::default(), |mut newest, (group, replica)| {
-                let known = newest.entry(group).or_insert(replica);
-                *known = replica.max(*known);
-                newest
-            });
+        let mut newest: BTreeMap<GroupId, ReplicaId> = BTreeMap::new();
+        for (key, _, _) in &recovered {
+            let known = newest.entry(key.group).or_insert(key.replica);
+            *known = key.replica.max(*known);
+        }
+        self.recall()?;
         for (key, recovered, checkpoint) in recovered {
             if newest.get(&key.group) != Some(&key.replica) {
                 self.retired.push((LogIndex::ZERO, Retired::Stopped(key)));
                 continue;
             }
             let started = match checkpoint {
+                // What it forgot nobody may be able to tell any more (H73 compares within one term).
+                _ if self.kept.get(&key.group) == Some(&key.replica) => Err(ReplicaError {
+                    group: key.group,
+                    replica: key.replica,
+                    reason: format!(
+                        "it had stopped for good before (so says `{LOST}` in the store)"
+                    ),
+                }),
                 Ok(checkpoint) => {
                     let state = checkpoint.as_ref().map(|found| found.meta.clone());
                     self.start(key, Restored::after_restart(recovered, state), checkpoint)
@@ -123,6 +157,36 @@ impl Replicas {
                 }
                 started => started?,
             }
+        }
+        Ok(())
+    }
+
+    /// Keeps it over restarts which replicas stopped for good.
+    pub(crate) fn remember_lost(&mut self) {
+        let lost = lock(&self.shared.lost).clone();
+        if lost == self.kept {
+            return;
+        }
+        match write_sealed(&self.disk, LOST, &crate::wire::encode(&lost)) {
+            Ok(()) => self.kept = lost,
+            Err(error) => {
+                tracing::warn!(%error, "it could not be kept which replicas stopped for good; trying again")
+            }
+        }
+    }
+
+    fn recall(&mut self) -> Result<(), ReplicaError> {
+        let unreadable = |reason: String| ReplicaError {
+            group: GroupId::ZERO,
+            replica: ReplicaId::new(0),
+            reason: format!(
+                "`{LOST}` in the store, the list of replicas that stopped for good: {reason}"
+            ),
+        };
+        let kept = read_sealed(&self.disk, LOST).map_err(|error| unreadable(error.to_string()))?;
+        if let Some(kept) = kept {
+            self.kept =
+                crate::wire::decode(&kept).map_err(|error| unreadable(error.to_string()))?;
         }
         Ok(())
     }
@@ -219,18 +283,8 @@ impl Replicas {
         let shared = &self.shared;
         self.retired.retain(|(index, retired)| {
             let forgettable = *index > durable;
-            match retired {
-                _ if forgettable => {}
-                Retired::Hosted(hosted) => hosted.group.do_send(Delete),
-                Retired::Stopped(key) => {
-                    let drop = WriteRequest {
-                        key: *key,
-                        token: None,
-                        writes: vec![Write::Drop],
-                    };
-                    shared.log.submit(0, vec![drop]);
-                    shared.checkpoints.remove(*key);
-                }
+            if !forgettable {
+                retired.delete(shared);
             }
             forgettable
         });
@@ -294,7 +348,8 @@ impl Replicas {
             if let Some(hosted) = self.shared.registry.remove(group, replica) {
                 tracing::info!(%group, %replica, "replica retired");
                 hosted.group.do_send(Retire);
-                self.retired.push((applied, Retired::Hosted(hosted)));
+                let key = ReplicaKey { group, replica };
+                self.retired.push((applied, Retired::Hosted(key, hosted)));
             }
         }
         self.ask_for_durability();
@@ -302,8 +357,8 @@ impl Replicas {
             if self.shared.registry.get(group).is_some() {
                 continue; // the former incarnation goes first
             }
-            if still_lost.get(&group) == Some(&replica) {
-                continue; // never born again, empty, under its id (E26)
+            if still_lost.get(&group).is_some_and(|lost| *lost >= replica) {
+                continue; // never born again, empty, under its id or an older one (E26)
             }
             tracing::debug!(%group, %replica, "replica created");
             if let Err(error) =

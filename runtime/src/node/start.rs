@@ -33,8 +33,8 @@ use crate::evaluation::EvaluatorOptions;
 use crate::group::registry::Completions;
 use crate::group::{Clock, Counters, Outbox, Registry, Shared};
 use crate::storage::{
-    Admission, CheckpointError, CheckpointWriter, Checkpoints, LogOptions, LogWriter, SegmentedLog,
-    StoreDirectory, read_sealed, write_sealed,
+    Admission, CheckpointError, CheckpointWriter, Checkpoints, LogOptions, LogWriter, RealDisk,
+    SegmentedLog, StoreDirectory, read_sealed, write_sealed,
 };
 use crate::system::{Founding, MemberEntry, SystemState};
 use crate::transport::{
@@ -239,6 +239,10 @@ pub(crate) async fn start(builder: NodeBuilder) -> Result<Node, StartError> {
         evaluation: evaluation.check().expect("the defaults hang together"),
         kinds: Arc::new(builder.kinds.clone()),
         seed,
+        disk: RealDisk::new(&path).map_err(|error| StartError::Internal {
+            reason: error.to_string(),
+        })?,
+        kept: BTreeMap::new(),
         retired: Vec::new(),
     };
     let on_disk = recovered.into_iter().zip(checkpoints_on_disk);

@@ -114,6 +114,7 @@ impl Steward {
             self.rebuild_table();
         }
         self.replicas.sweep();
+        self.replicas.remember_lost();
         self.pass_reports();
         let now = self.now();
         if self.leads_system() {

@@ -23,8 +23,8 @@ use super::queue::WriteQueue;
 const WRITE_BYTES_MAX: usize = 32 << 20;
 /// What may wait before owners should stop taking checkpoints.
 const QUEUED_BYTES_LIMIT: usize = 64 << 20;
-/// Checkpoints gather for so long after each file: nobody waits for them but the compaction of logs, and every file costs the file system
-/// an inode and two syncs.
+/// Checkpoints gather for so long after each file: they are in no command's way (compaction waits for them, a replica that takes a
+/// snapshot over, files of retired replicas), and every file costs the file system an inode and two syncs.
 const GATHER: Duration = Duration::from_millis(50);
 /// What a checkpoint is accounted for besides its state.
 const OVERHEAD: usize = 256;

@@ -112,7 +112,8 @@ pub enum SystemCommand {
         /// The store that shall hold it.
         store: u64,
     },
-    /// A replica that its group's committed configuration no longer names may be deleted.
+    /// A replica that its group's committed configuration no longer names may be deleted; so may one that stopped for
+    /// good, which the configuration still names until its successor has caught up.
     Retire {
         /// The group.
         group: GroupId,
