@@ -54,6 +54,22 @@ fn pause(failing_for: Duration) -> Duration {
     }
 }
 
+/// How long a store was tried in vain. Only time that was meant for trying counts: when this machine stood still, the
+/// store was not asked, and what waits for it must not be dropped for that.
+#[derive(Clone, Copy, Debug, Default)]
+struct InVain(Duration);
+
+impl InVain {
+    /// One round is over that was planned to take so long, and took so long.
+    fn round(&mut self, planned: Duration, took: Duration) {
+        self.0 += took.min(planned);
+    }
+
+    fn is_enough(self) -> bool {
+        self.0 >= UNREACHABLE_AFTER
+    }
+}
+
 /// Attempts to one peer that run beside each other.
 struct Attempts {
     core: Arc<Core>,
@@ -274,6 +290,7 @@ async fn dial(
     purpose: Purpose,
 ) {
     let mut began = Instant::now();
+    let mut in_vain = InVain::default();
     let _ = party.poke.notified().now_or_never(); // what happened before this is known
     let mut attempts = Attempts::new(&core, &endpoint, purpose, Some(store));
     let mut started = 0;
@@ -285,8 +302,9 @@ async fn dial(
         let Some(address) = address else { break };
         attempts.start(address);
         started += 1;
-        let failing = party.unreachable_for().unwrap_or_else(|| began.elapsed());
-        let mut pause_ends = TokioInstant::now() + pause(failing);
+        let failing = party.unreachable_for().unwrap_or(in_vain.0);
+        let mut round = TokioInstant::now();
+        let mut pause_ends = round + pause(failing);
         loop {
             tokio::select! {
                 result = attempts.next(pause_ends) => match result {
@@ -309,13 +327,15 @@ async fn dial(
                     }
                 },
                 () = party.poke.notified(), if purpose == Purpose::Main => {
-                    began = Instant::now(); // another address, or a connection that came in
+                    // Another address, or a connection that came in.
+                    (began, in_vain, round) = (Instant::now(), InVain::default(), TokioInstant::now());
                     break;
                 }
             }
         }
+        in_vain.round(pause_ends - round, round.elapsed());
         let has_link = lock(&party.state).links[slot(purpose)].is_some();
-        if began.elapsed() >= UNREACHABLE_AFTER && !has_link {
+        if in_vain.is_enough() && !has_link {
             if purpose == Purpose::Main {
                 party.set_unreachable(began);
             }
@@ -403,5 +423,24 @@ pub(super) async fn call(
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(reason)) => Err(CallError::Unanswered { address, reason }),
         Err(_) => Err(CallError::Deadline { address, deadline }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_that_stood_still_has_tried_nobody_in_vain() {
+        // The thread did not run for a minute while it dialled: the frames that wait are kept for the next attempts.
+        let mut in_vain = InVain::default();
+        in_vain.round(pause(in_vain.0), Duration::from_secs(60));
+        assert!(!in_vain.is_enough());
+        let mut rounds = 1;
+        while !in_vain.is_enough() {
+            in_vain.round(pause(in_vain.0), pause(in_vain.0));
+            rounds += 1;
+        }
+        assert_eq!(rounds, 9, "as many as fit into {UNREACHABLE_AFTER:?}");
     }
 }

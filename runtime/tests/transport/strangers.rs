@@ -9,7 +9,8 @@ use crate::{
     world::{Endpoint, World},
 };
 
-const SOON: Duration = Duration::from_secs(10);
+/// Far more than a call needs, also on a busy machine.
+const SOON: Duration = Duration::from_secs(20);
 
 /// What a node says of the end of a connection on which `mischief` was done after a proper hello.
 fn ending(mischief: impl AsyncFnOnce(&quinn::Connection)) -> (u64, String, Endpoint) {
@@ -107,6 +108,7 @@ fn streams_beyond_the_bound_cannot_be_opened() {
     // M44: unbounded inbound QUIC streams.
     let (code, ..) = ending(async |connection| {
         let mut open = Vec::new();
+        // Whatever may be opened opens without waiting; the pause shows that nothing more does.
         while let Ok(Ok(stream)) =
             tokio::time::timeout(Duration::from_millis(200), connection.open_uni()).await
         {

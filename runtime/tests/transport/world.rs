@@ -1,10 +1,13 @@
-//! Endpoints of one process that record what arrives.
+//! Endpoints of one process that record what arrives, and conditions that are waited for.
+//!
+//! No test rests on the length of a pause. Patience is counted in looks and not by the clock, so that a machine which
+//! stands still, or gives a test little of itself, uses none of it up.
 
 use std::{
     net::SocketAddr,
     ops::Range,
     sync::{Arc, Mutex, mpsc},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -14,19 +17,37 @@ use synod::transport::{
 };
 
 const CLUSTER: u128 = 7;
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Time between two looks at a condition.
+const GLANCE: Duration = Duration::from_millis(10);
+/// Looks after which a condition counts as never met: 20 s of a machine that runs.
+const LOOKS: usize = 2_000;
+/// Longer than any test: what is noticed at once must not be noticed by this, and a machine that stands still for a
+/// moment must not end connections by it.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Looks until it is so.
+pub(crate) fn until(what: &str, mut so: impl FnMut() -> bool) {
+    for _ in 0..LOOKS {
+        if so() {
+            return;
+        }
+        std::thread::sleep(GLANCE); // between two looks; nothing rests on its length
+    }
+    panic!("{what}: not so after {LOOKS} looks");
+}
 
 /// A development CA in a directory of its own.
 pub(crate) struct World {
     pub(crate) directory: tempfile::TempDir,
     pub(crate) ca: DevelopmentCa,
+    /// Bounds of the endpoints that are made from now on.
+    pub(crate) limits: Limits,
 }
 
 /// One endpoint and what it received.
 pub(crate) struct Endpoint {
     pub(crate) transport: Transport,
     pub(crate) hello: Arc<Mutex<LocalHello>>,
-    pub(crate) keys: EndpointKeys,
     events: mpsc::Receiver<Event>,
     /// Everything received so far that nobody asked for yet.
     pub(crate) seen: Vec<Event>,
@@ -100,7 +121,15 @@ impl World {
     pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let ca = DevelopmentCa::open(directory.path()).unwrap();
-        Self { directory, ca }
+        let limits = Limits {
+            idle_timeout: IDLE_TIMEOUT,
+            ..Limits::default()
+        };
+        Self {
+            directory,
+            ca,
+            limits,
+        }
     }
 
     pub(crate) fn node_identity(&self, name: &str) -> Result<Identity, CaError> {
@@ -146,6 +175,7 @@ impl World {
             hello,
             Some(address),
             keys,
+            self.limits.clone(),
         )
         .unwrap()
     }
@@ -160,6 +190,7 @@ impl World {
             hello,
             None,
             EndpointKeys::ephemeral(),
+            self.limits.clone(),
         )
         .unwrap()
     }
@@ -174,7 +205,8 @@ pub(crate) fn bind(
         name: name.to_owned(),
         ..LocalHello::default()
     };
-    endpoint(identity, hello, listen, EndpointKeys::ephemeral())
+    let keys = EndpointKeys::ephemeral();
+    endpoint(identity, hello, listen, keys, Limits::default())
 }
 
 fn endpoint(
@@ -182,6 +214,7 @@ fn endpoint(
     hello: LocalHello,
     listen: Option<SocketAddr>,
     keys: EndpointKeys,
+    limits: Limits,
 ) -> Result<Endpoint, BindError> {
     let (sender, events) = mpsc::channel();
     let back = Arc::new(Mutex::new(None));
@@ -197,8 +230,8 @@ fn endpoint(
         listen,
         identity,
         hello: hello.clone(),
-        keys: keys.clone(),
-        limits: Limits::default(),
+        keys,
+        limits,
     };
     let transport = Transport::bind(options, Arc::new(recorder))?;
     *back.lock().unwrap() = Some(transport.clone());
@@ -209,11 +242,17 @@ fn endpoint(
     Ok(Endpoint {
         transport,
         hello,
-        keys,
         events,
         seen: Vec::new(),
         runtime,
     })
+}
+
+/// One count of a transport.
+pub(crate) fn counter(transport: &Transport, name: &str) -> u64 {
+    let all = transport.counters();
+    let named = all.into_iter().find(|(known, _)| *known == name);
+    named.expect("a name that exists").1
 }
 
 impl std::fmt::Debug for Endpoint {
@@ -228,12 +267,7 @@ impl Endpoint {
     }
 
     pub(crate) fn counter(&self, name: &str) -> u64 {
-        self.transport
-            .counters()
-            .into_iter()
-            .find(|(n, _)| *n == name)
-            .unwrap()
-            .1
+        counter(&self.transport, name)
     }
 
     pub(crate) fn call(
@@ -260,11 +294,14 @@ impl Endpoint {
         self.wait_closed();
     }
 
-    /// The next event that `pick` takes, within `patience`; others stay in `seen`.
-    fn next<T>(&mut self, patience: Duration, pick: impl Fn(&Event) -> Option<T>) -> Option<T> {
-        let ends = Instant::now() + patience;
+    /// The next event that `pick` takes, after so many looks at most; others stay in `seen`.
+    fn next<T>(&mut self, looks: usize, pick: impl Fn(&Event) -> Option<T>) -> Option<T> {
         let mut looked_at = 0;
-        loop {
+        for look in 0..=looks {
+            if look > 0 {
+                self.seen.extend(self.events.recv_timeout(GLANCE).ok());
+            }
+            self.seen.extend(self.events.try_iter());
             while looked_at < self.seen.len() {
                 if let Some(picked) = pick(&self.seen[looked_at]) {
                     self.seen.remove(looked_at);
@@ -272,16 +309,15 @@ impl Endpoint {
                 }
                 looked_at += 1;
             }
-            let left = ends.saturating_duration_since(Instant::now());
-            self.seen.push(self.events.recv_timeout(left).ok()?);
         }
+        None
     }
 
     /// The next `count` frames of `lane`.
     pub(crate) fn frames(&mut self, lane: Lane, count: usize) -> Vec<Bytes> {
         let mut all = Vec::new();
         while all.len() < count {
-            let more = self.next(PATIENCE, |event| match event {
+            let more = self.next(LOOKS, |event| match event {
                 Event::Frames(on, frames) if *on == lane => Some(frames.clone()),
                 _ => None,
             });
@@ -290,9 +326,9 @@ impl Endpoint {
         all
     }
 
-    /// Frames of `lane` that come together within `patience`.
-    pub(crate) fn frames_within(&mut self, lane: Lane, patience: Duration) -> Vec<Bytes> {
-        self.next(patience, |event| match event {
+    /// Frames of `lane` that have come, as far as they came together.
+    pub(crate) fn frames_so_far(&mut self, lane: Lane) -> Vec<Bytes> {
+        self.next(0, |event| match event {
             Event::Frames(on, frames) if *on == lane => Some(frames.clone()),
             _ => None,
         })
@@ -300,7 +336,7 @@ impl Endpoint {
     }
 
     pub(crate) fn datagram(&mut self) -> Bytes {
-        let datagram = self.next(PATIENCE, |event| match event {
+        let datagram = self.next(LOOKS, |event| match event {
             Event::Datagram(datagram) => Some(datagram.clone()),
             _ => None,
         });
@@ -308,7 +344,7 @@ impl Endpoint {
     }
 
     pub(crate) fn connected(&mut self) -> Peer {
-        let peer = self.next(PATIENCE, |event| match event {
+        let peer = self.next(LOOKS, |event| match event {
             Event::Connected(peer) => Some(peer.clone()),
             _ => None,
         });
@@ -316,7 +352,7 @@ impl Endpoint {
     }
 
     pub(crate) fn disconnected(&mut self) -> Peer {
-        let peer = self.next(PATIENCE, |event| match event {
+        let peer = self.next(LOOKS, |event| match event {
             Event::Disconnected(peer) => Some(peer.clone()),
             _ => None,
         });
