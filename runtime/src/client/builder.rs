@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::Client;
 use super::courier::ClientCourier;
 use crate::node::Answer;
-use crate::transport::{BindError, CaError, DevelopmentCa, Identity, IdentityError};
+use crate::transport::{BindError, CaError, CallError, DevelopmentCa, Identity, IdentityError};
 
 /// Where the certificate comes from.
 #[derive(Clone, Debug)]
@@ -111,6 +111,9 @@ pub enum ConnectError {
     /// The endpoint could not be opened.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// Every address refused for good: the certificates do not fit, or there is another cluster.
+    #[error(transparent)]
+    Refused(CallError),
     /// Nobody answered.
     #[error("no node at {addresses} answers: {reason}")]
     Unreachable {

@@ -15,8 +15,8 @@ use crate::group::lock;
 use crate::node::{Answer, Call, NodeFrame, resolve};
 use crate::router::{Courier, Router, RouterOptions};
 use crate::transport::{
-    CallAnswer, EndpointKeys, Identity, Inbound, Lane, Limits, LocalHello, Peer, Transport,
-    TransportOptions,
+    CallAnswer, CallError, EndpointKeys, Identity, Inbound, Lane, Limits, LocalHello, Peer,
+    Transport, TransportOptions,
 };
 use crate::wire::{self, Request, RoutingTable};
 
@@ -104,18 +104,19 @@ impl Road {
         addresses: &[String],
         patience: Duration,
     ) -> Result<RoutingTable, ConnectError> {
-        let mut last = ConnectError::Unreachable {
-            addresses: addresses.join(", "),
-            reason: "no address resolves".to_owned(),
-        };
+        let mut last = None;
         for address in addresses {
-            match call(&self.transport, address, &Call::Table, patience).await {
+            let error = match call(&self.transport, address, &Call::Table, patience).await {
                 Ok(Answer::Table(table)) => return Ok(*table),
-                Ok(answer) => last = ConnectError::unexpected(address, &answer),
-                Err(error) => last = error,
+                Ok(answer) => ConnectError::unexpected(address, &answer),
+                Err(error) => error,
+            };
+            // A refusal is the outcome only where nobody else may still answer.
+            if last.is_none() || !matches!(error, ConnectError::Refused(_)) {
+                last = Some(error);
             }
         }
-        Err(last)
+        Err(last.unwrap_or(ConnectError::NoAddress))
     }
 
     fn adopt(&self, table: RoutingTable) -> Option<Arc<RoutingTable>> {
@@ -149,7 +150,10 @@ async fn call(
     let answer = transport
         .call(resolved, wire::encode(question), patience)
         .await
-        .map_err(|error| unreachable(error.to_string()))?;
+        .map_err(|error| match error {
+            CallError::Refused { .. } => ConnectError::Refused(error),
+            error => unreachable(error.to_string()),
+        })?;
     decode_answer(address, &answer)
 }
 
@@ -198,7 +202,10 @@ impl ClientCourier {
         let table = loop {
             match road.fetch(&road.seeds, CALL_PATIENCE).await {
                 Ok(table) => break table,
-                Err(error) if std::time::Instant::now() >= deadline => {
+                Err(error)
+                    if matches!(error, ConnectError::Refused(_))
+                        || std::time::Instant::now() >= deadline =>
+                {
                     road.transport.close();
                     return Err(error);
                 }

@@ -121,7 +121,12 @@ fn a_node_of_another_ca_is_not_let_in() {
     // Stores with different parent directories have different development CAs.
     let (ours, theirs) = (Home::new(), Home::new());
     let first = ours.start("n1", &["--found", "--shards", "4"]);
-    let said = refused(&theirs, "n2", &["--join", &first.address, "--give-up", "3"]);
+    // The refusal is final, so this long wait is none.
+    let said = refused(
+        &theirs,
+        "n2",
+        &["--join", &first.address, "--give-up", "60"],
+    );
     assert!(said.contains(&first.address), "{said}");
     assert!(
         said.to_lowercase().contains("certificate") || said.contains("CA"),
@@ -134,7 +139,8 @@ fn a_client_of_another_ca_is_told_so() {
     let (ours, theirs) = (Home::new(), Home::new());
     let first = ours.start("n1", &["--found", "--shards", "4"]);
     printed(&theirs.run(&["certs", "--dir", &theirs.path().display().to_string()]));
-    let said = sentence(&theirs.run(&["get", "k", "--at", &first.address, "--patience", "2"]));
+    // Asking again would not help, so nobody waits for what the patience allows: the command would be ended before.
+    let said = sentence(&theirs.run(&["get", "k", "--at", &first.address, "--patience", "3600"]));
     assert!(
         said.to_lowercase().contains("certificate") || said.contains("CA"),
         "{said}"
