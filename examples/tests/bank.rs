@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -30,8 +30,8 @@ mod rooms {
     pub(crate) mod report;
 }
 
-/// What takes longer than this hangs.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// What is not so after this many looks will not be: two minutes of a machine that runs.
+const LOOKS: usize = 2_400;
 
 /// Where cargo put an example of this package: beside the directory of this test.
 fn example(name: &str) -> PathBuf {
@@ -77,15 +77,15 @@ fn nodes_in(directory: &Path) -> Vec<u32> {
         .collect()
 }
 
+/// Looks until it is so. Counted in looks and not by the clock: a machine that stands still uses none of them up.
 fn until(what: &str, mut so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !so() {
-        assert!(
-            Instant::now() < deadline,
-            "{what}: not so within {PATIENCE:?}"
-        );
-        std::thread::sleep(Duration::from_millis(50)); // looks at a condition; nothing rests on the length
+    for _ in 0..LOOKS {
+        if so() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(50)); // between two looks; nothing rests on its length
     }
+    panic!("{what}: not so after {LOOKS} looks");
 }
 
 /// A demo whose three nodes run.
@@ -105,6 +105,7 @@ fn the_bank_loses_nothing_and_leaves_nothing_behind() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let output = bank(directory.path())
         .args(["--seconds", "6", "--seed", "7", "--json"])
+        .args(["--drop", "0.1"]) // retries for certain, however few commands a busy machine does
         .output()
         .expect("it runs");
     let said = String::from_utf8_lossy(&output.stderr);

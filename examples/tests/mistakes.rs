@@ -2,6 +2,7 @@
 //!
 //! One node in this process hosts an entity that can misbehave in every way (issue 2, "What bad input gets").
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -9,6 +10,7 @@ use synod::router::{AskError, Failed, Refused};
 use synod::wire::Failure;
 use synod::{Answer, Context, Entity, Handler, Message, Node, View};
 use tempfile::TempDir;
+use tokio::sync::Semaphore;
 
 /// Misbehaves on demand.
 #[derive(Debug, Default, Deserialize, Entity, Serialize)]
@@ -57,10 +59,14 @@ struct Poison {}
 #[rtype(result = "String")]
 struct Shout(u64);
 
-/// Takes so many milliseconds.
+/// Waits at the [`DOOR`].
 #[derive(Debug, Deserialize, Message, Serialize)]
 #[rtype(result = "()")]
-struct Wait(u64);
+struct Wait {}
+
+/// Where [`Wait`] waits: one test opens it, and knows by the count who has begun to wait.
+static DOOR: Semaphore = Semaphore::const_new(0);
+static WAITING: AtomicUsize = AtomicUsize::new(0);
 
 #[derive(Debug, Deserialize, Message, Serialize)]
 #[rtype(result = "u64")]
@@ -100,8 +106,9 @@ impl Handler<Shout> for Rogue {
 }
 
 impl Handler<Wait> for Rogue {
-    async fn handle(&mut self, Wait(ms): Wait, _cx: &mut Context<Self>) {
-        actix_rt::time::sleep(Duration::from_millis(ms)).await;
+    async fn handle(&mut self, _: Wait, _cx: &mut Context<Self>) {
+        WAITING.fetch_add(1, Ordering::SeqCst);
+        drop(DOOR.acquire().await);
         self.bytes.push(2);
     }
 }
@@ -222,14 +229,20 @@ async fn a_deadline_passed_before_evaluation_is_refused_and_one_passed_after_is_
     let (_home, node) = node().await;
     let rogue = node.entities::<Rogue>().at("r");
     rogue.ask(Grow(1)).await.expect("the session is open");
-    let slow = rogue.clone();
-    let slow = actix_rt::spawn(async move {
-        slow.ask(Wait(1_500))
-            .deadline(Duration::from_millis(300))
-            .await
-    });
-    let started = Duration::from_millis(50);
-    actix_rt::time::sleep(started).await; // the first poll of the task above; the assertions hold however late it is
+    // A busy machine may not even begin within the first deadline: then nothing happened, and the next one is longer.
+    let mut deadline = Duration::from_millis(300);
+    let slow = loop {
+        let entity = rogue.clone();
+        let slow = actix_rt::spawn(async move { entity.ask(Wait {}).deadline(deadline).await });
+        while WAITING.load(Ordering::SeqCst) == 0 && !slow.is_finished() {
+            actix_rt::time::sleep(Duration::from_millis(10)).await; // between two looks; nothing rests on its length
+        }
+        if WAITING.load(Ordering::SeqCst) > 0 {
+            break slow;
+        }
+        deadline *= 2;
+        assert!(deadline < Duration::from_secs(60), "it never begins");
+    };
     // Waits behind the slow one, beyond its own deadline: never evaluated.
     let refused = rogue
         .ask(Grow(1))
@@ -237,6 +250,7 @@ async fn a_deadline_passed_before_evaluation_is_refused_and_one_passed_after_is_
         .await;
     let unknown = slow.await.expect("it ends");
     assert!(matches!(unknown, Err(AskError::Unknown(_))), "{unknown:?}");
+    DOOR.close();
     match refused {
         Err(AskError::Refused(Refused::DeadlinePassed { .. })) => {
             // Refused means refused: at most the slow one took effect.

@@ -3,7 +3,7 @@
 //! Several clients add 1 to keys of their own. A key's value at the end lies between its acknowledged and its asked
 //! additions, and equals them when no outcome was unknown.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -13,6 +13,9 @@ use synod::router::{AskError, Entities};
 
 use super::harness::{Home, Node, PATIENCE, printed, settled, until};
 use super::kv::{Add, Get, Pair};
+
+/// Deadline of a command that may end in doubt.
+const SOON: Duration = Duration::from_secs(5);
 
 /// Additions of one client, going on.
 struct Adder {
@@ -26,27 +29,27 @@ struct Tally {
     acked: Cell<i64>,
     unknown: Cell<i64>,
     refused: Cell<i64>,
+    /// The last of the words that were no acknowledgement.
+    said: RefCell<String>,
     stop: Cell<bool>,
 }
 
-fn adders(client: &Client, count: usize) -> Vec<Adder> {
+/// Starts this many of them. Beyond the deadline they do not know what became of an addition, and go on with the next.
+fn adders(client: &Client, count: usize, deadline: Duration) -> Vec<Adder> {
     (0..count)
         .map(|number| {
             let (key, tally) = (format!("k{number}"), Rc::new(Tally::default()));
-            let task = actix_rt::spawn(add(client.entities::<Pair>(), key.clone(), tally.clone()));
+            let pairs = client.entities::<Pair>();
+            let task = actix_rt::spawn(add(pairs, key.clone(), tally.clone(), deadline));
             Adder { key, tally, task }
         })
         .collect()
 }
 
-async fn add(pairs: Entities<Pair>, key: String, tally: Rc<Tally>) {
+async fn add(pairs: Entities<Pair>, key: String, tally: Rc<Tally>, deadline: Duration) {
     let pair = pairs.at(&key);
     while !tally.stop.get() {
-        match pair
-            .ask(Add { amount: 1 })
-            .deadline(Duration::from_secs(5))
-            .await
-        {
+        match pair.ask(Add { amount: 1 }).deadline(deadline).await {
             Ok(sum) => {
                 tally.acked.set(tally.acked.get() + 1);
                 let sum = sum.expect("a small number");
@@ -56,9 +59,15 @@ async fn add(pairs: Entities<Pair>, key: String, tally: Rc<Tally>) {
                     "{key} is {sum} after {least} to {most} additions"
                 );
             }
-            Err(AskError::Unknown(_)) => tally.unknown.set(tally.unknown.get() + 1),
-            Err(AskError::Refused(_)) => tally.refused.set(tally.refused.get() + 1),
-            Err(error) => panic!("{key}: {error}"),
+            Err(error) => {
+                *tally.said.borrow_mut() = error.to_string();
+                let count = match error {
+                    AskError::Unknown(_) => &tally.unknown,
+                    AskError::Refused(_) => &tally.refused,
+                    error => panic!("{key}: {error}"),
+                };
+                count.set(count.get() + 1);
+            }
         }
     }
 }
@@ -80,15 +89,13 @@ async fn judge(client: &Client, adders: Vec<Adder>) {
     for Adder { key, tally, task } in adders {
         tally.stop.set(true);
         task.await.expect("no adder saw anything impossible");
-        let value = tokio::time::timeout(PATIENCE, async {
-            loop {
-                if let Ok(value) = client.entities::<Pair>().at(&key).query(Get {}).await {
-                    return value;
-                }
-            }
+        let mut value = None;
+        until("the key can be read", async || {
+            let read = client.entities::<Pair>().at(&key).query(Get {}).await;
+            value = read.unwrap_or_default();
+            value.is_some()
         })
-        .await
-        .expect("the key can be read");
+        .await;
         let value: i64 = value.expect("it was added to").parse().expect("a number");
         let (least, most) = (tally.acked.get(), tally.acked.get() + tally.unknown.get());
         assert!(
@@ -118,7 +125,7 @@ async fn a_killed_leader_loses_no_acknowledged_command_and_doubles_none() {
     let mut nodes = home.three();
     let client = home.client(&nodes.iter().collect::<Vec<_>>()).await;
     settled(&client, &nodes.iter().collect::<Vec<_>>()).await;
-    let adders = adders(&client, 24);
+    let adders = adders(&client, 24, SOON);
     all_go_on(&adders).await;
     for _ in 0..3 {
         let victim = take_leader(&client, &mut nodes).await;
@@ -187,7 +194,8 @@ async fn a_stopped_node_hands_over_and_nobody_notices() {
     let mut nodes = home.three();
     let client = home.client(&nodes.iter().collect::<Vec<_>>()).await;
     settled(&client, &nodes.iter().collect::<Vec<_>>()).await;
-    let adders = adders(&client, 24);
+    // Far beyond what a busy machine needs: nobody may lose patience, then every doubt is the cluster's.
+    let adders = adders(&client, 24, PATIENCE);
     all_go_on(&adders).await;
     let leader = take_leader(&client, &mut nodes).await;
     let (name, address) = (leader.name.clone(), leader.address.clone());
@@ -199,7 +207,8 @@ async fn a_stopped_node_hands_over_and_nobody_notices() {
     nodes.push(home.start_beside(&name, &["--listen", &address]).await);
     all_go_on(&adders).await;
     for Adder { key, tally, .. } in &adders {
-        assert_eq!((tally.unknown.get(), tally.refused.get()), (0, 0), "{key}");
+        let noticed = (tally.unknown.get(), tally.refused.get());
+        assert_eq!(noticed, (0, 0), "{key}: {}", tally.said.borrow());
     }
     judge(&client, adders).await;
 }
@@ -211,7 +220,7 @@ async fn a_cluster_grows_under_load_and_the_new_node_leads() {
     let mut nodes = home.three();
     let client = home.client(&nodes.iter().collect::<Vec<_>>()).await;
     settled(&client, &nodes.iter().collect::<Vec<_>>()).await;
-    let adders = adders(&client, 24);
+    let adders = adders(&client, 24, SOON);
     all_go_on(&adders).await;
     let fourth = home
         .start_beside("n4", &["--join", &nodes[1].address])
@@ -220,48 +229,41 @@ async fn a_cluster_grows_under_load_and_the_new_node_leads() {
     settled(&client, &nodes.iter().collect::<Vec<_>>()).await;
     all_go_on(&adders).await;
     judge(&client, adders).await;
-    let status = printed(&home.run(&["status", "--at", &nodes[3].address]));
-    for name in ["n1", "n2", "n3", "n4"] {
-        assert!(
-            status
-                .lines()
-                .any(|line| line.starts_with(name) && line.contains("alive")),
-            "{status}"
-        );
-    }
+    until("every node is seen alive by the newest", async || {
+        let status = printed(&home.run(&["status", "--at", &nodes[3].address]));
+        ["n1", "n2", "n3", "n4"].iter().all(|name| {
+            let mut lines = status.lines();
+            lines.any(|line| line.starts_with(name) && line.contains("alive"))
+        })
+    })
+    .await;
 }
 
 #[test]
 fn bench_measures_a_running_cluster() {
     let home = Home::new();
     let node = home.start("n1", &["--found", "--shards", "4"]);
-    let bench = [
-        "bench",
-        "--at",
-        &node.address,
-        "--seconds",
-        "1",
-        "--warm-up",
-        "0",
-        "--clients",
-        "8",
-    ];
-    let more = [
-        "--entities",
-        "100",
-        "--value-bytes",
-        "64",
-        "--read-share",
-        "0.5",
-        "--json",
-    ];
-    let line = printed(&home.run(&[&bench[..], &more].concat()));
-    let outcome: serde_json::Value = serde_json::from_str(&line).expect("one line of JSON");
-    for count in ["per_second", "p50_us", "p99_us", "commands", "reads"] {
-        assert!(
-            outcome[count].as_u64().is_some_and(|count| count > 0),
-            "{count}: {line}"
-        );
+    let measured = |seconds: &str| {
+        let bench = ["bench", "--at", &node.address, "--warm-up", "0", "--json"];
+        let load = ["--seconds", seconds, "--clients", "8", "--entities", "100"];
+        let kind = ["--value-bytes", "64", "--read-share", "0.5"];
+        let line = printed(&home.run(&[&bench[..], &load, &kind].concat()));
+        serde_json::from_str::<serde_json::Value>(&line).expect("one line of JSON")
+    };
+    // A machine that gives it nothing of the first second has more for a longer measurement.
+    let counts = ["per_second", "p50_us", "p99_us", "commands", "reads"];
+    let is_counted = |outcome: &serde_json::Value| {
+        counts
+            .iter()
+            .all(|count| outcome[count].as_u64().is_some_and(|count| count > 0))
+    };
+    let mut outcome = measured("1");
+    for seconds in ["5", "20"] {
+        assert_eq!(outcome["errors"], serde_json::json!({}), "{outcome}");
+        if is_counted(&outcome) {
+            return;
+        }
+        outcome = measured(seconds);
     }
-    assert_eq!(outcome["errors"], serde_json::json!({}), "{line}");
+    assert!(is_counted(&outcome), "{outcome}");
 }

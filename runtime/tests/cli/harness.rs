@@ -1,21 +1,39 @@
 //! Processes of the `synod` binary under test.
 //!
 //! Every process is ended by its id when its handle is dropped. Nothing here rests on the length of a pause: conditions
-//! are looked at until they hold or a generous deadline passes.
+//! are looked at until they hold. Patience is counted in looks and not by the clock, so that a machine which stands
+//! still, or gives a test little of itself, uses none of it up.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use synod::Client;
 use tempfile::TempDir;
 
-/// What takes longer than this hangs.
+use super::loopback;
+
+/// What is asked of a node with this deadline is answered, also on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// Time between two looks at a condition.
+const GLANCE: Duration = Duration::from_millis(50);
+/// Looks after which a condition counts as never met: a minute of a machine that runs.
+const LOOKS: usize = 1_200;
+
+/// Looks until there is something, from outside of any executor.
+fn look<T>(mut at: impl FnMut() -> Option<T>) -> Option<T> {
+    for _ in 0..LOOKS {
+        if let Some(seen) = at() {
+            return Some(seen);
+        }
+        std::thread::sleep(GLANCE); // between two looks; nothing rests on its length
+    }
+    None
+}
 
 /// A directory with the stores and the development CA of one test.
 #[derive(Debug)]
@@ -44,6 +62,14 @@ struct Starting {
 }
 
 impl Starting {
+    /// The address at which it is ready, an error when it ended; `None` as long as neither is known.
+    fn heard(&self) -> Option<Result<String, mpsc::TryRecvError>> {
+        match self.hears.try_recv() {
+            Err(mpsc::TryRecvError::Empty) => None,
+            known => Some(known),
+        }
+    }
+
     fn ready(mut self, address: String) -> Node {
         self.node.address = address;
         self.node
@@ -84,30 +110,28 @@ impl Home {
     /// The same, for nodes that may refuse to start.
     pub(crate) fn try_start(&self, name: &str, more: &[&str]) -> Result<Node, Ended> {
         let starting = self.launch(name, more);
-        match starting.hears.recv_timeout(PATIENCE) {
-            Ok(address) => Ok(starting.ready(address)),
-            Err(mpsc::RecvTimeoutError::Disconnected) => Err(starting.ended()),
-            Err(mpsc::RecvTimeoutError::Timeout) => {
-                panic!(
-                    "{name} is not ready within {PATIENCE:?}: {}",
-                    starting.said()
-                )
-            }
+        match look(|| starting.heard()) {
+            Some(Ok(address)) => Ok(starting.ready(address)),
+            Some(Err(_)) => Err(starting.ended()),
+            None => panic!(
+                "{name} is not ready after {LOOKS} looks: {}",
+                starting.said()
+            ),
         }
     }
 
     /// The same while the other tasks of this thread go on.
     pub(crate) async fn start_beside(&self, name: &str, more: &[&str]) -> Node {
         let starting = self.launch(name, more);
-        let mut address = Err(mpsc::TryRecvError::Empty);
+        let mut heard = None;
         until("a node becomes ready", async || {
-            address = starting.hears.try_recv();
-            address != Err(mpsc::TryRecvError::Empty)
+            heard = starting.heard();
+            heard.is_some()
         })
         .await;
-        match address {
-            Ok(address) => starting.ready(address),
-            Err(_) => panic!("{name} did not become ready: {:?}", starting.ended()),
+        match heard {
+            Some(Ok(address)) => starting.ready(address),
+            _ => panic!("{name} did not become ready: {:?}", starting.ended()),
         }
     }
 
@@ -116,7 +140,7 @@ impl Home {
         let mut command = self.command("start");
         command.arg("--store").arg(self.store(name)).args(more);
         if !more.contains(&"--listen") {
-            command.args(["--listen", "127.0.0.1:0"]);
+            command.args(["--listen", &loopback::lasting().to_string()]);
         }
         let errors = File::create(&log).expect("a log file");
         let mut child = command
@@ -156,7 +180,7 @@ impl Home {
         nodes
     }
 
-    /// Runs a command to its end. It must not take longer than [`PATIENCE`].
+    /// Runs a command to its end, which must come.
     pub(crate) fn run(&self, arguments: &[&str]) -> Output {
         self.run_with(arguments, b"")
     }
@@ -178,7 +202,9 @@ impl Home {
         let id = Pid::from_child(&child);
         let (over, waits) = mpsc::channel::<()>();
         let guard = std::thread::spawn(move || {
-            if waits.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
+            let ended =
+                look(|| (waits.try_recv() == Err(mpsc::TryRecvError::Disconnected)).then_some(()));
+            if ended.is_none() {
                 let _ended_meanwhile = kill_process(id, Signal::KILL);
             }
         });
@@ -221,18 +247,8 @@ impl Node {
     /// SIGTERM, and how it ended.
     pub(crate) fn stop(mut self) -> ExitStatus {
         kill_process(Pid::from_child(&self.child), Signal::TERM).expect("it runs");
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            if let Some(status) = self.child.try_wait().expect("a child") {
-                return status;
-            }
-            assert!(
-                Instant::now() < deadline,
-                "{} did not end on SIGTERM",
-                self.name
-            );
-            std::thread::sleep(Duration::from_millis(20)); // looks at a condition; nothing rests on the length
-        }
+        look(|| self.child.try_wait().expect("a child"))
+            .unwrap_or_else(|| panic!("{} did not end on SIGTERM", self.name))
     }
 
     /// Whether it still runs.
@@ -250,14 +266,13 @@ impl Drop for Node {
 
 /// Looks until it is so.
 pub(crate) async fn until(what: &str, mut so: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !so().await {
-        assert!(
-            Instant::now() < deadline,
-            "{what}: not so within {PATIENCE:?}"
-        );
-        tokio::time::sleep(Duration::from_millis(50)).await; // looks at a condition; nothing rests on the length
+    for _ in 0..LOOKS {
+        if so().await {
+            return;
+        }
+        tokio::time::sleep(GLANCE).await; // between two looks; nothing rests on its length
     }
+    panic!("{what}: not so after {LOOKS} looks");
 }
 
 /// Waits until every group is led and is where it belongs.

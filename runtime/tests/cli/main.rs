@@ -1,6 +1,6 @@
 //! The `synod` command as its users meet it: real processes, real files, kill -9.
 //!
-//! Here: [`harness`] (processes ended by id, conditions with deadlines), what bad input gets ([`bad_input`], [`bad_asks`]),
+//! Here: [`harness`] (processes ended by id, conditions that are waited for), [`loopback`] (their addresses), what bad input gets ([`bad_input`], [`bad_asks`]),
 //! and failures under load ([`failover`]). Not here: nodes within one process (`cluster`), simulated faults (crate `tests`).
 
 mod bad_asks;
@@ -13,3 +13,5 @@ mod harness;
     reason = "the binary's own kind, of which the tests use a part"
 )]
 mod kv;
+#[path = "../loopback/mod.rs"]
+mod loopback;
