@@ -481,6 +481,37 @@ fn a_late_statement_of_a_lost_disk_is_not_news() {
 }
 
 #[test]
+fn a_voter_whose_fellows_lost_their_disks_joins_what_they_joined() {
+    // Simulator, seed 10674: c voted and never learned the record; nobody who did has it any more, but the cluster lives.
+    let mut town = Town::default();
+    for kind in ["accept", "chosen"] {
+        town.lose(kind, 'a', "c");
+        town.lose(kind, 'b', "c");
+    }
+    for seed in "abc".chars() {
+        town.start(seed, "abc");
+    }
+    town.run_ms(2_000);
+    let cluster = town.chosen('a');
+    assert!(cluster.is_some());
+    assert_eq!(town.chosen('b'), cluster);
+    town.admit('a');
+    town.wipe('b');
+    town.start('b', "abc");
+    town.run_ms(3_000);
+    assert_eq!(town.joins('b'), cluster);
+    assert_eq!(town.joins('c'), None, "a still has the record");
+    town.admit('b');
+    town.wipe('a');
+    town.start('a', "abc");
+    town.run_ms(5_000);
+    assert_eq!(town.joins('a'), cluster);
+    town.admit('a');
+    town.run_ms(3_000);
+    assert_eq!((town.chosen('c'), town.joins('c')), (None, cluster));
+}
+
+#[test]
 fn nothing_is_said_before_it_is_on_disk() {
     // H2, for foundings; "Paxos Made Simple" 2.5.
     let seat = Seat {

@@ -38,6 +38,7 @@ const LEAST_PER_SEED: &[(&str, f64)] = &[
     ("lists_changed_at_a_restart", 0.05),
     ("obstructed_by_lists", 0.1),
     ("obstructed_by_lost_disks", 0.01),
+    ("all_agreed", 0.05),
 ];
 
 impl Coverage {

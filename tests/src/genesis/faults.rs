@@ -164,6 +164,7 @@ impl World {
 
     /// An operator restarts a seed with all names, or with one fewer.
     fn try_another_list(&mut self, who: usize) -> Result<(), Violation> {
+        self.coverage.count("other_lists_tried");
         let everybody = self.everybody.clone();
         let missing = self.rng.random_range(0..self.seeds.len() * 2);
         let missing = self.seeds.get(missing).map(|seed| seed.name.clone());

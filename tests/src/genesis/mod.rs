@@ -18,6 +18,7 @@
 //! | Durable Promise | what a message claims of its sender is on the sender's disk | 2.5 |
 //! | Ballots Are Unique | a ballot carries one value | 2.5 |
 //! | Join What Exists | nobody is sent to a cluster that was not founded | |
+//! | Exactly One | with one list throughout and no disk lost, everybody is in the cluster in the end | DESIGN 8 |
 //! | Liveness | after the faults everybody is in a cluster, or names an obstacle that is really there | |
 
 mod coverage;

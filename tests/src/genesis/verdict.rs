@@ -26,6 +26,9 @@ impl World {
                 );
                 return violated("Liveness", detail);
             };
+            if self.agrees() {
+                return violated("Exactly One", format!("{}: {obstacle:?}", seed.name));
+            }
             if !self.is_true(seed, obstacle) {
                 return violated("Liveness", format!("{}: {obstacle:?}", seed.name));
             }
@@ -35,6 +38,12 @@ impl World {
             return violated("One Cluster", format!("seeds are in {clusters:?}"));
         }
         Ok(())
+    }
+
+    /// All lists were the same throughout, and no disk was lost: crashes and the network alone hinder nobody for good.
+    fn agrees(&self) -> bool {
+        let never = |name| self.coverage.get(name) == 0;
+        never("wipes") && never("lists_differ") && never("other_lists_tried")
     }
 
     fn is_true(&self, seed: &Seed, obstacle: &Obstacle) -> bool {
@@ -89,6 +98,9 @@ impl World {
             let durable = seed.disk.durable.as_ref();
             durable.is_some_and(|durable| durable.chosen.is_some())
         });
+        if self.agrees() {
+            self.coverage.count("all_agreed");
+        }
         if founded && self.coverage.get("lists_put_right") > 0 {
             self.coverage.count("foundings_after_lists_were_put_right");
         }
