@@ -1,8 +1,8 @@
 //! One node: everything of one process put together, started and stopped.
 //!
 //! Here: [`NodeBuilder`] and [`Node`] (start, stop), joining and founding (`start`), what arrives (`inbound`), gossip
-//! and beats driven (`gossip`, `beats`), replicas created and deleted (`replicas`), the steps of the system leader
-//! (`steward`), answers to calls (`calls`), the routing table (`table`), routers of this process (`courier`).
+//! and beats driven (`gossip`, `beats`), replicas created and deleted (`replicas`, `retirements`), the steps of the system
+//! leader (`steward`), answers to calls (`calls`), the routing table (`table`), routers of this process (`courier`).
 //! Not here: rules that can be pure (`system`, `router`, `evaluation`, `synod-consensus`, `synod-membership`).
 
 mod beats;
@@ -13,6 +13,7 @@ mod gossip;
 mod inbound;
 mod protocol;
 mod replicas;
+mod retirements;
 mod running;
 mod start;
 mod steward;

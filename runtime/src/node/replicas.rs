@@ -17,6 +17,7 @@ use synod_consensus::{
     SnapshotMeta, Write,
 };
 
+use super::retirements::Retirements;
 use crate::entity::{KindFactory, KindTable};
 use crate::evaluation::{CheckedEvaluatorOptions, Evaluator, ShardState};
 use crate::group::actor::{CheckpointNow, Delete, Registered, Retire};
@@ -52,8 +53,8 @@ pub(crate) struct Replicas {
     pub(crate) disk: RealDisk,
     /// What is kept there.
     pub(crate) kept: BTreeMap<GroupId, ReplicaId>,
-    /// Replicas that wait for [`Replicas::sweep`], with the system log's index at their retirement.
-    pub(crate) retired: Vec<(LogIndex, Retired)>,
+    /// Replicas whose files wait for [`Replicas::sweep`].
+    pub(crate) retired: Retirements<Retired>,
 }
 
 /// A replica whose files are to go.
@@ -129,7 +130,7 @@ impl Replicas {
         self.recall()?;
         for (key, recovered, checkpoint) in recovered {
             if newest.get(&key.group) != Some(&key.replica) {
-                self.retired.push((LogIndex::ZERO, Retired::Stopped(key)));
+                self.retired.push(LogIndex::ZERO, Retired::Stopped(key));
                 continue;
             }
             let started = match checkpoint {
@@ -275,24 +276,16 @@ impl Replicas {
     }
 
     /// Deletes the retired replicas whose retirement can no longer be forgotten.
-    ///
-    /// A crash may take back what the system log's tail said. If the files were gone by then, the replica would be born
-    /// again, empty, under an id that other members of its group may still count as a voter's (H77, E26).
     pub(crate) fn sweep(&mut self) {
         let durable = LogIndex::new(self.shared.system_durable.load(Ordering::Relaxed));
-        let shared = &self.shared;
-        self.retired.retain(|(index, retired)| {
-            let forgettable = *index > durable;
-            if !forgettable {
-                retired.delete(shared);
-            }
-            forgettable
-        });
+        for retired in self.retired.covered(durable) {
+            retired.delete(&self.shared);
+        }
     }
 
     /// Asks for a durable system state while retired replicas wait for one.
     pub(crate) fn ask_for_durability(&self) {
-        if !self.retired.is_empty()
+        if self.retired.wait()
             && let Some(system) = self.shared.registry.get(GroupId::ZERO)
         {
             system.group.do_send(CheckpointNow);
@@ -342,14 +335,14 @@ impl Replicas {
             tracing::info!(%group, %replica, "stopped replica retired");
             let (group, replica) = (*group, *replica);
             let key = ReplicaKey { group, replica };
-            self.retired.push((applied, Retired::Stopped(key)));
+            self.retired.push(applied, Retired::Stopped(key));
         }
         for (group, replica) in retired {
             if let Some(hosted) = self.shared.registry.remove(group, replica) {
                 tracing::info!(%group, %replica, "replica retired");
                 hosted.group.do_send(Retire);
                 let key = ReplicaKey { group, replica };
-                self.retired.push((applied, Retired::Hosted(key, hosted)));
+                self.retired.push(applied, Retired::Hosted(key, hosted));
             }
         }
         self.ask_for_durability();

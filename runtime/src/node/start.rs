@@ -27,6 +27,7 @@ use super::gossip::{GossipActor, Introduce, RecordSigner, Sight};
 use super::inbound::{NodeInbound, Running};
 use super::protocol::{Admission as AdmissionAnswer, Answer, Call};
 use super::replicas::{Arbiters, Replicas};
+use super::retirements::Retirements;
 use super::running::Node;
 use super::steward::{Steward, TableSlot};
 use crate::evaluation::EvaluatorOptions;
@@ -243,7 +244,7 @@ pub(crate) async fn start(builder: NodeBuilder) -> Result<Node, StartError> {
             reason: error.to_string(),
         })?,
         kept: BTreeMap::new(),
-        retired: Vec::new(),
+        retired: Retirements::default(),
     };
     let on_disk = recovered.into_iter().zip(checkpoints_on_disk);
     replicas.bring_back(
