@@ -390,9 +390,7 @@ impl Handler<Stop> for EvaluatorActor {
         let now = self.now();
         self.evaluator.end(now, None);
         self.drain();
-        // Both hold this actor's own address.
-        self.group = None;
-        self.hosted = None;
+        // Whoever still holds this actor's address, it ends here.
         ctx.stop();
     }
 }

@@ -11,6 +11,8 @@ pub(crate) mod machine;
 pub(crate) mod outbox;
 pub(crate) mod registry;
 pub(crate) mod shared;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use actor::{GroupActor, Start};
 pub(crate) use evaluator::EvaluatorActor;

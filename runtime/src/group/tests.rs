@@ -1,0 +1,218 @@
+//! The first and the last moments of the actors of a replica, on a real log in a temporary store. Compiled for tests only.
+//!
+//! What they do in between is the machine's (`synod-consensus`), the evaluator's (`evaluation`) and the simulators' affair.
+
+use std::future::Future;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use actix::{Actor, Addr};
+use bytes::Bytes;
+use synod_consensus::{
+    Configuration, Group, GroupId, GroupOptions, LogStore, ReplicaKey, Restored, SnapshotMeta,
+    Write,
+};
+use tempfile::TempDir;
+use tokio::sync::watch;
+
+use super::actor::{Registered, Retire};
+use super::evaluator::Paired;
+use super::registry::Completions;
+use super::{
+    Clock, Counters, EvaluatorActor, GroupActor, Hosted, Machine, Outbox, Registry, Shared, Start,
+};
+use crate::entity::KindTable;
+use crate::evaluation::{Evaluator, EvaluatorOptions, ShardState};
+use crate::storage::{
+    CheckpointWriter, Checkpoints, LogOptions, LogWriter, RealDisk, SegmentedLog,
+};
+use crate::system::{Founding, SystemState};
+use crate::transport::{
+    CallAnswer, DevelopmentCa, EndpointKeys, Inbound, Lane, Limits, LocalHello, Peer, Transport,
+    TransportOptions,
+};
+use crate::wire::{ShardId, Sharding};
+
+/// Hears nothing.
+struct Deaf;
+
+impl Inbound for Deaf {
+    fn frame(&self, _from: &Peer, _lane: Lane, _frames: Vec<Bytes>) {}
+    fn datagram(&self, _from: &Peer, _datagram: Bytes) {}
+    fn call(&self, _from: &Peer, _frame: Bytes, _answer: CallAnswer) {}
+    fn connected(&self, _peer: &Peer) {}
+    fn disconnected(&self, _peer: &Peer) {}
+}
+
+/// A node's common ground, with one founded group of one voter on disk.
+struct Ground {
+    _directory: TempDir,
+    shared: Arc<Shared>,
+    group: Option<Group>,
+    key: ReplicaKey,
+}
+
+impl Ground {
+    /// Group actors and their outbox live on this thread.
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = |name: &str| Box::new(RealDisk::new(directory.path().join(name)).unwrap());
+        let ca = DevelopmentCa::open(directory.path()).unwrap();
+        let hello = LocalHello {
+            name: "n1".to_owned(),
+            ..LocalHello::default()
+        };
+        let transport = TransportOptions {
+            listen: Some(([127, 0, 0, 1], 0).into()),
+            identity: ca.node_identity("n1", directory.path()).unwrap(),
+            hello: Arc::new(Mutex::new(hello)),
+            keys: EndpointKeys::ephemeral(),
+            limits: Limits::default(),
+        };
+        let group = GroupId::new(1);
+        let key = ReplicaKey {
+            group,
+            replica: Founding::replica(group),
+        };
+        let mut log = SegmentedLog::open(disk("log"), LogOptions::default()).unwrap();
+        let to = SnapshotMeta::founding(Configuration::of_voters([key.replica]));
+        log.write(&[(key, vec![Write::Reset { to }])]).unwrap();
+        let recovered = log.recover(key).unwrap().unwrap();
+        let registry = Arc::new(Registry::default());
+        let sink = || Box::new(Completions(registry.clone()));
+        let checkpoints = Checkpoints::open(disk("state")).unwrap();
+        let log_watch = log.watch();
+        let shared = Arc::new(Shared {
+            store: Founding::FOUNDER,
+            sharding: Sharding { seed: 1, shards: 1 },
+            clock: Clock::start(),
+            transport: Transport::bind(transport, Arc::new(Deaf)).unwrap(),
+            log: LogWriter::start(Box::new(log), vec![sink()]).unwrap(),
+            log_watch,
+            checkpoints: CheckpointWriter::start(checkpoints, vec![sink()]).unwrap(),
+            registry: registry.clone(),
+            system: Arc::new(Mutex::new(SystemState::default())),
+            changed: watch::channel(0).0,
+            reports: Mutex::default(),
+            lost: Mutex::default(),
+            system_durable: AtomicU64::new(0),
+            stopping: AtomicBool::new(false),
+            counters: Counters::default(),
+            fatal: watch::channel(None).0,
+        });
+        Outbox::install(shared.clone(), 0);
+        let options = GroupOptions::default().check().unwrap();
+        let restored = Restored::after_restart(recovered, None);
+        let now = shared.clock.now();
+        let machine = Group::new(options, group, key.replica, restored, 7, now).unwrap();
+        Self {
+            _directory: directory,
+            shared,
+            group: Some(machine),
+            key,
+        }
+    }
+
+    fn start_group(&mut self, evaluator: Option<Addr<EvaluatorActor>>) -> Addr<GroupActor> {
+        let start = Start {
+            group: self.group.take().expect("started once"),
+            key: self.key,
+            machine: Machine::Shard(Arc::new(Mutex::new(ShardState::default()))),
+            shared: self.shared.clone(),
+            evaluator,
+            applied: SnapshotMeta::default(),
+        };
+        GroupActor::new(start).start()
+    }
+
+    /// An evaluator, and all that an outsider may know of its state: whether it is still held.
+    fn start_evaluator(&self) -> (Addr<EvaluatorActor>, Weak<Mutex<ShardState>>) {
+        let state = Arc::new(Mutex::new(ShardState::default()));
+        let held = Arc::downgrade(&state);
+        let shard = ShardId {
+            class: 0,
+            number: 0,
+        };
+        let kinds = Rc::new(KindTable::build(&[]).unwrap());
+        let options = EvaluatorOptions::default().check().unwrap();
+        let evaluator = Evaluator::new(shard, state, kinds, options, 7);
+        (
+            EvaluatorActor::new(evaluator, self.shared.clone()).start(),
+            held,
+        )
+    }
+
+    fn end(self) {
+        Outbox::remove();
+        self.shared.log.close();
+        self.shared.checkpoints.close();
+        self.shared.transport.close();
+    }
+}
+
+/// Runs a test as on one arbiter.
+fn on_an_arbiter(test: impl Future<Output = ()>) {
+    actix_rt::System::new().block_on(test);
+}
+
+/// Time between two looks at a condition.
+const GLANCE: Duration = Duration::from_millis(10);
+
+async fn until(what: &str, mut so: impl FnMut() -> bool) {
+    for _ in 0..2_000 {
+        if so() {
+            return;
+        }
+        actix_rt::time::sleep(GLANCE).await; // between two looks; nothing rests on its length
+    }
+    panic!("{what}: not so after 2,000 looks");
+}
+
+#[test]
+fn a_replica_puts_nothing_out_before_it_is_registered() {
+    // A sole voter campaigns at once, and its vote must be durable first. The word that it is comes through the registry:
+    // without an entry there it is lost, and the group never gets a leader.
+    on_an_arbiter(async {
+        let mut ground = Ground::new();
+        let actor = ground.start_group(None);
+        for _ in 0..20 {
+            // The campaign is due; whoever does not wait for `Registered` shows it within these looks.
+            actix_rt::time::sleep(GLANCE).await;
+            assert_eq!(ground.shared.log.counters().requests, 0);
+        }
+        let hosted = Hosted::new(ground.key.replica, actor.clone(), None, None);
+        let hosted = ground.shared.registry.insert(ground.key.group, hosted);
+        actor.do_send(Registered(hosted.clone()));
+        until("it leads", || hosted.leads()).await;
+        ground.end();
+    });
+}
+
+#[test]
+fn a_retired_replica_frees_the_state_of_its_evaluator() {
+    // A retired replica stays known until its retirement is durable; what its evaluator holds must go at once, although
+    // others still hold the evaluator's address.
+    on_an_arbiter(async {
+        let mut ground = Ground::new();
+        let (evaluator, held) = ground.start_evaluator();
+        let group = ground.start_group(Some(evaluator.clone()));
+        let key = ground.key;
+        let hosted = Hosted::new(key.replica, group.clone(), Some(evaluator.clone()), None);
+        let hosted = ground.shared.registry.insert(key.group, hosted);
+        evaluator.do_send(Paired {
+            group: group.clone(),
+            hosted: hosted.clone(),
+        });
+        group.do_send(Registered(hosted.clone()));
+        until("it leads", || hosted.leads()).await;
+        assert!(held.upgrade().is_some());
+        ground.shared.registry.remove(key.group, key.replica);
+        group.do_send(Retire);
+        until("the state is free", || held.upgrade().is_none()).await;
+        assert!(!evaluator.connected() && group.connected());
+        drop(hosted); // was held to here
+        ground.end();
+    });
+}
