@@ -5,10 +5,12 @@
 
 mod loopback;
 
+use std::net::UdpSocket;
 use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use synod::node::StartError;
 use synod::{Answer, Client, Context, Entity, Handler, Message, Node, View};
 
 #[derive(Default, Serialize, Deserialize, Entity)]
@@ -272,4 +274,57 @@ async fn a_client_that_is_no_member_asks_and_survives_the_restart_of_every_node(
     for node in nodes {
         within("shutdown", node.shutdown()).await;
     }
+}
+
+#[actix_rt::test]
+async fn a_start_that_fails_late_leaves_nothing_behind() {
+    // `NodeBuilder::start`: on an error nothing is left running, so the port is free and the store can be opened again.
+    let directory = tempfile::tempdir().unwrap();
+    let (store, address) = (directory.path().join("n1"), loopback::lasting());
+    let start = |found: bool| {
+        let builder = Node::builder().store(&store).listen(address.to_string());
+        let builder = if found {
+            builder.found().shards(SHARDS)
+        } else {
+            builder
+        };
+        within("starting", builder.entity::<Counter>().start())
+    };
+    let node = start(true).await.unwrap();
+    let alice = node.entities::<Counter>().at("alice");
+    assert_eq!(within("ask", alice.ask(Add(7))).await.unwrap(), 7);
+    within("shutdown", node.shutdown()).await;
+
+    // Read only when the endpoint, the threads, the log and the checkpoints are there.
+    let lost = store.join("lost");
+    std::fs::write(&lost, b"nobody wrote this").unwrap();
+    for _ in 0..3 {
+        let error = start(false).await.unwrap_err();
+        assert!(matches!(error, StartError::Replica(_)), "{error}");
+        UdpSocket::bind(address).expect("the port is free");
+    }
+    std::fs::remove_file(&lost).unwrap();
+    let node = start(false).await.unwrap();
+    let alice = node.entities::<Counter>().at("alice");
+    assert_eq!(within("query", alice.query(Get)).await.unwrap(), 7);
+    within("shutdown", node.shutdown()).await;
+}
+
+#[actix_rt::test]
+async fn a_joiner_that_gave_up_leaves_its_port_and_its_store_free() {
+    // The same for a start that fails early: the endpoint is open before anybody is asked.
+    let directory = tempfile::tempdir().unwrap();
+    let address = loopback::lasting();
+    let builder = Node::builder()
+        .store(directory.path().join("n1"))
+        .listen(address.to_string());
+    let joiner = builder
+        .clone()
+        .join([loopback::lasting().to_string()])
+        .give_up_joining_after(Duration::from_millis(100));
+    let error = within("giving up", joiner.start()).await.unwrap_err();
+    assert!(matches!(error, StartError::JoinTimedOut { .. }), "{error}");
+    UdpSocket::bind(address).expect("the port is free");
+    let node = within("founding", builder.found().shards(SHARDS).start()).await;
+    within("shutdown", node.unwrap().shutdown()).await;
 }

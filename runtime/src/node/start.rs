@@ -50,12 +50,17 @@ const KEEP_ENTRIES: u64 = 64;
 const COPIES: u32 = 3;
 /// Patience for one call while joining.
 const CALL_PATIENCE: Duration = Duration::from_secs(4);
+/// Patience for the last call of a joiner that was told when to give up: it asks at least once.
+const CALL_LEAST: Duration = Duration::from_secs(1);
 /// Pause between two rounds of asking to be let in.
 const JOIN_PAUSE: Duration = Duration::from_millis(200);
 /// An unreachable cluster is mentioned again this often.
 const JOIN_MENTION: Duration = Duration::from_secs(30);
 /// How often an admitted node that hears nobody asks its seeds.
 const SEEK_PAUSE: Duration = Duration::from_millis(500);
+/// A node that was given seeds asks them at its start even if it misses nobody, and stops when one of them is another
+/// cluster's. Later than this the address may have become somebody else's, which is no reason to stop.
+const SEEDS_JUDGED: Duration = Duration::from_secs(60);
 /// How often it asks while it hears some members and misses others.
 const SEEK_REST: Duration = Duration::from_secs(5);
 /// File in the store with the joiner's nonce.
@@ -70,6 +75,19 @@ struct Place {
 }
 
 pub(crate) async fn start(builder: NodeBuilder) -> Result<Node, StartError> {
+    let mut endpoint = None;
+    let started = launch(builder, &mut endpoint).await;
+    if let (Err(_), Some(transport)) = (&started, endpoint) {
+        transport.closed().await; // the port is free again
+    }
+    started
+}
+
+/// The start itself. `endpoint` is known to the caller from the moment on that there is one.
+async fn launch(
+    builder: NodeBuilder,
+    endpoint: &mut Option<Transport>,
+) -> Result<Node, StartError> {
     let (path, listen) = builder.check()?;
     if builder.entrance == Entrance::Known && !path.exists() {
         return Err(StartError::NoEntrance);
@@ -132,6 +150,7 @@ pub(crate) async fn start(builder: NodeBuilder) -> Result<Node, StartError> {
         },
         inbound.clone(),
     )?;
+    *endpoint = Some(transport.clone());
     let mut unwind = Unwind {
         armed: true,
         transport: transport.clone(),
@@ -295,6 +314,9 @@ pub(crate) async fn start(builder: NodeBuilder) -> Result<Node, StartError> {
     .map_err(|error| StartError::Internal {
         reason: error.to_string(),
     })?;
+    let heard = Arc::new(LastHeard::default());
+    let beats = Beats::start(shared.clone(), heard.clone(), sight.clone())?;
+    // From here on nothing fails: these live on the caller's thread, where nothing unwinds them.
     let gossip = GossipActor::new(swim, shared.clone(), keys.clone(), sight.clone()).start();
     if let Some(admitted) = &place.admitted {
         keys.set(admitted.keys.clone());
@@ -334,21 +356,16 @@ pub(crate) async fn start(builder: NodeBuilder) -> Result<Node, StartError> {
         generation,
     };
     let desk = Arc::new(desk);
-    let heard = Arc::new(LastHeard::default());
     let running = Running {
         shared: shared.clone(),
         gossip: gossip.clone(),
         steward: steward.clone(),
-        heard: heard.clone(),
+        heard,
         calls: Calls::start(desk.clone()),
         courier: Arc::downgrade(&courier),
     };
-    if inbound.running.set(running).is_err() {
-        return Err(StartError::Internal {
-            reason: "the inbound was started twice".to_owned(),
-        });
-    }
-    let beats = Beats::start(shared.clone(), heard, sight.clone())?;
+    let first = inbound.running.set(running).is_ok();
+    assert!(first, "the inbound was made above and starts once");
     let seeds = match &builder.entrance {
         Entrance::Join(addresses) => addresses.clone(),
         Entrance::Found | Entrance::Known => Vec::new(),
@@ -544,7 +561,7 @@ async fn ask_to_join(
 ) -> Result<AdmissionAnswer, StartError> {
     let clock = Clock::start();
     let call = wire::encode(&Call::Join { member, hops: 0 });
-    let mut mentioned: Option<Duration> = None;
+    let mut mention = Mention::default();
     loop {
         let mut reason = "no address resolves".to_owned();
         // Names are resolved anew each round (M39).
@@ -553,7 +570,9 @@ async fn ask_to_join(
             resolved.extend(resolve(address).await);
         }
         for address in resolved {
-            match transport.call(address, call.clone(), CALL_PATIENCE).await {
+            let left = give_up.map(|patience| patience.saturating_sub(clock.now()));
+            let patience = left.map_or(CALL_PATIENCE, |left| left.clamp(CALL_LEAST, CALL_PATIENCE));
+            match transport.call(address, call.clone(), patience).await {
                 Ok(answer) => match wire::decode(&answer) {
                     Ok(Answer::Admitted(admission)) => return Ok(*admission),
                     Ok(Answer::Refused { reason }) => {
@@ -578,14 +597,29 @@ async fn ask_to_join(
                 reason,
             });
         }
-        if mentioned.is_none_or(|last| now - last >= JOIN_MENTION) {
-            mentioned = Some(now);
+        if mention.is_due(now) {
             tracing::warn!(
                 reason,
                 "not let in yet; asking again until somebody answers"
             );
         }
         actix_rt::time::sleep(JOIN_PAUSE).await;
+    }
+}
+
+/// When something that goes on and on is said: at once, then rarely.
+#[derive(Debug, Default)]
+struct Mention {
+    last: Option<Duration>,
+}
+
+impl Mention {
+    fn is_due(&mut self, now: Duration) -> bool {
+        let due = self.last.is_none_or(|last| now - last >= JOIN_MENTION);
+        if due {
+            self.last = Some(now);
+        }
+        due
     }
 }
 
@@ -602,6 +636,7 @@ async fn seek(
     let mut kept = Addresses::load(&path);
     let call = wire::encode(&Call::Introduce { record: mine });
     let mut asked: Option<Duration> = None;
+    let mut judged = seeds.is_empty();
     loop {
         let seen = sight.all();
         let mut known = kept.clone();
@@ -630,8 +665,11 @@ async fn seek(
             SEEK_PAUSE
         };
         let now = shared.clock.now();
-        if misses_somebody && asked.is_none_or(|last| now.saturating_sub(last) >= pause) {
-            let first = asked.replace(now).is_none();
+        let unjudged = !judged && now < SEEDS_JUDGED;
+        if (misses_somebody || unjudged)
+            && asked.is_none_or(|last| now.saturating_sub(last) >= pause)
+        {
+            asked = Some(now);
             let missing = kept.0.iter().filter(|(store, _)| !alive.contains(store));
             let mut addresses: Vec<SocketAddr> = missing.flat_map(|(_, at)| at).copied().collect();
             let mut named = Vec::new();
@@ -648,9 +686,14 @@ async fn seek(
                     .call(address, call.clone(), CALL_PATIENCE)
                     .await;
                 match answer.map(|answer| wire::decode(&answer)) {
-                    Ok(Ok(Answer::View { records })) => gossip.do_send(Introduce(records)),
+                    Ok(Ok(Answer::View { records })) => {
+                        judged |= named.contains(&address);
+                        gossip.do_send(Introduce(records));
+                    }
                     // Another cluster's node, or one of another CA: whoever named it as a seed meant something else.
-                    Err(CallError::Refused { reason, .. }) if first && named.contains(&address) => {
+                    Err(CallError::Refused { reason, .. })
+                        if now < SEEDS_JUDGED && named.contains(&address) =>
+                    {
                         shared.fail(&format!(
                             "--join names {address}, where this store does not belong: {reason}"
                         ));
@@ -695,6 +738,19 @@ impl Addresses {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_unreachable_cluster_is_mentioned_at_once_and_then_rarely() {
+        // Issue 2, bad input: says so once and then rarely.
+        let mut mention = Mention::default();
+        let mut said = Vec::new();
+        for second in 0..100 {
+            if mention.is_due(Duration::from_secs(second)) {
+                said.push(second);
+            }
+        }
+        assert_eq!(said, [0, 30, 60, 90]);
+    }
 
     #[test]
     fn addresses_survive_a_restart_and_garbage_is_no_hint() {
