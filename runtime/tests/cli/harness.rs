@@ -120,6 +120,14 @@ impl Home {
         }
     }
 
+    /// Starts a node that ends by itself, whether or not it becomes ready before.
+    pub(crate) fn start_to_end(&self, name: &str, more: &[&str]) -> Ended {
+        let mut starting = self.launch(name, more);
+        let ended = look(|| starting.node.child.try_wait().expect("a child"));
+        assert!(ended.is_some(), "{name} still runs: {}", starting.said());
+        starting.ended()
+    }
+
     /// The same while the other tasks of this thread go on.
     pub(crate) async fn start_beside(&self, name: &str, more: &[&str]) -> Node {
         let starting = self.launch(name, more);
@@ -249,6 +257,15 @@ impl Node {
         kill_process(Pid::from_child(&self.child), Signal::TERM).expect("it runs");
         look(|| self.child.try_wait().expect("a child"))
             .unwrap_or_else(|| panic!("{} did not end on SIGTERM", self.name))
+    }
+
+    /// The most memory that it ever had, as proc(5) counts it.
+    pub(crate) fn peak_mib(&self) -> u64 {
+        let status =
+            fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
+        let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+        let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
+        kib.expect("a number of KiB") >> 10
     }
 
     /// Whether it still runs.

@@ -1,7 +1,7 @@
 //! The `synod` command as its users meet it: real processes, real files, kill -9.
 //!
-//! Here: [`harness`] (processes ended by id, conditions that are waited for), [`loopback`] (their addresses), what bad input gets ([`bad_input`], [`bad_asks`]),
-//! and failures under load ([`failover`]). Not here: nodes within one process (`cluster`), simulated faults (crate `tests`).
+//! Here: [`harness`] (processes ended by id, conditions that are waited for), [`loopback`] (their addresses), what bad input gets ([`bad_input`], [`bad_asks`],
+//! [`overload`]), and failures under load ([`failover`]). Not here: nodes within one process (`cluster`), simulated faults (crate `tests`).
 
 mod bad_asks;
 mod bad_input;
@@ -15,3 +15,4 @@ mod harness;
 mod kv;
 #[path = "../loopback/mod.rs"]
 mod loopback;
+mod overload;
