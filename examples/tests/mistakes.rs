@@ -2,6 +2,8 @@
 //!
 //! One node in this process hosts an entity that can misbehave in every way (issue 2, "What bad input gets").
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -59,14 +61,41 @@ struct Poison {}
 #[rtype(result = "String")]
 struct Shout(u64);
 
-/// Waits at the [`DOOR`].
+/// Waits at the door of that number.
 #[derive(Debug, Deserialize, Message, Serialize)]
 #[rtype(result = "()")]
-struct Wait {}
+struct Wait(usize);
 
-/// Where [`Wait`] waits: one test opens it, and knows by the count who has begun to wait.
-static DOOR: Semaphore = Semaphore::const_new(0);
-static WAITING: AtomicUsize = AtomicUsize::new(0);
+/// Where [`Wait`] waits: one test opens it, and knows by the count how many have begun to wait.
+struct Door {
+    opening: Semaphore,
+    waiting: AtomicUsize,
+}
+
+impl Door {
+    const fn new() -> Self {
+        Self {
+            opening: Semaphore::const_new(0),
+            waiting: AtomicUsize::new(0),
+        }
+    }
+
+    async fn pass(&self) {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        drop(self.opening.acquire().await); // an error once it is open for all
+    }
+
+    fn is_waited_at(&self) -> bool {
+        self.waiting.load(Ordering::SeqCst) > 0
+    }
+
+    fn open(&self) {
+        self.opening.close();
+    }
+}
+
+/// One for each test that needs one.
+static DOORS: [Door; 2] = [const { Door::new() }; 2];
 
 #[derive(Debug, Deserialize, Message, Serialize)]
 #[rtype(result = "u64")]
@@ -106,9 +135,8 @@ impl Handler<Shout> for Rogue {
 }
 
 impl Handler<Wait> for Rogue {
-    async fn handle(&mut self, _: Wait, _cx: &mut Context<Self>) {
-        WAITING.fetch_add(1, Ordering::SeqCst);
-        drop(DOOR.acquire().await);
+    async fn handle(&mut self, Wait(door): Wait, _cx: &mut Context<Self>) {
+        DOORS[door].pass().await;
         self.bytes.push(2);
     }
 }
@@ -117,6 +145,17 @@ impl Answer<Size> for Rogue {
     async fn answer(&self, _: Size, _cx: &View<Self>) -> u64 {
         self.bytes.len() as u64
     }
+}
+
+/// Looks until it is so. Counted in looks and not by the clock: a machine that stands still uses none of them up.
+async fn until(what: &str, mut so: impl FnMut() -> bool) {
+    for _ in 0..6_000 {
+        if so() {
+            return;
+        }
+        actix_rt::time::sleep(Duration::from_millis(10)).await; // between two looks; nothing rests on its length
+    }
+    panic!("{what}: not so after 6,000 looks");
 }
 
 async fn node() -> (TempDir, Node) {
@@ -233,11 +272,12 @@ async fn a_deadline_passed_before_evaluation_is_refused_and_one_passed_after_is_
     let mut deadline = Duration::from_millis(300);
     let slow = loop {
         let entity = rogue.clone();
-        let slow = actix_rt::spawn(async move { entity.ask(Wait {}).deadline(deadline).await });
-        while WAITING.load(Ordering::SeqCst) == 0 && !slow.is_finished() {
-            actix_rt::time::sleep(Duration::from_millis(10)).await; // between two looks; nothing rests on its length
-        }
-        if WAITING.load(Ordering::SeqCst) > 0 {
+        let slow = actix_rt::spawn(async move { entity.ask(Wait(0)).deadline(deadline).await });
+        until("it begins or gives up", || {
+            DOORS[0].is_waited_at() || slow.is_finished()
+        })
+        .await;
+        if DOORS[0].is_waited_at() {
             break slow;
         }
         deadline *= 2;
@@ -250,7 +290,7 @@ async fn a_deadline_passed_before_evaluation_is_refused_and_one_passed_after_is_
         .await;
     let unknown = slow.await.expect("it ends");
     assert!(matches!(unknown, Err(AskError::Unknown(_))), "{unknown:?}");
-    DOOR.close();
+    DOORS[0].open();
     match refused {
         Err(AskError::Refused(Refused::DeadlinePassed { .. })) => {
             // Refused means refused: at most the slow one took effect.
@@ -261,5 +301,51 @@ async fn a_deadline_passed_before_evaluation_is_refused_and_one_passed_after_is_
         Err(AskError::Unknown(_)) => {}
         other => panic!("{other:?}"),
     }
+    node.shutdown().await;
+}
+
+#[actix_rt::test]
+async fn what_does_not_fit_into_a_queue_is_refused_with_a_hint_and_the_rest_is_done() {
+    // Bounded queues everywhere: one slow handler, and 1,500 commands that want to be next.
+    const COMMANDS: usize = 1_500;
+    let (_home, node) = node().await;
+    let rogue = node.entities::<Rogue>().at("r");
+    rogue.ask(Grow(1)).await.expect("the session is open");
+    let patience = Duration::from_secs(600);
+    let slow = rogue.clone();
+    let slow = actix_rt::spawn(async move { slow.ask(Wait(1)).deadline(patience).await });
+    until("it begins", || DOORS[1].is_waited_at()).await;
+    let ended = Rc::new(Cell::new(0));
+    let grows: Vec<_> = (0..COMMANDS)
+        .map(|_| {
+            let (entity, ended) = (rogue.clone(), ended.clone());
+            actix_rt::spawn(async move {
+                let grown = entity.ask(Grow(1)).deadline(patience).await;
+                ended.set(ended.get() + 1);
+                grown
+            })
+        })
+        .collect();
+    // A session has 256 commands under way, the slow one among them, and 1,024 wait for their turn. The others are refused
+    // at once, while the door is closed: nobody waits in a queue without end.
+    const REFUSED: usize = COMMANDS - 255 - 1_024;
+    until("the others are refused", || ended.get() >= REFUSED).await;
+    DOORS[1].open();
+    slow.await.expect("it ends").expect("the door is open");
+    let mut refused = 0;
+    for grow in grows {
+        match grow.await.expect("it ends") {
+            Ok(_) => {}
+            Err(AskError::Refused(Refused::Busy { queue, retry_after })) => {
+                assert!(!retry_after.is_zero() && queue.contains("queue"), "{queue}");
+                refused += 1;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert_eq!(refused, REFUSED);
+    // What was taken is done, and what was refused is not.
+    let size = rogue.query(Size {}).await.expect("the node serves");
+    assert_eq!(size, (COMMANDS - REFUSED + 2) as u64);
     node.shutdown().await;
 }
