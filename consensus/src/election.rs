@@ -53,6 +53,8 @@ pub(crate) struct Campaign {
     heard_at: Option<Duration>,
     /// A failure detector says that the leader is silent.
     suspected: bool,
+    /// Who should lead if all are equally ready.
+    preferred: Option<ReplicaId>,
     /// Answers of the present round. Emptied at the start of each (H9).
     votes: Vec<(ReplicaId, bool)>,
     /// Requests for votes wait until the candidate's own vote is durable; here is whether they are for a transfer.
@@ -71,10 +73,27 @@ impl Campaign {
             rank: 0,
             heard_at: None,
             suspected: false,
+            preferred: None,
             votes: Vec::new(),
             request: None,
             granted: None,
         }
+    }
+
+    /// A number for one life of a replica.
+    pub(crate) fn draw_life(&mut self) -> u64 {
+        self.draw.next()
+    }
+
+    /// Gives memory back that only elections need.
+    pub(crate) fn release_buffers(&mut self) {
+        self.votes.shrink_to_fit();
+    }
+
+    /// How many answers are kept.
+    #[cfg(test)]
+    pub(crate) fn ballots(&self) -> usize {
+        self.votes.len()
     }
 }
 
@@ -97,7 +116,7 @@ impl Group {
         false
     }
 
-    fn is_sole_voter(&self) -> bool {
+    pub(crate) fn is_sole_voter(&self) -> bool {
         let configuration = self.configuration();
         !configuration.is_joint()
             && configuration.voters.len() == 1
@@ -109,7 +128,13 @@ impl Group {
         let heirs = || voters.iter().filter(|voter| Some(**voter) != self.leader);
         let place = heirs().position(|voter| *voter == self.me).unwrap_or(0) as u64;
         let count = (heirs().count() as u64).max(1);
-        let rank = (place + self.id.get() % count) % count;
+        let turned = |place: u64| (place + self.id.get() % count) % count;
+        let rank = match heirs().position(|voter| Some(*voter) == self.campaign.preferred) {
+            // The preferred one goes first; those who went before it move back by one, and nobody waits for more than one rank.
+            Some(first) if first as u64 == place => 0,
+            Some(first) if turned(place) < turned(first as u64) => turned(place) + 1,
+            Some(_) | None => turned(place),
+        };
         self.campaign.rank = u32::try_from(rank).expect("ranks are below the number of voters");
     }
 
@@ -154,7 +179,7 @@ impl Group {
 
     /// Whether this replica has reason to think that a leader is at work, and so helps nobody to replace it. A leader is its own
     /// reason: check-quorum makes it step down when it no longer is one.
-    pub(crate) fn is_sticky(&self) -> bool {
+    fn is_sticky(&self) -> bool {
         match self.role {
             Role::Leader => true,
             Role::Follower => {
@@ -168,21 +193,51 @@ impl Group {
         }
     }
 
+    /// Who should lead if it can: at the next election it goes first. Only the order of the timeouts changes; nobody refuses a
+    /// vote for it, so a preferred replica that is gone costs at most one `election_stagger` per election.
+    pub fn prefer(&mut self, now: Duration, preferred: Option<ReplicaId>) {
+        self.begin(now);
+        if self.campaign.preferred != preferred {
+            self.campaign.preferred = preferred;
+            let before = self.campaign.rank;
+            self.derive_rank();
+            if self.campaign.rank != before
+                && self.leader.is_some()
+                && let Some(heard_at) = self.campaign.heard_at
+                && !self.campaign.suspected
+            {
+                // The timeout that runs was drawn for the former place.
+                self.campaign.patience = self.options.election_timeout + self.stagger();
+                self.campaign.at = heard_at + self.campaign.patience;
+            }
+        }
+    }
+
+    /// Whether stickiness speaks against helping `candidate`. A leader that asks for votes says itself that it leads no more, so
+    /// standing by it is no reason to refuse it (H12): before its reign it cannot have asked for the term after it.
+    pub(crate) fn stands_by_another(&self, candidate: ReplicaId) -> bool {
+        self.leader != Some(candidate) && self.is_sticky()
+    }
+
     /// The failure detector suspects `peer`: if it leads, stickiness ends and this replica campaigns by its rank. Never evidence
     /// for a vote.
     pub fn peer_silent(&mut self, now: Duration, peer: ReplicaId) {
         self.begin(now);
         if self.role == Role::Follower && self.leader == Some(peer) && !self.campaign.suspected {
             self.campaign.suspected = true;
-            let soon = self.now + self.stagger();
+            // Ranks stay apart behind a promise, too.
+            let soon = self.now.max(self.free_at()) + self.stagger();
             self.campaign.at = self.campaign.at.min(soon);
         }
     }
 
-    /// Campaigns at once (pre-vote first), for operators and tests.
+    /// Campaigns at once (pre-vote first) or, if a promise forbids it, as soon as that ends; for operators and tests.
     pub fn campaign(&mut self, now: Duration) {
         self.begin(now);
-        if self.may_campaign() {
+        if self.is_bound_against(self.me) {
+            let soon = self.free_at() + self.stagger();
+            self.campaign.at = self.campaign.at.min(soon);
+        } else if self.may_campaign() {
             self.pre_campaign();
         }
     }
@@ -200,10 +255,15 @@ impl Group {
             self.campaign.at = self.now + self.options.heartbeat_interval;
             return;
         }
+        if self.is_bound_against(self.me) {
+            self.campaign.at = self.free_at() + self.stagger();
+            return;
+        }
         self.pre_campaign();
     }
 
-    /// Begins a later term. What was known of the leader's log, promised or gathered belonged to the earlier one.
+    /// Begins a later term. What was known of the leader's log or promised belonged to the earlier one. (What was gathered of a
+    /// snapshot does not: it stands for what is committed.)
     fn enter_term(&mut self, term: Term) {
         assert!(
             term > self.term,
@@ -215,7 +275,6 @@ impl Group {
         self.verified = LogIndex::ZERO;
         self.acknowledged = LogIndex::ZERO;
         self.acknowledge = false;
-        self.gathering = None;
         self.campaign.granted = None;
     }
 
@@ -243,6 +302,7 @@ impl Group {
         self.role = role;
         self.campaign.announced = self.term;
         if self.leader != leader {
+            self.forget_questions();
             self.leader = leader;
             self.campaign.heard_at = None;
             self.campaign.suspected = false;
@@ -329,7 +389,9 @@ impl Group {
     }
 
     fn tally(&mut self, from: ReplicaId, granted: bool) -> Verdict {
-        if !self.campaign.votes.iter().any(|(voter, _)| *voter == from) {
+        // The log stands still during a campaign, and the voters with it: others need no place among the votes.
+        let known = self.campaign.votes.iter().any(|(voter, _)| *voter == from);
+        if !known && self.configuration().is_voter(from) {
             self.campaign.votes.push((from, granted));
         }
         self.count_votes()
@@ -342,7 +404,10 @@ impl Group {
 
     /// Answers without changing anything (H11). A learner answers too: the asker's configuration may be newer (H4).
     pub(crate) fn handle_pre_vote(&mut self, from: ReplicaId, campaign: Term, last: Position) {
-        let granted = campaign > self.term && !self.is_sticky() && self.is_up_to_date(last);
+        let granted = campaign > self.term
+            && !self.stands_by_another(from)
+            && !self.is_bound_against(from)
+            && self.is_up_to_date(last);
         self.send(from, Body::PreVoteReply { campaign, granted });
     }
 
@@ -357,13 +422,22 @@ impl Group {
         }
     }
 
-    pub(crate) fn handle_vote(&mut self, from: ReplicaId, term: Term, last: Position) {
+    pub(crate) fn handle_vote(
+        &mut self,
+        from: ReplicaId,
+        term: Term,
+        last: Position,
+        transfer: bool,
+    ) {
         if term < self.term {
             self.send(from, Body::VoteReply { granted: false });
             return;
         }
-        let free = self.vote.is_none_or(|vote| vote == from) && self.leader.is_none();
-        if free && self.is_up_to_date(last) {
+        let free = match self.vote {
+            Some(vote) => vote == from,
+            None => transfer || !self.is_bound_against(from),
+        };
+        if free && self.leader.is_none() && self.is_up_to_date(last) {
             if self.role == Role::PreCandidate {
                 self.become_follower(self.term, None);
             }

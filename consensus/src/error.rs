@@ -124,6 +124,12 @@ pub enum ChangeError {
         /// The log's end.
         last: LogIndex,
     },
+    /// Wait until it answers: as a voter it would be one that is missing.
+    #[error("{replica} has answered nothing for a while")]
+    LearnerSilent {
+        /// The would-be voter.
+        replica: ReplicaId,
+    },
     /// It is already so.
     #[error("the configuration is already the one wished for")]
     Unchanged,

@@ -14,7 +14,9 @@ use bytes::Bytes;
 
 use crate::election::{Campaign, Draw};
 use crate::error::{ProposeError, RestoreError};
+use crate::follower_read::FollowerReads;
 use crate::leadership::Leadership;
+use crate::lease::Promised;
 use crate::log::Log;
 use crate::message::Body;
 use crate::options::{CheckedOptions, Sabotage};
@@ -52,6 +54,7 @@ pub struct Group {
     pub(crate) role: Role,
     pub(crate) leader: Option<ReplicaId>,
     pub(crate) campaign: Campaign,
+    pub(crate) promised: Promised,
     /// Exactly while `role` is `Leader`.
     pub(crate) leadership: Option<Box<Leadership>>,
     /// The log equals the leader's through here: checked entry by entry in this term, never assumed (H24, H25).
@@ -69,6 +72,8 @@ pub struct Group {
     pub(crate) seen_configuration: Option<LogIndex>,
     pub(crate) data_lost: bool,
     pub(crate) last_read: ReadId,
+    /// Reads that wait here for somebody else's word.
+    pub(crate) follower_reads: Option<Box<FollowerReads>>,
 
     /// Something happened since effects were last drawn up.
     pub(crate) dirty: bool,
@@ -108,6 +113,12 @@ impl Group {
         } else if is_new {
             ledger.reset(base);
         }
+        if options.sabotage == Some(Sabotage::OutgoingForgotten) {
+            log.forget_outgoing();
+        }
+        if options.sabotage == Some(Sabotage::ConfigurationAtCommit) {
+            log.in_force_through = Some(hard_state.commit.max(state.position.index));
+        }
         let last = log.last();
         if hard_state.commit > last.index {
             return Err(RestoreError::LogTooShort {
@@ -133,6 +144,7 @@ impl Group {
             role: Role::Follower,
             leader: None,
             campaign: Campaign::new(Draw::new(seed), now),
+            promised: Promised::default(),
             leadership: None,
             verified: LogIndex::ZERO,
             acknowledged: LogIndex::ZERO,
@@ -144,11 +156,13 @@ impl Group {
             seen_configuration: None,
             data_lost: false,
             last_read: ReadId::ZERO,
+            follower_reads: None,
             dirty: true,
             outputs: VecDeque::new(),
             options,
         };
         group.configuration_changed();
+        group.remember_promises(is_new);
         group.arm_first_election();
         Ok(group)
     }
@@ -171,6 +185,9 @@ impl Group {
     /// A message arrived for this replica. Anything that is not for it, or makes no sense, changes nothing.
     pub fn receive(&mut self, now: Duration, message: Message) {
         self.begin(now);
+        if !message.is_sound() {
+            return;
+        }
         let Message {
             group,
             from,
@@ -190,7 +207,7 @@ impl Group {
             Body::PreVoteReply { campaign, granted } => {
                 self.handle_pre_vote_reply(from, campaign, granted)
             }
-            Body::Vote { last, .. } => self.handle_vote(from, term, last),
+            Body::Vote { last, transfer } => self.handle_vote(from, term, last, transfer),
             Body::VoteReply { granted } if present => self.handle_vote_reply(from, granted),
             Body::Append {
                 prev,
@@ -215,11 +232,12 @@ impl Group {
                 serial,
                 meta,
                 total,
+                checksum,
                 offset,
                 data,
             } => {
                 if self.follow(from, term) {
-                    self.handle_chunk(from, serial, meta, total, offset, &data);
+                    self.handle_chunk(from, serial, *meta, (total, checksum), offset, data);
                 }
             }
             Body::Committed { commit } => {
@@ -238,11 +256,25 @@ impl Group {
                 upto,
                 received,
                 matched,
+                promised,
             } if present => {
-                self.handle_heartbeat_reply(from, round, sent, upto, received, matched);
+                if self.handle_heartbeat_reply(from, round, sent, upto, received, matched) {
+                    self.extend_lease(from, sent, promised);
+                }
             }
-            Body::ChunkReply { serial, next } if present => {
-                self.handle_chunk_reply(from, serial, next)
+            Body::ChunkReply { serial, next, step } if present => {
+                self.handle_chunk_reply(from, serial, next, step)
+            }
+            Body::ReadRequest { life, upto } if present => {
+                self.handle_read_request(from, life, upto)
+            }
+            Body::ReadAnswer { life, upto, index } if present => {
+                self.handle_read_answer(from, life, upto, index)
+            }
+            // Of an earlier term: the answer tells the later one.
+            Body::ReadRequest { life, upto } => {
+                let index = None;
+                self.send(from, Body::ReadAnswer { life, upto, index });
             }
             // A leader of this term that hears "outdated" would have adopted the later term above; the rest is of the past.
             Body::VoteReply { .. }
@@ -251,6 +283,7 @@ impl Group {
             | Body::Conflict { .. }
             | Body::HeartbeatReply { .. }
             | Body::ChunkReply { .. }
+            | Body::ReadAnswer { .. }
             | Body::Outdated => {}
         }
     }
@@ -260,10 +293,10 @@ impl Group {
         match body {
             // Asking costs nobody anything: the term comes later, with a vote (H11).
             Body::PreVote { .. } => true,
-            // Whoever hears a leader helps nobody to depose it, unless the leader itself wishes it (H18).
+            // Whoever hears a leader helps nobody to depose it, and nobody breaks a promise, unless the leader itself wishes it (H18).
             Body::Vote {
                 transfer: false, ..
-            } if self.is_sticky() => false,
+            } if self.stands_by_another(from) || self.is_bound_against(from) => false,
             // Learned from the leader of that term itself.
             Body::Append { .. }
             | Body::Heartbeat { .. }
@@ -304,6 +337,7 @@ impl Group {
             self.tick_election();
         }
         self.tick_handover();
+        self.tick_follower_reads();
     }
 
     /// When to call `tick` next; `None`: not before another input. Ask again after each input.
@@ -313,7 +347,8 @@ impl Group {
             None => self.may_campaign().then_some(self.campaign.at),
         };
         let handover = self.handover.as_ref().map(|handover| handover.deadline);
-        role.into_iter().chain(handover).min()
+        let reads = self.follower_reads_wake_at();
+        role.into_iter().chain(handover).chain(reads).min()
     }
 
     /// Appends one entry, if this replica leads. The entry may still be replaced by another leader's: compare the term at
@@ -372,7 +407,8 @@ impl Group {
     /// The writes named by `token` are durable.
     pub fn persisted(&mut self, now: Duration, token: PersistToken) {
         self.begin(now);
-        if self.ledger.completed(token)
+        let in_order = !self.is_sabotaged(Sabotage::CompletionOverwrites);
+        if self.ledger.completed(token, in_order)
             && let Some(leadership) = &mut self.leadership
         {
             leadership.acknowledged = true;
@@ -413,7 +449,7 @@ impl Group {
         }
         let meta = self.log.meta_at(point).expect("between base and applied");
         self.log.compact(&meta);
-        self.ledger.compact = Some(meta);
+        self.ledger.compact = Some(Box::new(meta));
     }
 
     /// The next thing to do; `None`: nothing until the next input.
@@ -421,7 +457,22 @@ impl Group {
         while self.outputs.is_empty() && self.dirty {
             self.draw_up();
         }
+        if self.outputs.is_empty() && self.log.is_empty() {
+            self.release_buffers();
+        }
         self.outputs.pop_front()
+    }
+
+    /// The log is empty, so this group is at rest: it keeps what a heartbeat needs, and gives back what busy times left behind. There
+    /// are thousands of such groups on a node; a busy one keeps its buffers.
+    fn release_buffers(&mut self) {
+        self.outputs.shrink_to(1);
+        self.log.release_buffers();
+        self.ledger.release_buffers();
+        self.campaign.release_buffers();
+        if let Some(leadership) = &mut self.leadership {
+            leadership.release_buffers();
+        }
     }
 
     /// Every input begins here. Time never runs backwards inside.
@@ -437,7 +488,16 @@ impl Group {
             self.advance_commit();
         }
         self.look_at_committed_configurations();
+        self.look_at_partial();
+        if self.is_sabotaged(Sabotage::ConfigurationAtCommit) {
+            let before = self.log.configuration().0;
+            self.log.in_force_through = Some(self.committed);
+            if self.log.configuration().0 != before {
+                self.configuration_changed();
+            }
+        }
         if self.leadership.is_some() {
+            self.look_at_shipments();
             self.drive_configuration();
         }
         self.draw_up_persist();
@@ -447,7 +507,9 @@ impl Group {
             self.broadcast_for_reads();
             self.replicate();
         }
+        self.ask_leader();
         self.draw_up_apply();
+        self.answer_follower_reads();
         if self.leadership.is_some() {
             self.answer_reads();
             self.announce_evaluation();
@@ -470,7 +532,7 @@ impl Group {
         }
         let mut writes = Vec::with_capacity(2);
         if let Some(to) = self.ledger.reset.take() {
-            writes.push(Write::Reset { to });
+            writes.push(Write::Reset { to: *to });
         }
         // The commit index rides along: it costs no write of its own, and a restart then need not wait for a leader to replay.
         let write_hard_state = promise || hard_state.commit > self.ledger.last_hard_state().commit;
@@ -485,7 +547,7 @@ impl Group {
             ));
         }
         if let Some(to) = self.ledger.compact.take() {
-            writes.push(Write::Compact { to });
+            writes.push(Write::Compact { to: *to });
         }
         let token = self
             .ledger

@@ -34,9 +34,8 @@ impl Group {
             return;
         }
         let before = self.now.saturating_sub(self.options.election_timeout * 4);
-        let configuration = self.log.configuration().1.clone();
         let leadership = self.leadership.as_mut().expect("looked at above");
-        leadership.forget_departed(&configuration, self.me, before);
+        leadership.forget_departed(&self.log.configuration().1, self.me, before);
         self.broadcast();
         self.repeat_shipments();
         self.repeat_handover();
@@ -48,15 +47,18 @@ impl Group {
         let Some(leadership) = &self.leadership else {
             return false;
         };
-        let horizon = self
-            .now
-            .saturating_sub(self.options.election_timeout + self.options.heartbeat_interval);
-        let heard = leadership
+        let horizon = self.silence_horizon();
+        leadership
             .halves
-            .reached(self.options.sabotage, &mut Vec::new(), true, |p| {
-                leadership.peers[p].active_at >= horizon
-            });
-        heard == Some(true)
+            .agree(self.options.sabotage, true, |place| {
+                leadership.peers[place].active_at >= horizon
+            })
+    }
+
+    /// Whoever last answered something that was sent before this is silent.
+    pub(crate) fn silence_horizon(&self) -> Duration {
+        self.now
+            .saturating_sub(self.options.election_timeout + self.options.heartbeat_interval)
     }
 
     /// A leader whose disk hangs holds everybody up while its heartbeats look healthy (H21).
@@ -144,6 +146,7 @@ impl Group {
         };
         let received = self.verified;
         self.acknowledged = self.acknowledged.max(matched);
+        let promised = self.promise_lease(from);
         self.send(
             from,
             Body::HeartbeatReply {
@@ -152,10 +155,12 @@ impl Group {
                 upto,
                 received,
                 matched,
+                promised,
             },
         );
     }
 
+    /// Returns whether it echoes something that was said here.
     pub(crate) fn handle_heartbeat_reply(
         &mut self,
         from: ReplicaId,
@@ -164,17 +169,17 @@ impl Group {
         upto: LogIndex,
         received: LogIndex,
         matched: LogIndex,
-    ) {
+    ) -> bool {
         let (base, last) = (self.log.base().index, self.log.last_index());
         let Some(leadership) = &mut self.leadership else {
-            return;
+            return false;
         };
         let newest = leadership.round;
         let Some(peer) = leadership.peer(from) else {
-            return;
+            return false;
         };
         if round > newest || sent > self.now || received > last || matched > received {
-            return; // not an echo of anything said here
+            return false; // not an echo of anything said here
         }
         peer.active_at = peer.active_at.max(sent);
         peer.round = peer.round.max(round);
@@ -197,5 +202,6 @@ impl Group {
             Feed::Snapshot(_) => {}
         }
         self.handle_appended(from, matched);
+        true
     }
 }

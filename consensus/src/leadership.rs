@@ -11,9 +11,10 @@ use bytes::Bytes;
 use crate::group::Group;
 use crate::options::Sabotage;
 use crate::output::{Output, Role};
-use crate::progress::Progress;
+use crate::progress::{Feed, Progress};
 use crate::quorum::Halves;
-use crate::read_index::Waiting;
+use crate::read_index::{Asker, Waiting};
+use crate::snapshot::ShipmentEnd;
 use crate::{Configuration, EntryKind, LogIndex, ReadId, ReplicaId};
 
 #[derive(Debug)]
@@ -34,16 +35,19 @@ pub(crate) struct Leadership {
     pub(crate) notice_at: Option<Duration>,
     /// The last heartbeat round.
     pub(crate) round: u64,
+    /// Somebody was told to campaign over all promises: no lease in this term any more (H59).
+    pub(crate) lease_given_up: bool,
     /// Reads that wait for an entry of this term to be committed (H60).
-    pub(crate) unopened_reads: Vec<ReadId>,
+    pub(crate) unopened_reads: Vec<Asker>,
     /// Reads that wait for a round, in order of round and index.
     pub(crate) reads: VecDeque<Waiting>,
+    /// Reads of this replica that a round or a lease confirmed; they only wait for the state.
+    pub(crate) confirmed: VecDeque<(ReadId, LogIndex)>,
     pub(crate) round_wanted: bool,
-    /// Names snapshots on their way.
+    /// Names runs of chunks.
     pub(crate) shipments: u64,
-
-    indexes: Vec<LogIndex>,
-    rounds: Vec<u64>,
+    /// Followers whose snapshot the caller provided.
+    pub(crate) shipping: Vec<ReplicaId>,
 }
 
 impl Leadership {
@@ -52,7 +56,7 @@ impl Leadership {
         Some(&mut self.peers[place])
     }
 
-    fn place(&self, replica: ReplicaId) -> Result<usize, usize> {
+    pub(crate) fn place(&self, replica: ReplicaId) -> Result<usize, usize> {
         self.peers
             .binary_search_by_key(&replica, |peer| peer.replica)
     }
@@ -72,7 +76,10 @@ impl Leadership {
                 peer.departed_at.or(Some(now))
             };
         }
-        for member in configuration.members() {
+        let members = configuration.members();
+        self.peers
+            .reserve_exact(members.len().saturating_sub(self.peers.len() + 1));
+        for member in members {
             if let Err(place) = self.place(member)
                 && member != me
             {
@@ -105,19 +112,27 @@ impl Leadership {
     }
 
     /// The last index that is durable at a quorum.
-    fn agreed(&mut self, mine: LogIndex, group: &crate::options::GroupOptions) -> Option<LogIndex> {
+    fn agreed(&self, mine: LogIndex, group: &crate::options::GroupOptions) -> Option<LogIndex> {
         self.halves
-            .reached(group.sabotage, &mut self.indexes, mine, |place| {
-                self.peers[place].matched
-            })
+            .reached(group.sabotage, mine, |place| self.peers[place].matched)
     }
 
     /// The last round that a quorum answered.
-    pub(crate) fn confirmed_round(&mut self, group: &crate::options::GroupOptions) -> Option<u64> {
+    pub(crate) fn confirmed_round(&self, group: &crate::options::GroupOptions) -> Option<u64> {
         self.halves
-            .reached(group.sabotage, &mut self.rounds, self.round, |place| {
-                self.peers[place].round
-            })
+            .reached(group.sabotage, self.round, |place| self.peers[place].round)
+    }
+
+    /// Gives memory back that only busy times need.
+    pub(crate) fn release_buffers(&mut self) {
+        self.reads.shrink_to_fit();
+        self.unopened_reads.shrink_to_fit();
+        self.confirmed.shrink_to_fit();
+        for peer in &mut self.peers {
+            if let Feed::Replicate(window) = &mut peer.feed {
+                window.release_buffers();
+            }
+        }
     }
 
     pub(crate) fn wake_at(&self) -> Duration {
@@ -139,14 +154,15 @@ impl Group {
             heartbeat_at: self.next_beat(),
             notice_at: None,
             round: 0,
+            lease_given_up: false,
             unopened_reads: Vec::new(),
             reads: VecDeque::new(),
+            confirmed: VecDeque::new(),
             round_wanted: false,
             shipments: 0,
-            indexes: Vec::new(),
-            rounds: Vec::new(),
+            shipping: Vec::new(),
         }));
-        self.gathering = None;
+        self.drop_partial();
         self.set_role(Role::Leader, Some(self.me));
         let configuration = self.configuration().clone();
         let leadership = self.leadership.as_mut().expect("begun just now");
@@ -161,13 +177,29 @@ impl Group {
         let Some(leadership) = self.leadership.take() else {
             return;
         };
-        // H62: a read that waits here could be answered from the past.
+        // H62: a read that waits here could be answered from the past. Followers that asked see for themselves that the leader is
+        // another one.
+        let confirmed = leadership
+            .confirmed
+            .into_iter()
+            .map(|(id, _)| Asker::Here(id));
         let waiting = leadership
             .unopened_reads
             .into_iter()
-            .chain(leadership.reads.into_iter().map(|read| read.id));
-        for id in waiting {
-            self.outputs.push_back(Output::ReadFailed { id });
+            .chain(leadership.reads.into_iter().map(|read| read.asker))
+            .chain(confirmed);
+        for asker in waiting {
+            if let Asker::Here(id) = asker {
+                let failed = Output::ReadFailed { id };
+                let index = self.applied;
+                let kept = Output::ReadReady { id, index };
+                let bug = self.is_sabotaged(Sabotage::ReadsKept);
+                self.outputs.push_back(if bug { kept } else { failed });
+            }
+        }
+        for to in leadership.shipping {
+            let end = ShipmentEnd::Abandoned;
+            self.outputs.push_back(Output::ShipmentEnded { to, end });
         }
     }
 
@@ -179,7 +211,11 @@ impl Group {
         if !core::mem::take(&mut leadership.acknowledged) {
             return;
         }
-        let Some(agreed) = leadership.agreed(self.ledger.persisted, &self.options) else {
+        let mine = match self.options.sabotage {
+            Some(Sabotage::OwnDiskAssumed) => self.log.last_index(),
+            _ => self.ledger.persisted,
+        };
+        let Some(agreed) = leadership.agreed(mine, &self.options) else {
             return;
         };
         let own_term = self.log.term_at(agreed) == Some(self.term)
@@ -187,7 +223,9 @@ impl Group {
         if agreed <= self.committed || !own_term {
             return;
         }
-        leadership.uncommitted_bytes -= self.log.charge(self.committed, agreed);
+        if self.options.sabotage != Some(Sabotage::ChargeLeaks) {
+            leadership.uncommitted_bytes -= self.log.charge(self.committed, agreed);
+        }
         let opened = self.committed < leadership.opening;
         self.committed = agreed;
         leadership

@@ -3,7 +3,8 @@
 //! A [`Group`] is one replica. It knows no socket, clock, thread or disk: the caller passes the time in, tells it what arrived
 //! ([`Group::receive`]), what became durable ([`Group::persisted`]) and what was applied ([`Group::applied`]), and drains
 //! [`Group::poll_output`] after each input. All times are `Duration`s since an origin that the caller chose; the clock must be
-//! monotonic. Safety depends on none of them.
+//! monotonic and go on in a suspended machine. Take the time after what it goes with has arrived. Safety depends on none of this but
+//! for reads by lease: those assume that clocks drift apart by less than `GroupOptions::clock_drift_ppm`, and can be switched off.
 //!
 //! How a cluster comes to be is a machine of its own, [`genesis::Genesis`]: every listed seed states once, persisted, "this list, empty
 //! disk", gives its word to one electorate of disks, and a majority of those chooses the founding record by single-decree Paxos (Lamport,
@@ -17,12 +18,14 @@ pub mod conformance;
 mod election;
 mod entry;
 mod error;
+mod follower_read;
 pub mod genesis;
 mod group;
 mod heartbeat;
 mod ids;
 mod invariants;
 mod leadership;
+mod lease;
 mod log;
 mod memory;
 mod message;
@@ -33,6 +36,7 @@ mod progress;
 mod quorum;
 mod read_index;
 mod reconfiguration;
+pub mod recovery;
 mod replication;
 mod restored;
 #[cfg(test)]
@@ -57,6 +61,8 @@ pub use options::Sabotage;
 pub use options::{CheckedOptions, GroupOptions, OptionsError};
 pub use output::{Output, Persist, Role, TransferOutcome};
 pub use restored::Restored;
-pub use snapshot::{Snapshot, SnapshotMeta};
+pub use snapshot::{
+    ChunkReceived, ChunkWanted, ShipmentEnd, SnapshotId, SnapshotMeta, SnapshotOffer,
+};
 pub use status::{PeerState, PeerStatus, Status};
 pub use storage::{HardState, LogStore, PersistToken, Recovered, ReplicaKey, StoreError, Write};

@@ -16,6 +16,8 @@ pub(crate) struct Log {
     entries: VecDeque<Entry>,
     /// Ascending; the first one is effective at `base`, the last one in the log is effective now, committed or not (H42).
     configurations: Vec<(LogIndex, Configuration)>,
+    /// Only for tests that put H42 back: no configuration behind this is in force.
+    pub(crate) in_force_through: Option<LogIndex>,
 }
 
 impl Log {
@@ -25,6 +27,14 @@ impl Log {
             base: base.position,
             entries: VecDeque::new(),
             configurations,
+            in_force_through: None,
+        }
+    }
+
+    /// For tests that put H46 back.
+    pub(crate) fn forget_outgoing(&mut self) {
+        for (_, configuration) in &mut self.configurations {
+            configuration.outgoing.clear();
         }
     }
 
@@ -62,14 +72,29 @@ impl Log {
 
     /// The configuration that is effective now and the entry that set it.
     pub(crate) fn configuration(&self) -> &(LogIndex, Configuration) {
-        self.configurations
-            .last()
+        let mut latest_first = self.configurations.iter().rev();
+        let in_force = match self.in_force_through {
+            None => latest_first.next(),
+            Some(through) => latest_first.find(|(at, _)| *at <= through),
+        };
+        in_force
+            .or(self.configurations.first())
             .expect("the base's configuration is always there")
     }
 
     /// All configurations that the log knows, ascending.
     pub(crate) fn configurations(&self) -> &[(LogIndex, Configuration)] {
         &self.configurations
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Gives memory back that only busy times need.
+    pub(crate) fn release_buffers(&mut self) {
+        self.entries.shrink_to_fit();
+        self.configurations.shrink_to_fit();
     }
 
     fn slot(&self, index: LogIndex) -> Option<usize> {

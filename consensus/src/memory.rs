@@ -83,16 +83,18 @@ impl Outline {
 
 impl LogStore for MemoryStore {
     fn write(&mut self, batch: &[(ReplicaKey, Vec<Write>)]) -> Result<(), StoreError> {
-        let mut outlines = BTreeMap::new();
-        for (key, writes) in batch {
-            let outline = outlines.entry(*key).or_insert_with(|| {
-                self.replicas.get(key).map(|r| Outline {
-                    base: r.base.position.index,
-                    last: last(&r.base, r.entries.len()),
-                })
-            });
+        if let [(key, writes)] = batch {
+            let mut outline = self.outline(*key);
             for write in writes {
-                Outline::check(outline, *key, write)?;
+                Outline::check(&mut outline, *key, write)?;
+            }
+        } else {
+            let mut outlines = BTreeMap::new();
+            for (key, writes) in batch {
+                let outline = outlines.entry(*key).or_insert_with(|| self.outline(*key));
+                for write in writes {
+                    Outline::check(outline, *key, write)?;
+                }
             }
         }
         for (key, writes) in batch {
@@ -142,6 +144,14 @@ impl LogStore for MemoryStore {
 }
 
 impl MemoryStore {
+    /// Where a log begins and ends now; `None` when there is no such replica.
+    fn outline(&self, key: ReplicaKey) -> Option<Outline> {
+        self.replicas.get(&key).map(|replica| Outline {
+            base: replica.base.position.index,
+            last: last(&replica.base, replica.entries.len()),
+        })
+    }
+
     /// Does a write that was checked.
     fn apply(&mut self, key: ReplicaKey, write: &Write) {
         if matches!(write, Write::Drop) {

@@ -8,7 +8,10 @@ use core::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::{Entry, GroupId, LogIndex, Position, ReplicaId, SnapshotMeta, Term};
+use crate::{Entry, GroupId, LogIndex, Position, ReadId, ReplicaId, SnapshotMeta, Term};
+
+/// Terms and indexes above this are of nobody who follows the rules: at a billion a second they take 146 years. Below it, no sum overflows.
+const NUMBER_MAX: u64 = 1 << 62;
 
 /// One message between two replicas of a group. Opaque to whoever carries it; may be lost, delayed, doubled or overtaken.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -39,6 +42,40 @@ impl Message {
         )
     }
 
+    /// Whether a replica that follows the rules can have said it, as far as the message alone tells. What fails here is a bug of the
+    /// sender, and is dropped: believed, it would stop this replica later, when its sums overflow or the terms of its log go back.
+    pub(crate) fn is_sound(&self) -> bool {
+        let of_term =
+            |position: Position| position.term <= self.term && position.index.get() <= NUMBER_MAX;
+        let sound = match &self.body {
+            // No log holds an entry of a later term than the one its replica is in.
+            Body::Append { prev, entries, .. } => {
+                of_term(*prev) && entries.iter().all(|entry| of_term(entry.position()))
+            }
+            Body::Conflict { rejected, hint } => {
+                rejected.get() <= NUMBER_MAX && hint.index.get() <= NUMBER_MAX
+            }
+            Body::Chunk { meta, .. } => {
+                of_term(meta.position) && meta.configuration_index <= meta.position.index
+            }
+            // The rest is only compared with what this replica knows itself.
+            Body::PreVote { .. }
+            | Body::PreVoteReply { .. }
+            | Body::Vote { .. }
+            | Body::VoteReply { .. }
+            | Body::Appended { .. }
+            | Body::Committed { .. }
+            | Body::Heartbeat { .. }
+            | Body::HeartbeatReply { .. }
+            | Body::ChunkReply { .. }
+            | Body::ReadRequest { .. }
+            | Body::ReadAnswer { .. }
+            | Body::CampaignNow
+            | Body::Outdated => true,
+        };
+        sound && self.term.get() <= NUMBER_MAX
+    }
+
     /// What kind it is, for counters and traces.
     pub fn name(&self) -> &'static str {
         match self.body {
@@ -54,6 +91,8 @@ impl Message {
             Body::HeartbeatReply { .. } => "heartbeat_reply",
             Body::Chunk { .. } => "chunk",
             Body::ChunkReply { .. } => "chunk_reply",
+            Body::ReadRequest { .. } => "read_request",
+            Body::ReadAnswer { .. } => "read_answer",
             Body::CampaignNow => "campaign_now",
             Body::Outdated => "outdated",
         }
@@ -102,6 +141,18 @@ pub enum Promise {
     },
 }
 
+/// What a follower says of a run of chunks.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub(crate) enum ChunkStep {
+    /// So much is held.
+    #[default]
+    Held,
+    /// A chunk did not follow on what is held: the run is to begin anew there.
+    Gap,
+    /// The snapshot cannot be used here.
+    Refused,
+}
+
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) enum Body {
     /// "Would you vote for me in `campaign`?" Changes nothing at the receiver (H11); the sender's own term is in the envelope,
@@ -133,6 +184,15 @@ pub(crate) enum Body {
         upto: LogIndex,
         commit: LogIndex,
     },
+    /// A replica wants to read by itself: which commit index covers everything acknowledged by now? Asked for all its reads
+    /// through `upto`; `life` is drawn at its start, so that no answer to a former life counts (H61).
+    ReadRequest { life: u64, upto: ReadId },
+    /// A state of `index` or later answers those reads; `None`: the sender cannot say.
+    ReadAnswer {
+        life: u64,
+        upto: ReadId,
+        index: Option<LogIndex>,
+    },
     /// Echo, with how far the sender's log is known to equal the leader's: received, and durable.
     HeartbeatReply {
         round: u64,
@@ -140,17 +200,29 @@ pub(crate) enum Body {
         upto: LogIndex,
         received: LogIndex,
         matched: LogIndex,
+        /// For how long the sender promises to help nobody else to lead (module `lease`).
+        #[serde(default)]
+        promised: Duration,
     },
-    /// Bytes `offset..` of the snapshot that this leader numbered `serial`.
+    /// Bytes `offset..` of the snapshot named by its position, `total` and `checksum`, in the run of chunks that this leader numbered
+    /// `serial`. Without data it asks how much of it the receiver holds.
     Chunk {
         serial: u64,
-        meta: SnapshotMeta,
+        /// Boxed, so that every other message is half as large.
+        meta: Box<SnapshotMeta>,
         total: u64,
+        #[serde(default)]
+        checksum: u64,
         offset: u64,
         data: Bytes,
     },
-    /// The sender holds the first `next` bytes of it.
-    ChunkReply { serial: u64, next: u64 },
+    /// The sender holds the first `next` bytes of it; `step` says what that means for the run.
+    ChunkReply {
+        serial: u64,
+        next: u64,
+        #[serde(default)]
+        step: ChunkStep,
+    },
     /// "Campaign now, without asking first": the leader hands over (H18).
     CampaignNow,
     /// "Your term is over": answers a leader of an earlier term, so that it steps down (H15).

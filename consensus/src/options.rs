@@ -22,9 +22,12 @@ pub struct GroupOptions {
     pub inflight_appends: usize,
     /// Bytes on the way to one follower. Default 8 MiB.
     pub inflight_bytes: usize,
-    /// Bytes of one snapshot chunk; one chunk is on the way per follower. Default 256 KiB.
+    /// Bytes of one snapshot chunk. Default 256 KiB: a few milliseconds of a gigabit link, so that little is lost with a lost one.
     pub chunk_bytes: usize,
-    /// Largest snapshot that a follower will gather, in bytes. Default 1 GiB.
+    /// Bytes of a snapshot on the way to one follower and not stored there yet; at least one chunk. Default 4 MiB: 100 MB/s over a
+    /// round trip, with the follower's disk in it, of 40 ms.
+    pub chunk_window_bytes: usize,
+    /// Largest snapshot that a follower takes, in bytes. Default 1 GiB.
     pub snapshot_bytes: usize,
     /// Bytes proposed and not yet committed; beyond it proposals are refused as busy. Default 16 MiB.
     pub uncommitted_bytes: usize,
@@ -40,6 +43,19 @@ pub struct GroupOptions {
     pub learner_lag: u64,
     /// How long a leader waits for its own disk before it gives way (H21). Default 6 s: longer than a busy disk, shorter than an operator.
     pub disk_stall: Duration,
+    /// For how long a follower that answered a heartbeat promises to help nobody else, so that its leader can answer reads by
+    /// itself meanwhile (module `lease`). At most `election_timeout`; zero: nothing is promised. A replica that restarts holds
+    /// still for this long, so a replica must never start with less than it had before (nor as a version that knew no promises,
+    /// within that time). Default 400 ms: below the time in which
+    /// a failure detector notices a dead node, so that no election waits for a promise.
+    pub lease: Duration,
+    /// Whether this replica, as a leader, reads by its lease. Otherwise every read asks a quorum, which rests on no clock; what
+    /// it promises others stays the same. Default true.
+    pub lease_reads: bool,
+    /// By how much two clocks of a group may run apart, in millionths of the faster one; below 1,000,000. Lease reads (and nothing
+    /// else) are wrong beyond it. Hardware is off by some 100; what counts is how fast the clock is set right: an NTP daemon may
+    /// slew it by 83,333 (chrony's `maxslewrate`), two of them in opposite directions come to 153,847. Default 160,000.
+    pub clock_drift_ppm: u32,
     /// A bug put back on purpose, so that the simulators can show that they see it. Never set it elsewhere.
     #[doc(hidden)]
     pub sabotage: Option<Sabotage>,
@@ -74,6 +90,32 @@ pub enum Sabotage {
     ReadUnconfirmed,
     /// H45: nobody leaves a joint configuration.
     JointForEver,
+    /// H46: in a joint configuration the new half alone decides.
+    NewHalfDecides,
+    /// H46: a restart forgets the outgoing half of a joint configuration.
+    OutgoingForgotten,
+    /// H42, H47: a configuration is effective from its commit on, not from its append.
+    ConfigurationAtCommit,
+    /// H65: an installed snapshot leaves the former configuration in force.
+    ConfigurationKept,
+    /// H28: the completion that comes last counts, whichever write it is of.
+    CompletionOverwrites,
+    /// H37: a leader takes its own log as durable before it is.
+    OwnDiskAssumed,
+    /// H35: what was committed stays charged to the proposals under way.
+    ChargeLeaks,
+    /// H19: a transfer that went wrong keeps proposals waiting for ever.
+    TransferForEver,
+    /// H62: a leader that is deposed answers the reads that waited.
+    ReadsKept,
+    /// H57: a replica that restarts votes at once, whatever it promised before.
+    PromiseForgotten,
+    /// H58: a lease counts from when its heartbeat was answered.
+    LeaseFromAnswer,
+    /// H58: a lease lasts as long by the leader's clock as the promise does by the follower's.
+    DriftIgnored,
+    /// H59: a leader that told somebody to campaign still reads by its lease.
+    LeaseKeptInTransfer,
 }
 
 impl Default for GroupOptions {
@@ -87,6 +129,7 @@ impl Default for GroupOptions {
             inflight_appends: 128,
             inflight_bytes: 8 << 20,
             chunk_bytes: 256 << 10,
+            chunk_window_bytes: 4 << 20,
             snapshot_bytes: 1 << 30,
             uncommitted_bytes: 16 << 20,
             entry_bytes: 16 << 20,
@@ -95,6 +138,9 @@ impl Default for GroupOptions {
             keep_entries: 1_024,
             learner_lag: 1_024,
             disk_stall: Duration::from_secs(6),
+            lease: Duration::from_millis(400),
+            lease_reads: true,
+            clock_drift_ppm: 160_000,
             sabotage: None,
         }
     }
@@ -124,6 +170,20 @@ pub enum OptionsError {
         /// The smallest allowed.
         least: Duration,
     },
+    /// Make it at most `most`, or the rest of the group could elect nobody for the difference.
+    #[error("lease is {got:?}, above the election timeout ({most:?})")]
+    LeaseTooLong {
+        /// As given.
+        got: Duration,
+        /// The greatest allowed.
+        most: Duration,
+    },
+    /// Make it less than 1,000,000: clocks that drift by their whole length measure nothing.
+    #[error("clock_drift_ppm is {got}, it must be below 1,000,000")]
+    DriftTooLarge {
+        /// As given.
+        got: u32,
+    },
     /// Make it more than zero.
     #[error("{option} must be more than zero")]
     Zero {
@@ -143,6 +203,7 @@ impl GroupOptions {
             ("inflight_appends", self.inflight_appends > 0),
             ("inflight_bytes", self.inflight_bytes > 0),
             ("chunk_bytes", self.chunk_bytes > 0),
+            ("chunk_window_bytes", self.chunk_window_bytes > 0),
             ("uncommitted_bytes", self.uncommitted_bytes > 0),
             ("entry_bytes", self.entry_bytes > 0),
             ("apply_bytes", self.apply_bytes > 0),
@@ -157,6 +218,17 @@ impl GroupOptions {
             return Err(OptionsError::ElectionTimeoutTooShort {
                 got: self.election_timeout,
                 least,
+            });
+        }
+        if self.lease > self.election_timeout {
+            return Err(OptionsError::LeaseTooLong {
+                got: self.lease,
+                most: self.election_timeout,
+            });
+        }
+        if self.clock_drift_ppm >= 1_000_000 {
+            return Err(OptionsError::DriftTooLarge {
+                got: self.clock_drift_ppm,
             });
         }
         Ok(CheckedOptions(std::sync::Arc::new(self)))

@@ -5,8 +5,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::snapshot::{ChunkReceived, ChunkWanted, ShipmentEnd, SnapshotId};
 use crate::storage::{PersistToken, Write};
-use crate::{Configuration, Entry, LogIndex, Message, ReadId, ReplicaId, Snapshot, Term};
+use crate::{Configuration, Entry, LogIndex, Message, ReadId, ReplicaId, SnapshotMeta, Term};
 
 /// Writes that belong together.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -51,12 +52,37 @@ pub enum Output {
     Send(Message),
     /// Committed and durable here, contiguous, all kinds; call `applied` with the last index when the state holds them.
     Apply(Vec<Entry>),
-    /// Replace the whole state, durably; then call `installed`. No `Apply` comes before that.
-    Install(Snapshot),
-    /// A follower needs entries that are compacted: call `provide_snapshot`. Asked again while it is still needed.
+    /// Store a piece of a snapshot, then call `chunk_stored`, once for each piece and in order. It need not be durable before
+    /// `Install`; what survives a restart is told by `partial_snapshot`.
+    StoreChunk(ChunkReceived),
+    /// All of the snapshot is stored. Verify it, replace the whole state by it, durably; then call `installed`. No `Apply` comes before
+    /// that. If it is not what its name says, drop what is stored, say so loudly, and call `install_refused`.
+    Install {
+        /// What it covers.
+        meta: Box<SnapshotMeta>,
+        /// Its name.
+        id: SnapshotId,
+    },
+    /// What is stored of this snapshot is not wanted any more.
+    DropPartial {
+        /// Its name.
+        id: SnapshotId,
+    },
+    /// A follower needs entries that are compacted: call `provide_snapshot`, when there is room for another one. Asked again while it is
+    /// still needed.
     SnapshotNeeded {
         /// Which follower.
         to: ReplicaId,
+    },
+    /// Read this piece and call `chunk_read`, as soon as the budget allows: nothing is repeated meanwhile. A newer request for the
+    /// same follower replaces an older one.
+    ReadChunk(ChunkWanted),
+    /// Nothing more will be read of the snapshot that was provided for this follower.
+    ShipmentEnded {
+        /// Which follower.
+        to: ReplicaId,
+        /// How.
+        end: ShipmentEnd,
     },
     /// A state of `index` or later answers the read; `index` is applied here already.
     ReadReady {

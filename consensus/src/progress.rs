@@ -6,8 +6,9 @@
 use core::time::Duration;
 use std::collections::VecDeque;
 
+use crate::snapshots::Shipment;
 use crate::status::{PeerState, PeerStatus};
-use crate::{LogIndex, ReplicaId, Snapshot};
+use crate::{LogIndex, ReplicaId};
 
 #[derive(Debug)]
 pub(crate) struct Progress {
@@ -21,6 +22,8 @@ pub(crate) struct Progress {
     pub(crate) told_commit: LogIndex,
     /// When the last message of ours that it answered was sent.
     pub(crate) active_at: Duration,
+    /// It helps nobody else to lead before then, by the leader's own clock (module `lease`).
+    pub(crate) promised_until: Duration,
     /// The last heartbeat round it answered.
     pub(crate) round: u64,
     /// When it left the configuration. It is fed for a while longer, so that it learns of it, and counts nowhere.
@@ -34,7 +37,7 @@ pub(crate) enum Feed {
     /// Appends follow each other without waiting.
     Replicate(Window),
     /// The log does not reach back far enough.
-    Snapshot(Shipment),
+    Snapshot(Box<Shipment>),
 }
 
 /// Appends on the way, oldest first.
@@ -47,6 +50,11 @@ pub(crate) struct Window {
 impl Window {
     pub(crate) fn is_full(&self, appends: usize, bytes: usize) -> bool {
         self.appends.len() >= appends || self.bytes >= bytes
+    }
+
+    /// Gives memory back that only busy times need.
+    pub(crate) fn release_buffers(&mut self) {
+        self.appends.shrink_to_fit();
     }
 
     pub(crate) fn sent(&mut self, last: LogIndex, bytes: usize) {
@@ -65,28 +73,6 @@ impl Window {
     }
 }
 
-/// A snapshot on its way to one follower, one chunk at a time.
-#[derive(Debug)]
-pub(crate) struct Shipment {
-    /// Names it within the leader's term, so that chunks of two snapshots never mix.
-    pub(crate) serial: u64,
-    /// `None` until the caller provided it.
-    pub(crate) snapshot: Option<Snapshot>,
-    /// What the follower is known to hold of it.
-    pub(crate) offset: usize,
-    /// When it was last asked for, or a chunk last sent.
-    pub(crate) sent_at: Duration,
-}
-
-impl Shipment {
-    /// Whether a follower with a log through `matched` has all that it covers.
-    pub(crate) fn is_passed_by(&self, matched: LogIndex) -> bool {
-        self.snapshot
-            .as_ref()
-            .is_some_and(|snapshot| snapshot.meta.position.index <= matched)
-    }
-}
-
 impl Progress {
     pub(crate) fn new(replica: ReplicaId, next: LogIndex, now: Duration) -> Self {
         Self {
@@ -96,6 +82,7 @@ impl Progress {
             feed: Feed::Probe { waiting: false },
             told_commit: LogIndex::ZERO,
             active_at: now,
+            promised_until: Duration::ZERO,
             round: 0,
             departed_at: None,
         }
@@ -136,6 +123,7 @@ impl Progress {
         PeerStatus {
             replica: self.replica,
             matched: self.matched,
+            next: self.next,
             state: self.state(),
             active_at: self.active_at,
         }

@@ -16,22 +16,20 @@ pub(crate) fn majority(size: usize, sabotage: Option<Sabotage>) -> usize {
     }
 }
 
-/// The greatest value that `needed` of `values` have reached. Sorts them (H30: never a scan of an unsorted list).
+/// The greatest of `values` that `needed` of them have reached. Every value is compared with every other (H30: never a scan that
+/// trusts an order): halves are small, and so nothing needs to be copied and sorted.
 /// `None` when there are fewer than `needed`: an empty half decides nothing (H49).
-pub(crate) fn reached_by<T: Ord + Copy>(values: &mut [T], needed: usize) -> Option<T> {
-    values.sort_unstable_by(|a, b| b.cmp(a));
-    needed
-        .checked_sub(1)
-        .and_then(|nth| values.get(nth))
-        .copied()
+fn reached_by<T: Ord + Copy>(values: impl Iterator<Item = T> + Clone, needed: usize) -> Option<T> {
+    let enough = |value: &T| values.clone().filter(|other| other >= value).count() >= needed;
+    values.clone().filter(enough).max()
 }
 
 /// Which members make up the two halves, as places in a leader's list of peers.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Halves {
     /// `None` is the leader itself.
-    incoming: Vec<Option<u8>>,
-    outgoing: Vec<Option<u8>>,
+    incoming: Vec<Option<u32>>,
+    outgoing: Vec<Option<u32>>,
 }
 
 impl Halves {
@@ -43,7 +41,10 @@ impl Halves {
     ) -> Self {
         let half = |voters: &BTreeSet<ReplicaId>| {
             let place = |voter: &ReplicaId| {
-                (*voter != me).then(|| u8::try_from(place(*voter)).expect("fewer than 256 members"))
+                (*voter != me).then(|| {
+                    u32::try_from(place(*voter))
+                        .expect("a configuration names fewer than 2^32 replicas")
+                })
             };
             voters.iter().map(place).collect()
         };
@@ -57,25 +58,37 @@ impl Halves {
     pub(crate) fn reached<T: Ord + Copy>(
         &self,
         sabotage: Option<Sabotage>,
-        scratch: &mut Vec<T>,
         mine: T,
         of: impl Fn(usize) -> T,
     ) -> Option<T> {
-        let mut half = |places: &[Option<u8>]| {
-            scratch.clear();
-            scratch.extend(
-                places
-                    .iter()
-                    .map(|place| place.map_or(mine, |place| of(usize::from(place)))),
-            );
-            reached_by(scratch, majority(places.len(), sabotage))
+        let half = |places: &[Option<u32>]| {
+            let values = places
+                .iter()
+                .map(|place| place.map_or(mine, |place| of(place as usize)));
+            reached_by(values, majority(places.len(), sabotage))
         };
         let incoming = half(&self.incoming)?;
-        if self.outgoing.is_empty() {
+        if self.outgoing.is_empty() || sabotage == Some(Sabotage::NewHalfDecides) {
             Some(incoming)
         } else {
             Some(incoming.min(half(&self.outgoing)?))
         }
+    }
+}
+
+impl Halves {
+    /// Whether a quorum says yes.
+    pub(crate) fn agree(
+        &self,
+        sabotage: Option<Sabotage>,
+        mine: bool,
+        of: impl Fn(usize) -> bool,
+    ) -> bool {
+        let half = |places: &[Option<u32>]| {
+            let yes = |place: &&Option<u32>| place.map_or(mine, |place| of(place as usize));
+            places.iter().filter(yes).count() >= majority(places.len(), sabotage)
+        };
+        half(&self.incoming) && (self.outgoing.is_empty() || half(&self.outgoing))
     }
 }
 
@@ -110,7 +123,7 @@ pub(crate) fn verdict(
         }
     };
     let incoming = half(&configuration.voters);
-    if !configuration.is_joint() {
+    if !configuration.is_joint() || sabotage == Some(Sabotage::NewHalfDecides) {
         return incoming;
     }
     match (incoming, half(&configuration.outgoing)) {
@@ -133,7 +146,10 @@ mod tests {
             (1..=7).map(|n| majority(n, None)).collect::<Vec<_>>(),
             [1, 2, 2, 3, 3, 4, 4]
         );
-        assert_eq!(reached_by::<u64>(&mut [], majority(0, None)), None);
+        assert_eq!(
+            reached_by(core::iter::empty::<u64>(), majority(0, None)),
+            None
+        );
     }
 
     /// Two halves of 1-7 and 0-7 voters out of ids 0-9, values for all, votes for some; replica 0 is the leader.
@@ -182,9 +198,13 @@ mod tests {
         fn what_a_quorum_reached_is_what_the_naive_formula_says((configuration, values, _) in group()) {
             // H22, H30: the greatest value v such that more than half of each half has at least v.
             let halves = Halves::new(&configuration, ReplicaId::ZERO, |voter| voter.get() as usize);
-            let reached = halves.reached(None, &mut Vec::new(), values[0], |place| values[place]);
+            let reached = halves.reached(None, values[0], |place| values[place]);
             let naive = (0..12).rev().find(|v| quorum(&configuration, |replica| values[replica] >= *v));
             prop_assert_eq!(reached, naive);
+            for v in 0..12 {
+                let agree = halves.agree(None, values[0] >= v, |place| values[place] >= v);
+                prop_assert_eq!(agree, quorum(&configuration, |replica| values[replica] >= v));
+            }
         }
 
         #[test]

@@ -68,6 +68,7 @@ impl Group {
             });
         }
         let last = self.log.last_index();
+        let horizon = self.silence_horizon();
         for replica in target.voters.difference(&present.voters) {
             // E26, and Ongaro's thesis 4.2.1: nobody decides before it has the log.
             let peer = leadership
@@ -87,6 +88,10 @@ impl Group {
                     matched: peer.matched,
                     last,
                 });
+            }
+            if peer.active_at < horizon {
+                // H14: check-quorum would count it as missing from the first moment on.
+                return Err(ChangeError::LearnerSilent { replica: *replica });
             }
         }
         Ok(Configuration {
@@ -109,7 +114,12 @@ impl Group {
     /// from the log alone, so a new leader goes on where the old one stopped (H45).
     pub(crate) fn drive_configuration(&mut self) {
         let (index, configuration) = self.log.configuration();
-        if *index > self.committed || !self.is_open() {
+        let is_last = self
+            .log
+            .configurations()
+            .last()
+            .is_some_and(|(last, _)| last == index);
+        if *index > self.committed || !is_last || !self.is_open() {
             return;
         }
         if configuration.is_joint() {

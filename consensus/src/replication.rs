@@ -5,6 +5,7 @@
 //! followers too far behind (`snapshots`). Source: Raft paper 5.3; Ongaro's thesis, 10.2; H23-H32.
 
 use crate::group::Group;
+use crate::leadership::next_multiple;
 use crate::message::Body;
 use crate::options::Sabotage;
 use crate::progress::Feed;
@@ -68,6 +69,7 @@ impl Group {
 
     pub(crate) fn handle_appended(&mut self, from: ReplicaId, matched: LogIndex) {
         let (now, base, last) = (self.now, self.log.base().index, self.log.last_index());
+        let committed = self.committed;
         let Some(leadership) = &mut self.leadership else {
             return;
         };
@@ -81,6 +83,8 @@ impl Group {
         if news {
             peer.active_at = now;
         }
+        // What it holds now may have been committed without it, and no later commit need come to tell it so.
+        let untold = news && committed.min(matched) > peer.told_commit;
         if matched > LogIndex::ZERO && matched == peer.matched {
             match &peer.feed {
                 Feed::Probe { .. } if matched >= base => peer.replicate(matched.next()),
@@ -93,6 +97,11 @@ impl Group {
             }
         }
         leadership.acknowledged |= news;
+        if untold {
+            leadership
+                .notice_at
+                .get_or_insert(next_multiple(now, self.options.commit_notice));
+        }
     }
 
     pub(crate) fn handle_conflict(&mut self, from: ReplicaId, rejected: LogIndex, hint: Position) {
@@ -160,6 +169,9 @@ impl Group {
                     .expect("committed entries after the base are kept"),
                 known,
             );
+            if !is_chain(prev, &entries) {
+                return; // its terms go back behind what is committed: no leader's log does
+            }
         }
         if !self.log.holds(prev) {
             let hint = self
@@ -187,6 +199,9 @@ impl Group {
         if let Some(fresh) = fresh {
             let from = entries[fresh].index;
             if from <= self.log.last_index() {
+                if from <= self.verified {
+                    return; // a leader never changes its own log (Raft paper 5.3, Leader Append-Only): whoever says so does not lead
+                }
                 assert!(
                     from > self.committed,
                     "Leader Completeness: committed entry {from} of group {} would be replaced",

@@ -50,6 +50,8 @@ pub struct PeerStatus {
     pub replica: ReplicaId,
     /// Equal and durable through here.
     pub matched: LogIndex,
+    /// The next entry to send. While it replicates, at or before the log's end: its window is full.
+    pub next: LogIndex,
     /// How it is being fed.
     pub state: PeerState,
     /// When something was sent to it that it has answered.

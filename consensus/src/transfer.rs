@@ -8,6 +8,7 @@ use core::time::Duration;
 use crate::error::TransferError;
 use crate::group::Group;
 use crate::message::Body;
+use crate::options::Sabotage;
 use crate::output::{Output, Role, TransferOutcome};
 use crate::{ReplicaId, Term};
 
@@ -61,6 +62,7 @@ impl Group {
         let to = handover.to;
         if !handover.told && leadership.peer(to).is_some_and(|peer| peer.matched == last) {
             handover.told = true;
+            leadership.lease_given_up = true; // H59
             self.send(to, Body::CampaignNow);
         }
     }
@@ -100,6 +102,10 @@ impl Group {
             .as_ref()
             .is_some_and(|handover| self.now >= handover.deadline)
         {
+            if self.is_sabotaged(Sabotage::TransferForEver) {
+                self.handover.as_mut().expect("it is due").deadline = Duration::MAX;
+                return;
+            }
             self.end_handover(TransferOutcome::TimedOut);
         }
     }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::acceptor::Acceptor;
 use super::electorate::Electorate;
 use super::record::Record;
-use super::seed::{Incarnation, SeedList};
+use super::seed::{Card, Incarnation, SeedList};
 
 /// All that must survive a restart. A store without one has never stated.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -16,6 +16,8 @@ pub struct Durable {
     pub incarnation: Incarnation,
     /// The statement: "this list, empty disk". Another start may bring another list, until a word is given.
     pub list: SeedList,
+    /// Stated with it; that of the latest start, until a word is given.
+    pub card: Card,
     /// The word: this disk takes part in the founding of this electorate and never of another.
     pub electorate: Option<Electorate>,
     /// Every listed seed has given its word to `electorate`.

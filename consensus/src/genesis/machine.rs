@@ -15,8 +15,8 @@ use super::options::{GenesisOptions, Sabotage};
 use super::output::{Obstacle, Output, Token};
 use super::proposer::Proposer;
 use super::record::{ClusterId, Record};
-use super::roster::Roster;
-use super::seed::{Incarnation, SeedList, SeedName, SeedsError};
+use super::roster::{Roster, Said};
+use super::seed::{Card, Incarnation, SeedList, SeedName, SeedsError};
 use crate::election::Draw;
 
 /// Messages that wait for the disk. A dozen questions and answers per seed of the longest list; a disk that is slower than that
@@ -30,6 +30,8 @@ pub struct Seat {
     pub me: SeedName,
     /// The list it was given; it names `me`.
     pub list: SeedList,
+    /// What the others need of it to found with it.
+    pub card: Card,
     /// What it proposes if nobody was chosen before. Another start may bring another one.
     pub candidate: Record,
     /// What its disk remembers; `None` on an empty one.
@@ -78,6 +80,7 @@ impl Genesis {
         let Seat {
             me,
             list,
+            card,
             candidate,
             restored,
         } = seat;
@@ -91,6 +94,7 @@ impl Genesis {
         let mut durable = restored.unwrap_or_else(|| Durable {
             incarnation: Incarnation(genesis.draw.next()),
             list: list.clone(),
+            card: card.clone(),
             electorate: None,
             complete: false,
             acceptor: Default::default(),
@@ -98,8 +102,8 @@ impl Genesis {
         });
         // A statement without a word binds to nothing: nobody can count this disk in before it gave its word. After that the list
         // of the word stays, whatever this start brings.
-        if durable.electorate.is_none() && durable.list != list {
-            durable.list = list.clone();
+        if durable.electorate.is_none() && (durable.list != list || durable.card != card) {
+            (durable.list, durable.card) = (list.clone(), card);
             genesis.version += 1;
         }
         genesis.durable = Some(durable);
@@ -168,6 +172,15 @@ impl Genesis {
         self.now = self.now.max(now);
         self.holds = Some(cluster);
         self.obstacle = None;
+    }
+
+    /// Nobody lets this store in after `Output::Join`, perhaps because that cluster went with its last disk: it asks all seeds
+    /// again, as after a restart.
+    pub fn not_let_in(&mut self, now: Duration) {
+        self.now = self.now.max(now);
+        if self.joining.take().is_some() {
+            self.ask_at = self.now;
+        }
     }
 
     /// Time passed; call it when `now >= wake_at()`.
@@ -258,6 +271,17 @@ impl Genesis {
                 || self.options.sabotage == Some(Sabotage::WipedVotes))
     }
 
+    /// This disk answers proposers of `electorate`. One that joined another cluster since it gave its word has data: it helps
+    /// nobody to found (E25).
+    pub(super) fn answers_in(&self, electorate: &Electorate) -> bool {
+        let chosen = self
+            .durable
+            .as_ref()
+            .is_some_and(|durable| durable.chosen.is_some());
+        let elsewhere = self.holds.is_some() || self.joining.is_some();
+        self.votes_in(electorate) && (chosen || !elsewhere)
+    }
+
     /// The seed may take steps of its own in its founding.
     pub(super) fn is_deciding(&self) -> bool {
         let complete = self
@@ -328,6 +352,7 @@ impl Genesis {
             let statement = Body::Statement {
                 incarnation: durable.incarnation,
                 list: self.list().unwrap_or(&durable.list).clone(),
+                card: durable.card.clone(),
                 electorate: durable.electorate.clone(),
                 complete: durable.complete,
                 ask,
@@ -343,15 +368,20 @@ impl Genesis {
             Body::Statement {
                 incarnation,
                 list,
+                card,
                 electorate,
                 complete,
                 ask,
                 echo,
             } => {
                 if self.is_asking() && self.is_listed(&from) {
-                    let word = electorate.clone();
-                    self.roster
-                        .note(self.now, &from, incarnation, list, word, echo);
+                    let said = Said {
+                        incarnation,
+                        list,
+                        card,
+                        electorate: electorate.clone(),
+                    };
+                    self.roster.note(self.now, &from, said, echo);
                 }
                 if ask != 0 {
                     self.answer(&from, incarnation, electorate.as_ref(), ask);
@@ -403,7 +433,7 @@ impl Genesis {
 
     /// `from` gave its word to `electorate`.
     fn note_word(&mut self, from: &SeedName, electorate: &Electorate, complete: bool) {
-        if self.electorate() != Some(electorate) {
+        if !self.is_asking() || self.electorate() != Some(electorate) {
             return;
         }
         self.roster.words.insert(from.clone());
@@ -427,7 +457,8 @@ impl Genesis {
         electorate: Option<&Electorate>,
         echo: u64,
     ) {
-        if !self.is_asking() || !self.is_listed(&from) {
+        // One that is late may come from a disk that is lost, and its cluster with it.
+        if !self.is_asking() || !self.is_listed(&from) || !self.roster.is_present(echo) {
             return;
         }
         if let Some(mine) = self.electorate()
@@ -443,7 +474,7 @@ impl Genesis {
                     .as_ref()
                     .is_some_and(|durable| durable.complete)
             {
-                self.roster.note_stranger(self.now, &from, cluster, echo);
+                self.roster.note_stranger(self.now, &from, cluster);
                 return;
             }
         }
@@ -539,17 +570,19 @@ impl Genesis {
         begun.or_else(|| {
             let stated = |seed: &SeedName| {
                 if *seed == self.me {
-                    return Some(durable.incarnation);
+                    return Some((durable.incarnation, durable.card.clone()));
                 }
                 let heard = self.roster.fresh(now, fresh, seed)?;
                 let agrees = heard.list == *list && heard.electorate.is_none();
-                agrees.then_some(heard.incarnation)
+                agrees.then(|| (heard.incarnation, heard.card.clone()))
             };
             if self.options.sabotage == Some(Sabotage::MajoritySuffices) {
                 let answered = list.iter().filter(|seed| stated(seed).is_some()).count();
                 let enough = answered > list.len() / 2;
-                return Electorate::draw(list, |seed| stated(seed).or(Some(Incarnation(0))))
-                    .filter(|_| enough);
+                return Electorate::draw(list, |seed| {
+                    stated(seed).or_else(|| Some((Incarnation(0), Card::default())))
+                })
+                .filter(|_| enough);
             }
             Electorate::draw(list, stated)
         })

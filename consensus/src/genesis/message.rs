@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::acceptor::Ballot;
 use super::electorate::Electorate;
 use super::record::{ClusterId, Record};
-use super::seed::{Incarnation, SeedList, SeedName};
+use super::seed::{Card, Incarnation, SeedList, SeedName};
 
 /// One message between two seeds; may be lost, delayed, doubled or overtaken.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -30,6 +30,8 @@ pub enum Body {
         incarnation: Incarnation,
         /// Its list.
         list: SeedList,
+        /// What the others need of it to found with it.
+        card: Card,
         /// The electorate it gave its word to.
         electorate: Option<Electorate>,
         /// Every listed seed gave its word to `electorate`.

@@ -42,6 +42,8 @@
 //! | a gives its word, b is wiped before it gave its own | words only from the disks of the electorate: stuck | b's new disk gives the word as a witness, a and c choose, b joins |
 //! | the first by name gives its word and is wiped | its new disk draws up another electorate: torn | it hears of the word from whoever followed, and takes it up |
 //! | b states `[a, b]`, starts again with `[b, c]`, and a counts the old statement | statements bind | b's word is asked for, and b gives it only for its present list |
+//! | a and b gave their word, c founds alone, b joins it, c is wiped and witnesses; a and b choose | words bind whoever gave them | who has data answers no proposer: a hears of it and joins |
+//! | c's news that it has data comes after c's disk was lost | any news is believed | only an answer to a present question; and who is not let in seeks again |
 //! | two acceptors forget over a restart what they accepted | acceptor in memory | persisted before it is answered (2.5) |
 //!
 //! Proof of the first promise: a choice in electorate V begins when every listed seed gave its word to V, on whichever disk it had
@@ -55,7 +57,9 @@
 //! operator's word. If a majority of the electorate's disks is lost between the words and the choice, nobody can know whether
 //! something was chosen: [`Obstacle::Lost`] says so, and clearing all listed seeds is the operator's decision
 //! (if another seed has data by then, it joins that). [`Obstacle::Torn`]
-//! needs the chair's disk to be lost within one round trip of drawing up the electorate.
+//! needs the chair's disk to be lost within one round trip of drawing up the electorate: its word still reaches one seed while its
+//! new disk draws up another one. Neither can be completed, so nothing was founded and nothing can be: clearing all listed seeds is
+//! safe, and the only way on.
 
 mod acceptor;
 mod durable;
@@ -82,4 +86,6 @@ pub use options::GenesisOptions;
 pub use options::Sabotage;
 pub use output::{Obstacle, Output, Token};
 pub use record::{ClusterId, RECORD_BYTES_MAX, Record, RecordTooLarge};
-pub use seed::{Incarnation, NAME_BYTES_MAX, SEEDS_MAX, SeedList, SeedName, SeedsError};
+pub use seed::{
+    CARD_BYTES_MAX, Card, Incarnation, NAME_BYTES_MAX, SEEDS_MAX, SeedList, SeedName, SeedsError,
+};

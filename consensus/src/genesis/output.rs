@@ -24,7 +24,7 @@ pub enum Output {
     Send(SeedName, Message),
     /// The record is chosen and durable here. It may come again after a restart. This value goes on answering the others.
     Chosen(Electorate, Record),
-    /// Another seed has data of `cluster`: nothing is founded here; ask to be let in there, then call `held`.
+    /// Another seed has data of `cluster`: nothing is founded here; ask to be let in there, then call `held`, or `not_let_in`.
     Join {
         /// Which cluster.
         cluster: ClusterId,
@@ -64,7 +64,8 @@ pub enum Obstacle {
         wiped: Vec<SeedName>,
     },
     /// These seeds gave their word to another electorate, which takes a lost disk of the first listed seed at the worst moment.
-    /// Clear the disks of all listed seeds and start again.
+    /// Neither electorate can be completed while both words are kept, so there is no data of this founding. Stop all listed seeds,
+    /// clear their disks and start again.
     Torn {
         /// Who.
         others: Vec<SeedName>,

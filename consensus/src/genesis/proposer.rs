@@ -127,14 +127,14 @@ impl Genesis {
     /// A message of the choice.
     pub(super) fn handle_choice(&mut self, from: &SeedName, body: Body) {
         match body {
-            Body::Prepare { electorate, ballot } if self.votes_in(&electorate) => {
+            Body::Prepare { electorate, ballot } if self.answers_in(&electorate) => {
                 self.handle_prepare(from, electorate, ballot);
             }
             Body::Accept {
                 electorate,
                 ballot,
                 record,
-            } if self.votes_in(&electorate) => {
+            } if self.answers_in(&electorate) => {
                 self.handle_accept(from, electorate, ballot, record);
             }
             Body::Promise {
@@ -192,6 +192,10 @@ impl Genesis {
         let Some(durable) = &mut self.durable else {
             return;
         };
+        if let Some(record) = durable.chosen.clone() {
+            self.send(from.clone(), Body::Chosen { electorate, record });
+            return;
+        }
         let answer = match durable.acceptor.accept(ballot, record) {
             Ok(()) => Body::Accepted { electorate, ballot },
             Err(promised) => Body::Refused {

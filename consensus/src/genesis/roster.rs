@@ -8,16 +8,26 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::electorate::Electorate;
 use super::record::ClusterId;
-use super::seed::{Incarnation, SeedList, SeedName};
+use super::seed::{Card, Incarnation, SeedList, SeedName};
 
 /// The last that a seed said of itself.
 #[derive(Clone, Debug)]
 pub(super) struct Heard {
     pub(super) incarnation: Incarnation,
     pub(super) list: SeedList,
+    pub(super) card: Card,
     pub(super) electorate: Option<Electorate>,
     /// When an answer to a present question last said so.
     answered: Option<Duration>,
+}
+
+/// What a statement says of its sender.
+#[derive(Debug)]
+pub(super) struct Said {
+    pub(super) incarnation: Incarnation,
+    pub(super) list: SeedList,
+    pub(super) card: Card,
+    pub(super) electorate: Option<Electorate>,
 }
 
 #[derive(Debug, Default)]
@@ -45,26 +55,27 @@ impl Roster {
         self.question
     }
 
-    /// Notes a statement. Another disk or another list than the known one is believed only in an answer to a present question: a
+    /// Notes a statement. Another disk, list or card than the known one is believed only in an answer to a present question: a
     /// late message of a lost disk must not pass for news. A word is never taken back.
-    pub(super) fn note(
-        &mut self,
-        now: Duration,
-        from: &SeedName,
-        incarnation: Incarnation,
-        list: SeedList,
-        electorate: Option<Electorate>,
-        echo: u64,
-    ) {
+    pub(super) fn note(&mut self, now: Duration, from: &SeedName, said: Said, echo: u64) {
         let answers = self.is_present(echo);
+        let Said {
+            incarnation,
+            list,
+            card,
+            electorate,
+        } = said;
         let mut heard = Heard {
             incarnation,
             list,
+            card,
             electorate,
             answered: answers.then_some(now),
         };
         if let Some(before) = self.heard.remove(from) {
-            let same = before.incarnation == heard.incarnation && before.list == heard.list;
+            let same = before.incarnation == heard.incarnation
+                && before.list == heard.list
+                && before.card == heard.card;
             if !same && !answers {
                 heard = before;
             } else if before.incarnation == heard.incarnation {
@@ -78,18 +89,9 @@ impl Roster {
         self.heard.insert(from.clone(), heard);
     }
 
-    /// `from` has data of `cluster` and cannot help this seed to the record: believed only in an answer to a present question, because
-    /// one to a question from before the word says nothing.
-    pub(super) fn note_stranger(
-        &mut self,
-        now: Duration,
-        from: &SeedName,
-        cluster: ClusterId,
-        echo: u64,
-    ) {
-        if self.is_present(echo) {
-            self.strangers.insert(from.clone(), (cluster, now));
-        }
+    /// `from` answered a present question: it has data of `cluster` and cannot help this seed to the record.
+    pub(super) fn note_stranger(&mut self, now: Duration, from: &SeedName, cluster: ClusterId) {
+        self.strangers.insert(from.clone(), (cluster, now));
     }
 
     pub(super) fn stranger(
@@ -102,7 +104,8 @@ impl Roster {
         (now <= *heard + fresh).then_some(*cluster)
     }
 
-    fn is_present(&self, echo: u64) -> bool {
+    /// `echo` answers a present question.
+    pub(super) fn is_present(&self, echo: u64) -> bool {
         echo != 0 && (echo == self.question || echo == self.previous_question)
     }
 

@@ -1,17 +1,21 @@
-//! Who is asked to found: names, lists of them, and which disk a name has.
+//! Who is asked to found: names, lists of them, which disk a name has, and its card.
 //!
-//! Here: [`SeedName`], [`SeedList`], [`Incarnation`], with their bounds, checked at decode too. Not here: what seeds say
+//! Here: [`SeedName`], [`SeedList`], [`Incarnation`], [`Card`], with their bounds, checked at decode too. Not here: what seeds say
 //! (`message`), addresses (crate `synod`).
 
 use core::fmt;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 /// Longest name, in bytes: that of a DNS name, because a certificate carries it.
 pub const NAME_BYTES_MAX: usize = 253;
 /// Most seeds of one list. Founding waits for every one of them, so more only make it harder.
 pub const SEEDS_MAX: usize = 15;
+
+/// Longest card, in bytes: a public key and a little more.
+pub const CARD_BYTES_MAX: usize = 256;
 
 /// A seed, as its certificate names it.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
@@ -139,6 +143,41 @@ impl Incarnation {
     }
 }
 
+/// What the others need of a seed to found with it; opaque here (crate `synod`: its certificate's key). It is stated with the list
+/// and stays as it was drawn into the electorate.
+#[derive(Clone, Debug, Default, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(try_from = "Bytes", into = "Bytes")]
+pub struct Card(Bytes);
+
+impl Card {
+    /// At most [`CARD_BYTES_MAX`] bytes.
+    pub fn new(card: Bytes) -> Result<Self, SeedsError> {
+        if card.len() > CARD_BYTES_MAX {
+            return Err(SeedsError::CardLength { bytes: card.len() });
+        }
+        Ok(Self(card))
+    }
+
+    /// What is on it.
+    pub fn bytes(&self) -> &Bytes {
+        &self.0
+    }
+}
+
+impl TryFrom<Bytes> for Card {
+    type Error = SeedsError;
+
+    fn try_from(card: Bytes) -> Result<Self, SeedsError> {
+        Self::new(card)
+    }
+}
+
+impl From<Card> for Bytes {
+    fn from(card: Card) -> Self {
+        card.0
+    }
+}
+
 /// What is wrong with a list of seeds.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
@@ -146,6 +185,12 @@ pub enum SeedsError {
     /// Name 1 to [`NAME_BYTES_MAX`] bytes.
     #[error("a seed's name has 1 to {NAME_BYTES_MAX} bytes, not {bytes}")]
     NameLength {
+        /// As given.
+        bytes: usize,
+    },
+    /// Put less on it.
+    #[error("a seed's card has at most {CARD_BYTES_MAX} bytes, not {bytes}")]
+    CardLength {
         /// As given.
         bytes: usize,
     },

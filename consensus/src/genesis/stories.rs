@@ -18,6 +18,10 @@ fn list(letters: &str) -> SeedList {
     SeedList::new(letters.chars().map(name)).unwrap()
 }
 
+fn card(letter: char) -> Card {
+    Card::new(Bytes::from(format!("card of {letter}"))).unwrap()
+}
+
 fn kind(body: &Body) -> &'static str {
     match body {
         Body::Statement {
@@ -73,6 +77,7 @@ impl Town {
                 let seat = Seat {
                     me: name(letter),
                     list: list(letters),
+                    card: card(letter),
                     candidate: Record::new(ClusterId(u128::from(starts)), Bytes::new()).unwrap(),
                     restored: seed.disk.clone(),
                 };
@@ -512,11 +517,168 @@ fn a_voter_whose_fellows_lost_their_disks_joins_what_they_joined() {
 }
 
 #[test]
+fn a_seed_that_joined_another_cluster_votes_in_no_founding_any_more() {
+    // E25: a and b gave their word, c founded alone, b joined it, c's disk was lost: b has data, and must not help a to found.
+    let mut town = Town::default();
+    town.lose("word", 'a', "c");
+    for seed in "cba".chars() {
+        town.start(seed, "abc");
+    }
+    assert!(town.disk('b').electorate.is_some());
+    assert_eq!(town.disk('c').electorate, None);
+    town.lose("holds", 'c', "a");
+    town.restart('c', "c");
+    town.run_ms(1_000);
+    let cluster = town.chosen('c');
+    assert_eq!(town.joins('b'), cluster);
+    town.admit('b');
+    town.wipe('c');
+    town.lost.clear();
+    town.lose("holds", 'b', "c"); // c witnesses before it hears of b's data
+    town.start('c', "abc");
+    town.run_ms(5_000);
+    assert!(
+        town.disk('a').complete,
+        "words of all, one from a disk with data since"
+    );
+    assert_eq!(town.chosen('a'), None);
+    assert_eq!(town.joins('a'), cluster);
+}
+
+#[test]
+fn news_of_a_cluster_that_was_lost_meanwhile_stops_nobody() {
+    // M40: c's cluster was c's alone and went with its disk; what c said of it arrives late.
+    let mut town = Town::default();
+    town.start('c', "c");
+    town.run_ms(1_000);
+    town.admit('c');
+    town.lose("holds", 'c', "b");
+    town.start('b', "abc");
+    let late = town.copy_of("holds", 'c', 'b');
+    town.wipe('c');
+    town.lost.clear();
+    town.start('c', "abc");
+    town.run_ms(2_000);
+    town.hand_over('b', late);
+    town.start('a', "abc");
+    town.run_ms(3_000);
+    assert_eq!(town.joins('b'), None);
+    assert!("abc".chars().all(|seed| town.chosen(seed).is_some()));
+}
+
+#[test]
+fn a_seed_that_nobody_lets_in_seeks_again() {
+    // M40: b heard of c's cluster in time, but it went with c's disk before b was let in.
+    let mut town = Town::default();
+    town.start('c', "c");
+    town.run_ms(1_000);
+    town.admit('c');
+    town.start('b', "abc");
+    assert!(town.joins('b').is_some());
+    town.wipe('c');
+    town.start('c', "abc");
+    town.start('a', "abc");
+    town.run_ms(3_000);
+    assert_eq!(town.chosen('a'), None, "b waits to be let in");
+    let now = town.now;
+    let machine = town.seeds.get_mut(&'b').unwrap().genesis.as_mut().unwrap();
+    machine.not_let_in(now);
+    town.run_ms(3_000);
+    assert!("abc".chars().all(|seed| town.chosen(seed).is_some()));
+}
+
+#[test]
+fn a_founding_that_is_torn_says_so_until_all_its_disks_are_cleared() {
+    // E25: the chair's word is on the wire when its disk is lost; its new disk draws up another electorate, and b follows the
+    // old one. No disk may take its word back, so only an operator can.
+    let mut town = Town::default();
+    town.lose("word", 'a', "bc");
+    for seed in "cba".chars() {
+        town.start(seed, "abc");
+    }
+    let late = town.copy_of("word", 'a', 'b');
+    town.wipe('a');
+    town.lost.remove(&("word", 'a', 'c'));
+    town.start('a', "abc");
+    town.hand_over('b', late);
+    town.settle();
+    town.lost.clear();
+    town.run_ms(5_000);
+    assert!("abc".chars().all(|seed| town.chosen(seed).is_none()));
+    let torn = |letters: &str| Obstacle::Torn {
+        others: letters.chars().map(name).collect(),
+    };
+    assert_eq!(town.obstacle('a'), Some(&torn("b")));
+    assert_eq!(town.obstacle('b'), Some(&torn("ac")));
+    assert_eq!(town.obstacle('c'), Some(&torn("b")));
+    for seed in "abc".chars() {
+        town.wipe(seed);
+    }
+    for seed in "abc".chars() {
+        town.start(seed, "abc");
+    }
+    town.run_ms(3_000);
+    assert!("abc".chars().all(|seed| town.chosen(seed).is_some()));
+}
+
+#[test]
+fn an_electorate_carries_every_seeds_card() {
+    // DESIGN section 8: all first voters are born with each other's keys, although they may never have met before.
+    let mut town = Town::default();
+    for (one, other) in [('b', "c"), ('c', "b")] {
+        for kind in ["statement", "word"] {
+            town.lose(kind, one, other);
+        }
+    }
+    for seed in "abc".chars() {
+        town.start(seed, "abc");
+    }
+    town.run_ms(3_000);
+    for seed in "abc".chars() {
+        assert!(town.disk(seed).chosen.is_some(), "{seed}");
+        let electorate = town.disk(seed).electorate.clone().unwrap();
+        for other in "abc".chars() {
+            assert_eq!(electorate.card(&name(other)), Some(&card(other)));
+        }
+    }
+}
+
+#[test]
+fn who_has_data_only_answers() {
+    // The file of a founding that is over is never written again, whatever comes late.
+    let mut town = Town::of("abc");
+    town.run_ms(1_000);
+    let cluster = town.chosen('b').unwrap();
+    let kinds = ["statement", "word", "prepare", "accept", "chosen"];
+    let late = kinds.map(|kind| town.copy_of(kind, 'a', 'b'));
+    let voter = town.disk('b').clone();
+    let witness = Durable {
+        complete: false,
+        chosen: None,
+        incarnation: town.disk('c').incarnation,
+        ..voter.clone()
+    };
+    for durable in [voter, witness] {
+        let options = GenesisOptions::default();
+        let now = town.now;
+        let mut b = Genesis::holding(options, name('b'), cluster, Some(durable), now);
+        for message in &late {
+            b.receive(now, message.clone());
+            while let Some(output) = b.poll_output() {
+                assert!(matches!(output, Output::Send(..)), "{output:?}");
+            }
+        }
+        assert_eq!(b.wake_at(), None);
+    }
+}
+
+#[test]
 fn nothing_is_said_before_it_is_on_disk() {
     // H2, for foundings; "Paxos Made Simple" 2.5.
     let seat = Seat {
         me: name('a'),
         list: list("ab"),
+        card: Card::default(),
         candidate: Record::new(ClusterId(1), Bytes::new()).unwrap(),
         restored: None,
     };
@@ -538,6 +700,7 @@ fn a_seed_that_its_own_list_does_not_name_is_refused() {
     let seat = Seat {
         me: name('c'),
         list: list("ab"),
+        card: Card::default(),
         candidate: Record::new(ClusterId(1), Bytes::new()).unwrap(),
         restored: None,
     };
@@ -573,12 +736,19 @@ fn what_is_too_long_or_does_not_fit_together_does_not_decode() {
     struct Drawn {
         list: SeedList,
         incarnations: Vec<u64>,
+        cards: Vec<Bytes>,
     }
-    let electorate = |incarnations: usize| {
-        let (list, incarnations) = (list("ab"), vec![1; incarnations]);
-        let drawn = rmp_serde::to_vec_named(&Drawn { list, incarnations }).unwrap();
+    let electorate = |incarnations: usize, cards: usize, card_bytes: usize| {
+        let drawn = Drawn {
+            list: list("ab"),
+            incarnations: vec![1; incarnations],
+            cards: vec![Bytes::from(vec![0; card_bytes]); cards],
+        };
+        let drawn = rmp_serde::to_vec_named(&drawn).unwrap();
         rmp_serde::from_slice::<Electorate>(&drawn).is_ok()
     };
-    assert!(electorate(2));
-    assert!(!electorate(1) && !electorate(3));
+    assert!(electorate(2, 2, CARD_BYTES_MAX));
+    assert!(!electorate(2, 2, CARD_BYTES_MAX + 1));
+    assert!(!electorate(1, 2, 0) && !electorate(3, 2, 0));
+    assert!(!electorate(2, 1, 0) && !electorate(2, 3, 0));
 }

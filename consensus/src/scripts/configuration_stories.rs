@@ -89,7 +89,7 @@ fn a_new_leader_changes_nothing_before_its_own_term_opened() {
 
 #[test]
 fn a_configuration_counts_from_its_append_on() {
-    // H42: 4 and 5 have the joint entry appended, nothing committed; 2 needs both majorities.
+    // H42, Raft paper 6: 4 and 5 have the joint entry appended, nothing committed; 2 needs both majorities.
     let mut net = Net::led(3, 1);
     grow(&mut net, &[4, 5]);
     net.change(1, &[1, 4, 5], &[]);
@@ -165,7 +165,7 @@ fn an_appended_configuration_survives_a_restart() {
 
 #[test]
 fn a_removed_leader_steps_down_after_the_commit_and_somebody_follows() {
-    // H48
+    // H48, Raft paper 6; etcd-io/raft: confchange_v1_remove_leader_stepdown
     let mut net = Net::led(3, 1);
     net.run_ms(100);
     net.change(1, &[2, 3], &[]);

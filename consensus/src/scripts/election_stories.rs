@@ -30,7 +30,7 @@ fn replies(net: &Net, to: u64) -> Vec<bool> {
 
 #[test]
 fn three_voters_elect_one_leader_that_opens_its_term() {
-    // Raft paper 5.2, 8
+    // Raft paper 5.2, 8; etcd-io/raft: campaign
     let mut net = Net::new(3);
     net.run_ms(3_000);
     let leader = net.leader().unwrap();
@@ -45,6 +45,7 @@ fn three_voters_elect_one_leader_that_opens_its_term() {
 
 #[test]
 fn a_sole_voter_leads_at_once() {
+    // etcd-io/raft: single_node
     let mut net = Net::new(1);
     net.run_ms(1);
     assert_eq!(net.leader(), Some(1));
@@ -419,7 +420,7 @@ fn a_wiped_store_cannot_vote_in_the_place_of_its_former_self() {
 
 #[test]
 fn nobody_votes_before_it_has_the_log() {
-    // E26: a replica becomes a voter only after it was a learner that caught up.
+    // E26, Raft paper 6: a replica becomes a voter only after it was a learner that caught up.
     let mut net = Net::led(3, 1);
     net.add_newcomer(4);
     let wish = net.wish(1, &[1, 2, 4], &[]);

@@ -332,7 +332,7 @@ fn a_lost_append_is_noticed_by_the_next_one_and_by_the_next_heartbeat() {
 
 #[test]
 fn a_full_window_waits() {
-    // H33
+    // H33; etcd-io/raft: replicate_pause
     let options = GroupOptions {
         inflight_appends: 3,
         append_bytes: 40,

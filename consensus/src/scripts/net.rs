@@ -5,12 +5,15 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
-use crate::storage::LogStore;
+use crate::message::Body;
+use crate::storage::{HardState, LogStore, Write};
 use crate::{
     Change, Configuration, Entry, EntryKind, Group, GroupId, GroupOptions, LogIndex, MemoryStore,
-    Message, Output, Persist, Position, ReadId, ReplicaId, ReplicaKey, Restored, Role, Snapshot,
+    Message, Output, Persist, Position, ReadId, ReplicaId, ReplicaKey, Restored, Role,
     SnapshotMeta, Status, Term, TransferOutcome,
 };
+
+use super::shelf::{Shelf, Snapshot};
 
 pub(super) fn id(replica: u64) -> ReplicaId {
     ReplicaId::new(replica)
@@ -28,12 +31,50 @@ pub(super) struct Node {
     to_apply: VecDeque<Vec<Entry>>,
     /// Payloads of applied `Normal` entries, in order.
     pub(super) applied: Vec<Entry>,
-    /// The newest durable checkpoint.
-    checkpoint: Option<Snapshot>,
+    /// Its checkpoint and its snapshots.
+    pub(super) shelf: Shelf,
     /// Outputs that a story may ask for.
     pub(super) events: Vec<Output>,
-    /// Everything it was told to append, ever, with the size of each single append.
-    pub(super) snapshots_needed: usize,
+}
+
+impl Node {
+    /// Reads a chunk that is wanted, if there is one.
+    fn read_one(&mut self) -> bool {
+        let Some((to, wanted)) = self.shelf.wanted.pop_first() else {
+            return false;
+        };
+        let data = self
+            .shelf
+            .sources
+            .get(&to)
+            .map(|source| source.read(&wanted));
+        let now = self.group.now;
+        self.group.chunk_read(now, wanted, data);
+        true
+    }
+}
+
+/// What is left of a replica that does not run.
+#[derive(Clone)]
+pub(super) struct Disk {
+    pub(super) store: MemoryStore,
+    shelf: Shelf,
+}
+
+impl Disk {
+    /// What `replica` would start from.
+    pub(super) fn restored(&self, replica: u64) -> Restored {
+        let key = ReplicaKey {
+            group: GroupId::ZERO,
+            replica: id(replica),
+        };
+        let state = self.shelf.checkpoint.as_ref();
+        let state = state.map(|found| found.meta.clone());
+        match self.store.recover(key).unwrap() {
+            Some(recovered) => Restored::after_restart(recovered, Some(state.unwrap_or_default())),
+            None => Restored::newcomer(),
+        }
+    }
 }
 
 /// Replicas 1.. of group 0, wires between them, and a clock.
@@ -48,7 +89,16 @@ pub(super) struct Net {
 
 impl Net {
     pub(super) fn new(voters: u64) -> Self {
-        Self::with(voters, GroupOptions::default())
+        Self::with(voters, Self::options())
+    }
+
+    /// What stories run with unless they are about an option.
+    pub(super) fn options() -> GroupOptions {
+        // Most stories are about something else; those about leases ask for them.
+        GroupOptions {
+            lease: Duration::ZERO,
+            ..GroupOptions::default()
+        }
     }
 
     pub(super) fn with(voters: u64, options: GroupOptions) -> Self {
@@ -66,8 +116,46 @@ impl Net {
                 replica,
                 Restored::founding(founding.clone()),
                 MemoryStore::new(),
-                None,
+                Shelf::default(),
             );
+        }
+        net.settle();
+        net
+    }
+
+    /// Replicas 1.., each with the term it knows and the terms of its log's entries, on disk; nothing is committed, nobody leads.
+    pub(super) fn with_logs(logs: &[(u64, &[u64])]) -> Self {
+        let mut net = Self::new(0);
+        let base =
+            SnapshotMeta::founding(Configuration::of_voters((1..=logs.len() as u64).map(id)));
+        for (replica, (term, log)) in (1..).zip(logs) {
+            let hard_state = HardState {
+                term: Term::new(*term),
+                ..HardState::default()
+            };
+            let entries: Vec<_> = (1..)
+                .zip(*log)
+                .flat_map(|(index, term)| entries(*term, index..=index))
+                .collect();
+            let key = ReplicaKey {
+                group: GroupId::ZERO,
+                replica: id(replica),
+            };
+            let writes = vec![
+                Write::Reset { to: base.clone() },
+                Write::HardState(hard_state),
+                Write::Append(entries.clone()),
+            ];
+            let mut store = MemoryStore::new();
+            store.write(&[(key, writes)]).unwrap();
+            let restored = Restored {
+                hard_state,
+                base: base.clone(),
+                entries,
+                state: base.clone(),
+                is_new: false,
+            };
+            net.start(replica, restored, store, Shelf::default());
         }
         net.settle();
         net
@@ -80,19 +168,14 @@ impl Net {
         net
     }
 
-    fn start(
-        &mut self,
-        replica: u64,
-        restored: Restored,
-        store: MemoryStore,
-        checkpoint: Option<Snapshot>,
-    ) {
+    fn start(&mut self, replica: u64, restored: Restored, store: MemoryStore, shelf: Shelf) {
         self.restarts += 1;
         let options = self.options.clone().check().unwrap();
-        let applied = checkpoint.as_ref().map_or_else(Vec::new, |snapshot| {
-            rmp_serde::from_slice(&snapshot.data).unwrap()
-        });
-        let group = Group::new(
+        let applied = shelf
+            .checkpoint
+            .as_ref()
+            .map_or_else(Vec::new, Snapshot::entries);
+        let mut group = Group::new(
             options,
             GroupId::ZERO,
             id(replica),
@@ -101,6 +184,9 @@ impl Net {
             self.now,
         )
         .unwrap();
+        if let Some(partial) = &shelf.partial {
+            group.partial_snapshot(self.now, partial.meta.clone(), partial.id, partial.held());
+        }
         let node = Node {
             group,
             store,
@@ -109,34 +195,40 @@ impl Net {
             apply_held: false,
             to_apply: VecDeque::new(),
             applied,
-            checkpoint,
+            shelf,
             events: Vec::new(),
-            snapshots_needed: 0,
         };
         self.nodes.insert(replica, node);
     }
 
     pub(super) fn add_newcomer(&mut self, replica: u64) {
-        self.start(replica, Restored::newcomer(), MemoryStore::new(), None);
+        self.start(
+            replica,
+            Restored::newcomer(),
+            MemoryStore::new(),
+            Shelf::default(),
+        );
     }
 
     /// Loses what is in memory and what the disk has not done; comes back with the rest.
     pub(super) fn crash(&mut self, replica: u64) {
+        let disk = self.stop(replica);
+        self.start_from(replica, disk);
+    }
+
+    /// Ends a replica; what is left is its disk.
+    pub(super) fn stop(&mut self, replica: u64) -> Disk {
         let node = self.nodes.remove(&replica).unwrap();
-        let key = ReplicaKey {
-            group: GroupId::ZERO,
-            replica: id(replica),
-        };
-        let recovered = node.store.recover(key).unwrap();
-        let state = node
-            .checkpoint
-            .as_ref()
-            .map(|snapshot| snapshot.meta.clone());
-        let restored = match recovered {
-            Some(recovered) => Restored::after_restart(recovered, Some(state.unwrap_or_default())),
-            None => Restored::newcomer(),
-        };
-        self.start(replica, restored, node.store, node.checkpoint);
+        Disk {
+            store: node.store,
+            shelf: node.shelf.after_crash(),
+        }
+    }
+
+    /// Starts a replica from its disk.
+    pub(super) fn start_from(&mut self, replica: u64, disk: Disk) {
+        let restored = disk.restored(replica);
+        self.start(replica, restored, disk.store, disk.shelf);
     }
 
     pub(super) fn node(&mut self, replica: u64) -> &mut Node {
@@ -162,6 +254,11 @@ impl Net {
             .map(|(_, replica)| replica)
     }
 
+    /// Whom `replica` takes for the leader.
+    pub(super) fn leader_of(&self, replica: u64) -> Option<u64> {
+        self.status(replica).leader.map(ReplicaId::get)
+    }
+
     /// Terms of all entries that are not compacted.
     pub(super) fn log(&self, replica: u64) -> Vec<u64> {
         let group = &self.nodes[&replica].group;
@@ -185,6 +282,10 @@ impl Net {
         self.cut.extend([(a, b), (b, a)]);
     }
 
+    pub(super) fn connect(&mut self, a: u64, b: u64) {
+        self.cut.retain(|link| *link != (a, b) && *link != (b, a));
+    }
+
     pub(super) fn cut_one_way(&mut self, from: u64, to: u64) {
         self.cut.insert((from, to));
     }
@@ -199,6 +300,11 @@ impl Net {
         others
             .into_iter()
             .for_each(|other| self.cut(replica, other));
+    }
+
+    pub(super) fn heal_link(&mut self, a: u64, b: u64) {
+        self.cut.remove(&(a, b));
+        self.cut.remove(&(b, a));
     }
 
     pub(super) fn heal(&mut self) {
@@ -239,18 +345,37 @@ impl Net {
                 }
                 Output::Persist(persist) => node.queue.push_back(persist),
                 Output::Apply(entries) => node.to_apply.push_back(entries),
-                Output::Install(snapshot) => {
-                    node.to_apply.clear();
-                    node.applied = rmp_serde::from_slice(&snapshot.data).unwrap();
-                    let position = snapshot.meta.position;
-                    node.checkpoint = Some(snapshot);
-                    node.group.installed(now, position);
-                }
-                Output::SnapshotNeeded { to } => {
-                    node.snapshots_needed += 1;
-                    if let Some(snapshot) = snapshot_of(node) {
-                        node.group.provide_snapshot(now, to, snapshot);
+                Output::Install { meta, id } => match node.shelf.install(*meta, id) {
+                    Some(applied) => {
+                        node.to_apply.clear();
+                        node.applied = applied;
+                        node.group.installed(now, id.position);
                     }
+                    None => node.group.install_refused(now, id),
+                },
+                Output::SnapshotNeeded { to } => {
+                    node.shelf.needed += 1;
+                    if let Some(snapshot) = snapshot_of(node) {
+                        let offer = node.shelf.offer(to, snapshot);
+                        node.group.provide_snapshot(now, to, offer);
+                    }
+                }
+                Output::ReadChunk(wanted) => {
+                    node.shelf.wanted.insert(wanted.to, wanted);
+                    if !node.shelf.reads_held {
+                        node.read_one();
+                    }
+                }
+                Output::StoreChunk(chunk) => {
+                    let id = chunk.id;
+                    let held = node.shelf.store(chunk);
+                    node.group.chunk_stored(now, id, held);
+                }
+                Output::DropPartial { id } => node.shelf.drop_partial(id),
+                Output::ShipmentEnded { to, end } => {
+                    node.shelf.sources.remove(&to);
+                    node.shelf.wanted.remove(&to);
+                    node.shelf.ended.push((to, end));
                 }
                 event => node.events.push(event),
             }
@@ -272,6 +397,13 @@ impl Net {
         node.group.persisted(now, token);
         self.drain(replica);
         true
+    }
+
+    /// Reads a chunk for a follower, also where a story holds them.
+    pub(super) fn read_chunk(&mut self, replica: u64) -> bool {
+        let read = self.node(replica).read_one();
+        self.drain(replica);
+        read
     }
 
     /// Applies the oldest page that was handed out.
@@ -305,25 +437,40 @@ impl Net {
         }
     }
 
+    /// Lets one thing happen that needs no time: a message arrives, a write is done, a page is applied. `false`: nothing is left.
+    pub(super) fn step(&mut self) -> bool {
+        let replicas: Vec<_> = self.nodes.keys().copied().collect();
+        replicas.iter().for_each(|replica| self.drain(*replica));
+        if let Some(message) = self.wire.pop_front() {
+            self.deliver(message);
+            return true;
+        }
+        replicas.iter().any(|replica| {
+            let (disk, apply) = (
+                !self.nodes[replica].disk_held,
+                !self.nodes[replica].apply_held,
+            );
+            (disk && self.write_one(*replica)) || (apply && self.apply_one(*replica))
+        })
+    }
+
     /// Lets everything happen that needs no time, except at disks that are held.
     pub(super) fn settle(&mut self) {
-        loop {
-            let replicas: Vec<_> = self.nodes.keys().copied().collect();
-            replicas.iter().for_each(|replica| self.drain(*replica));
-            if let Some(message) = self.wire.pop_front() {
-                self.deliver(message);
-                continue;
-            }
-            let progressed = replicas.iter().any(|replica| {
-                let (disk, apply) = (
-                    !self.nodes[replica].disk_held,
-                    !self.nodes[replica].apply_held,
-                );
-                (disk && self.write_one(*replica)) || (apply && self.apply_one(*replica))
-            });
-            if !progressed {
-                return;
-            }
+        while self.step() {}
+    }
+
+    /// Lets things happen, none of which needs time, until `done`.
+    pub(super) fn until(&mut self, done: impl Fn(&Self) -> bool) {
+        while !done(self) {
+            assert!(self.step(), "nothing is left to happen");
+        }
+    }
+
+    /// Like `settle`, but stops as soon as a message of this kind to `to` is on the wire.
+    pub(super) fn settle_until(&mut self, name: &str, to: u64) {
+        while self.on_wire(name, to) == 0 {
+            let message = self.wire.pop_front().expect("it will be said");
+            self.deliver(message);
         }
     }
 
@@ -435,7 +582,7 @@ impl Net {
     pub(super) fn checkpoint(&mut self, replica: u64, keep_nothing: bool) {
         let now = self.now;
         let node = self.nodes.get_mut(&replica).unwrap();
-        node.checkpoint = snapshot_of(node);
+        node.shelf.checkpoint = snapshot_of(node);
         let through = node.group.applied;
         if keep_nothing {
             node.group.compact_all(now, through)
@@ -481,12 +628,23 @@ impl Net {
     }
 }
 
+impl Net {
+    /// A follower's answer to a heartbeat that says nothing but that it heard it.
+    pub(super) fn heartbeat_reply(round: u64, sent: Duration) -> Body {
+        Body::HeartbeatReply {
+            round,
+            sent,
+            upto: LogIndex::ZERO,
+            received: LogIndex::ZERO,
+            matched: LogIndex::ZERO,
+            promised: Duration::ZERO,
+        }
+    }
+}
+
 fn snapshot_of(node: &Node) -> Option<Snapshot> {
-    let meta: SnapshotMeta = node.group.meta_at(node.group.applied)?;
-    Some(Snapshot {
-        meta,
-        data: rmp_serde::to_vec_named(&node.applied).unwrap().into(),
-    })
+    let meta = node.group.meta_at(node.group.applied)?;
+    Some(Snapshot::of(meta, &node.applied))
 }
 
 /// A message as `from` would say it, whatever `from` really is.

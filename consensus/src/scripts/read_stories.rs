@@ -5,7 +5,7 @@ use crate::{LogIndex, ReadError, Role};
 
 #[test]
 fn a_read_is_answered_after_a_round_and_never_by_time() {
-    // Ongaro's thesis 6.4
+    // Raft paper 8; Ongaro's thesis 6.4
     let mut net = Net::led(3, 1);
     net.propose(1, "a");
     net.settle();
@@ -24,7 +24,7 @@ fn a_sole_voter_answers_at_once() {
 
 #[test]
 fn a_new_leader_reads_only_after_its_own_term_opened() {
-    // H60: it does not yet know what its predecessor committed.
+    // H60, Raft paper 8: it does not yet know what its predecessor committed.
     let mut net = Net::led(3, 1);
     net.propose(1, "a");
     net.settle(); // 2 and 3 hold "a" but were not told that it is committed

@@ -63,7 +63,7 @@ fn a_follower_applies_nothing_that_is_not_durable_here() {
 
 #[test]
 fn a_leader_commits_by_its_followers_while_its_own_disk_is_slow() {
-    // DESIGN.md section 8: local append in parallel with sending.
+    // etcd-io/raft: async_storage_writes_apply_nonlocally_committed. DESIGN.md section 8: local append in parallel with sending.
     let mut net = Net::led(3, 1);
     net.node(1).disk_held = true;
     net.propose(1, "a");
@@ -150,7 +150,7 @@ fn completions_out_of_order_do_not_vouch_for_each_other() {
 
 #[test]
 fn a_heartbeat_that_names_more_than_the_log_marks_the_replica_as_broken() {
-    // H73: no panic, no vote, no acknowledgement ever again.
+    // H73; etcd-io/raft: commit_index_regression. No panic, no vote, no acknowledgement ever again.
     let mut net = Net::led(3, 1);
     net.propose(1, "a");
     net.settle();
@@ -306,6 +306,6 @@ fn nothing_is_appended_past_compacted_entries_as_if_they_were_not_there() {
     net.checkpoint(1, true);
     net.heal();
     net.run_ms(2_000);
-    assert!(net.node(1).snapshots_needed > 0);
+    assert!(net.node(1).shelf.needed > 0);
     assert_eq!(net.applied(3).len(), 5);
 }

@@ -1,0 +1,183 @@
+//! Asking before campaigning, and what it meets: terms apart, logs apart, leaders that are still heard.
+
+use super::*;
+use crate::message::Body;
+use crate::{ChangeError, LogIndex, Role, Term};
+
+#[test]
+fn terms_apart_are_no_reason_to_stay_without_a_leader() {
+    // H6, H8: two of three are left. Their terms are 5 and 1; once the log of the later term is the longer one, once the shorter.
+    // Answers carry the answerer's term: an earlier one must still count, a later one must be learned from a refusal.
+    for (first, second, elected) in [
+        ((5, &[1, 1][..]), (1, &[1][..]), 1),
+        ((1, &[1, 1][..]), (5, &[1][..]), 1),
+        ((5, &[1][..]), (1, &[1, 1][..]), 2),
+    ] {
+        let mut net = Net::with_logs(&[first, second, (9, &[1])]);
+        net.isolate(3);
+        net.run_ms(5_000);
+        assert_eq!(net.leader(), Some(elected));
+        assert_eq!(net.status(elected).term, Term::new(6));
+    }
+}
+
+#[test]
+fn two_camps_that_cannot_lead_alone_find_one_leader() {
+    // H8: 1 and 2 have the long log and term 2, 3 and 4 the short log and term 8, 5 is down. Only the long log can win, only in a
+    // term above 8.
+    let long: &[u64] = &[1, 2, 2];
+    let mut net = Net::with_logs(&[(2, long), (2, long), (8, &[1]), (8, &[1]), (0, &[])]);
+    net.isolate(5);
+    net.run_ms(5_000);
+    let leader = net.leader().unwrap();
+    assert!([1, 2].contains(&leader));
+    assert_eq!(net.status(leader).term, Term::new(9));
+    for replica in 1..=4 {
+        assert_eq!(net.log(replica), [1, 2, 2, 9]);
+    }
+}
+
+#[test]
+fn a_pre_vote_round_ends_when_the_term_moves() {
+    // H13, H10: 1 asks for term 1; before the answers come it hears of term 4. They must carry it into no campaign at all.
+    let mut net = Net::new(3);
+    net.campaign(1);
+    net.deliver(say(2, 1, 4, Body::VoteReply { granted: false }));
+    for voter in [2, 3] {
+        let (campaign, granted) = (Term::new(1), true);
+        net.deliver(say(voter, 1, 0, Body::PreVoteReply { campaign, granted }));
+        let campaign = Term::new(5);
+        net.deliver(say(voter, 1, 4, Body::PreVoteReply { campaign, granted }));
+    }
+    assert_eq!(
+        (net.status(1).role, net.status(1).term),
+        (Role::Follower, Term::new(4))
+    );
+}
+
+#[test]
+fn granting_a_pre_vote_changes_nothing_at_all() {
+    // H11: neither the state nor the timer; whoever grants campaigns as soon as it would have.
+    let mut net = Net::new(3);
+    net.run_ms(100);
+    let (before, timer) = (net.status(2), net.group(2).wake_at());
+    let body = Body::PreVote {
+        campaign: Term::new(1),
+        last: at(0, 0),
+    };
+    net.deliver(say(3, 2, 0, body));
+    let reply = net.take("pre_vote_reply", 3).pop().unwrap();
+    assert!(matches!(
+        reply.body,
+        Body::PreVoteReply { granted: true, .. }
+    ));
+    assert_eq!((net.status(2), net.group(2).wake_at()), (before, timer));
+    assert!(net.node(2).queue.is_empty(), "nothing to write either");
+}
+
+#[test]
+fn a_leader_that_starts_again_is_not_refused_for_its_own_sake() {
+    // H12, E17: 2 and 3 have just heard 1, which restarts and asks: the leader they stand by is the one that asks. Whoever else asks
+    // meanwhile is refused as ever.
+    let mut net = Net::led(3, 1);
+    net.run_ms(510);
+    net.crash(1);
+    net.cut(1, 2);
+    net.cut(1, 3);
+    net.campaign(2);
+    net.settle();
+    assert_eq!(net.status(2).role, Role::PreCandidate, "3 stands by 1");
+    net.heal();
+    net.campaign(1);
+    net.settle();
+    assert_eq!((net.leader(), net.status(1).term), (Some(1), Term::new(2)));
+    net.crash(1);
+    net.run_ms(1_300);
+    assert_eq!(
+        (net.leader(), net.status(1).term),
+        (Some(1), Term::new(3)),
+        "by itself too, before anybody's patience with it ends"
+    );
+}
+
+#[test]
+fn learners_do_not_keep_a_leader_in_office() {
+    // H14: 2 and 3, the voters, are gone; 4 and 5, learners, answer every heartbeat.
+    let mut net = Net::led(3, 1);
+    net.run_ms(100);
+    net.add_newcomer(4);
+    net.add_newcomer(5);
+    net.change(1, &[1, 2, 3], &[4, 5]);
+    net.run_ms(1_000);
+    net.isolate(2);
+    net.isolate(3);
+    net.run_ms(2_600);
+    assert_eq!(net.status(1).role, Role::Follower);
+}
+
+#[test]
+fn a_newcomer_that_has_said_nothing_yet_is_no_reason_to_step_down() {
+    // H14: first a learner that never answers, then a voter that falls silent as soon as it is one.
+    let mut net = Net::led(3, 1);
+    net.run_ms(100);
+    net.add_newcomer(4);
+    net.isolate(4);
+    net.change(1, &[1, 2, 3], &[4]);
+    net.run_ms(5_000);
+    assert_eq!((net.leader(), net.status(1).term), (Some(1), Term::new(1)));
+    net.heal();
+    net.run_ms(1_000);
+    net.change(1, &[1, 2, 3, 4], &[]);
+    net.isolate(4);
+    net.run_ms(10_000);
+    assert_eq!((net.leader(), net.status(1).term), (Some(1), Term::new(1)));
+    assert!(!net.status(1).configuration.is_joint());
+}
+
+#[test]
+fn a_new_leader_has_a_whole_timeout_to_be_heard() {
+    // H14: long after the start 2 is elected, and nothing it sends arrives at first. It has heard from nobody since it leads, and that
+    // is no reason to give up at its first beat.
+    let mut net = Net::led(3, 1);
+    net.run_ms(20_100);
+    net.isolate(1);
+    net.forget_leader(1);
+    net.campaign(2);
+    net.until(|net| net.leader() == Some(2));
+    net.isolate(2);
+    net.wire.clear();
+    net.run_ms(1_300);
+    assert_eq!(net.status(2).role, Role::Leader);
+    net.heal();
+    net.run_ms(3_000);
+    assert_eq!((net.leader(), net.status(2).term), (Some(2), Term::new(2)));
+}
+
+#[test]
+fn a_silent_learner_is_not_made_a_voter() {
+    // H14: 2 and 3 had the whole log and then died. As voters they would count as silent at once, and 1, which led alone before,
+    // could never commit again, not even to send them away.
+    let mut net = Net::led(1, 1);
+    net.add_newcomer(2);
+    net.add_newcomer(3);
+    net.change(1, &[1], &[2, 3]);
+    net.run_ms(1_000);
+    net.isolate(2);
+    net.isolate(3);
+    net.run_ms(5_000);
+    let (now, wish) = (net.now, net.wish(1, &[1, 2, 3], &[]));
+    assert_eq!(
+        net.group(1).change(now, wish),
+        Err(ChangeError::LearnerSilent { replica: id(2) })
+    );
+    net.propose(1, "goes on");
+    net.run_ms(5_000);
+    assert_eq!(net.applied(1), ["goes on"]);
+    net.heal();
+    net.run_ms(1_000);
+    net.change(1, &[1, 2, 3], &[]);
+    net.run_ms(1_000);
+    assert_eq!(net.status(3).configuration.voters.len(), 3);
+    assert_eq!(net.status(3).commit, net.status(1).last.index);
+    assert!(net.status(1).last.index > LogIndex::new(3));
+}
