@@ -2,22 +2,24 @@
 //!
 //! `cargo bench -p synod --bench log`: for batches of 64 groups x 8 entries and 1,000 x 1 of 256 bytes, entries per second of the log (one
 //! write and one sync per batch, compacted as it goes, so that files are recycled) and of the bare file (same bytes, preallocated and
-//! written before, one `fdatasync` per batch); then the time of one small durable append, and of opening a log of 512 MiB.
+//! written before, one `fdatasync` per batch); then the same through the writer's thread from 64 callers; then the time of one small
+//! durable append, and of opening a log of 512 MiB. `benches/peers` runs raft-engine beside the 64 callers.
 //! `SECONDS` and `DIRECTORY` (which must be on the disk in question, not in memory) change the run.
+
+mod callers;
 
 use std::env;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use callers::ENTRY;
 use hdrhistogram::Histogram;
 use synod::storage::{Disk, LogOptions, OpenMode, RealDisk, SegmentedLog};
 use synod_consensus::{
     Configuration, Entry, EntryKind, GroupId, LogIndex, LogStore, Position, ReplicaId, ReplicaKey,
     SnapshotMeta, Term, Write,
 };
-
-const ENTRY: usize = 256;
 
 fn key(group: u64) -> ReplicaKey {
     ReplicaKey {
@@ -137,6 +139,30 @@ fn main() {
             times.value_at_quantile(0.99),
             times.max(),
             bare / 1e6
+        );
+    }
+    for (name, way, window) in [
+        (
+            "one thread",
+            callers::arbiter as fn(&Path, callers::Load) -> callers::Run,
+            1,
+        ),
+        ("one thread", callers::arbiter, 4),
+        ("a thread per caller", callers::threads, 1),
+    ] {
+        let load = callers::Load {
+            callers: 64,
+            each: 8,
+            window,
+            time: Duration::from_secs(seconds),
+        };
+        let callers = tempfile::tempdir_in(folder.path()).expect("a folder");
+        let run = way(&callers.path().join("log"), load);
+        println!(
+            "64 callers ({name}, {window} x 8 entries each under way) through the writer: {:.2} M entries/s, {:.0} ns of processor time each, {:.0} syncs/s",
+            run.entries / 1e6,
+            run.cpu,
+            run.syncs.unwrap_or_default()
         );
     }
     let (_, times) = log(&folder.path().join("small"), 1, 1, seconds);

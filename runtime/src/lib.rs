@@ -11,6 +11,7 @@ pub mod entity;
 pub mod evaluation;
 mod group;
 pub mod node;
+pub mod recovery;
 pub mod router;
 pub mod storage;
 pub mod system;

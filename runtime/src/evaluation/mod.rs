@@ -16,6 +16,7 @@ mod attempts;
 mod batch;
 #[cfg(test)]
 mod bench;
+mod copying;
 mod env;
 mod evaluator;
 mod gates;
@@ -32,6 +33,7 @@ mod sabotage;
 mod slots;
 mod stale;
 mod state;
+mod state_copy;
 
 pub use evaluator::Evaluator;
 pub use options::{CheckedEvaluatorOptions, EvaluatorOptions, EvaluatorOptionsError};
@@ -40,3 +42,4 @@ pub use output::{Counters, EvaluatorOutput, ReplyToken};
 pub use sabotage::Sabotage;
 pub use stale::stale_query;
 pub use state::{ApplyError, Image, ShardState, SnapshotError};
+pub(crate) use state_copy::StateCopy;

@@ -8,12 +8,14 @@
 //! so [`ShardState::apply`] refuses and the replica has to stop ([`ApplyError::ChainBroken`]): a bug, never an outcome.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use synod_consensus::LogIndex;
 
 use super::batch::{BATCH_VERSION, Batch, Effect, Stored};
+use super::copying::Copies;
 use crate::wire::{Outcome, SessionId};
 
 /// An entity's committed state.
@@ -46,6 +48,8 @@ pub struct ShardState {
     entities: BTreeMap<Box<str>, BTreeMap<Box<str>, Image>>,
     sessions: BTreeMap<SessionId, Session>,
     routers: BTreeMap<u128, SessionId>,
+    /// A copy that is being taken.
+    pub(super) copies: Copies,
 }
 
 /// Why an entry could not be applied. Nothing of it was; the replica must stop and say so.
@@ -113,7 +117,7 @@ pub enum SnapshotError {
     },
 }
 
-const SNAPSHOT_VERSION: u16 = 1;
+pub(super) const SNAPSHOT_VERSION: u16 = 1;
 
 #[derive(Serialize)]
 struct SnapshotRef<'a> {
@@ -134,20 +138,20 @@ struct Snapshot {
 }
 
 #[derive(Deserialize, Serialize)]
-struct EntityRow<S> {
-    kind: S,
-    key: S,
-    version: u64,
-    image: Bytes,
+pub(super) struct EntityRow<S> {
+    pub(super) kind: S,
+    pub(super) key: S,
+    pub(super) version: u64,
+    pub(super) image: Bytes,
 }
 
 #[derive(Deserialize, Serialize)]
-struct SessionRow<R> {
-    session: SessionId,
-    router: u128,
-    used_ms: u64,
-    lowest: u64,
-    replies: R,
+pub(super) struct SessionRow<R> {
+    pub(super) session: SessionId,
+    pub(super) router: u128,
+    pub(super) used_ms: u64,
+    pub(super) lowest: u64,
+    pub(super) replies: R,
 }
 
 impl ShardState {
@@ -184,6 +188,38 @@ impl ShardState {
         })
     }
 
+    /// The entities behind `after`, in order.
+    pub(super) fn images_after<'a>(
+        &'a self,
+        after: Option<(&'a str, &'a str)>,
+    ) -> impl Iterator<Item = (&'a str, &'a str, &'a Image)> {
+        let first = after.and_then(|(kind, key)| {
+            let rows = self.entities.get(kind)?;
+            let behind = (Bound::Excluded(key), Bound::Unbounded);
+            Some(rows.range::<str, _>(behind).map(move |row| (kind, row)))
+        });
+        let kinds = (
+            after.map_or(Bound::Unbounded, |(kind, _)| Bound::Excluded(kind)),
+            Bound::Unbounded,
+        );
+        let rest = self
+            .entities
+            .range::<str, _>(kinds)
+            .flat_map(|(kind, rows)| rows.iter().map(move |row| (&**kind, row)));
+        first
+            .into_iter()
+            .flatten()
+            .chain(rest)
+            .map(|(kind, (key, image))| (kind, &**key, image))
+    }
+
+    pub(super) fn sessions_within(
+        &self,
+        range: (Bound<SessionId>, Bound<SessionId>),
+    ) -> impl Iterator<Item = (&SessionId, &Session)> {
+        self.sessions.range(range)
+    }
+
     /// Passes over an entry without effects (a no-op, a configuration).
     pub fn skip(&mut self, index: LogIndex) -> Result<(), ApplyError> {
         self.in_order(index)?;
@@ -217,6 +253,7 @@ impl ShardState {
         }
         for session in batch.expires {
             if let Some(gone) = self.sessions.remove(&session) {
+                self.copies.session_changes(session, Some(&gone));
                 self.routers.remove(&gone.router);
             }
         }
@@ -254,6 +291,11 @@ impl ShardState {
     }
 
     fn take_effect(&mut self, index: LogIndex, effect: Effect) {
+        let was = self
+            .entities
+            .get(&effect.kind)
+            .and_then(|rows| rows.get(&effect.key));
+        self.copies.entity_changes(&effect.kind, &effect.key, was);
         match effect.image {
             Some(bytes) => {
                 let image = Image {
@@ -283,6 +325,7 @@ impl ShardState {
         let Some(session) = self.sessions.get_mut(&stored.session) else {
             return;
         };
+        self.copies.session_changes(stored.session, Some(session));
         session.used_ms = self.clock_ms;
         session.bytes += size_of_outcome(&stored.outcome);
         if let Some(replaced) = session.replies.insert(stored.sequence, stored.outcome) {
@@ -301,6 +344,7 @@ impl ShardState {
         if self.routers.contains_key(&router) {
             return; // the first opening stands
         }
+        self.copies.session_changes(id, self.sessions.get(&id));
         self.routers.insert(router, id);
         self.sessions.insert(
             id,

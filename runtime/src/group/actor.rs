@@ -11,11 +11,13 @@ mod proposals;
 use core::time::Duration;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, SpawnHandle};
 use bytes::{BufMut, Bytes, BytesMut};
-pub(crate) use checkpoint::{CheckpointNow, Checkpointed, Delete};
+pub(crate) use checkpoint::{
+    CheckpointNow, Checkpointed, ChunkRead, ChunkStored, Delete, Fetched, Provide,
+};
 pub(crate) use placement::{CarryOut, Drained, StepAside};
 pub(crate) use proposals::{Propose, ProposeSystem, Read};
 use synod_consensus::{
@@ -65,16 +67,14 @@ pub(crate) struct GroupActor {
     /// What a snapshot taken now would say of itself.
     applied: SnapshotMeta,
     bytes_since_checkpoint: u64,
-    /// Size of the state at its last checkpoint.
-    state_bytes: u64,
+    /// Size of the state at its last checkpoint, noted where it is encoded.
+    state_bytes: Arc<AtomicU64>,
     /// Index of the checkpoint being written.
     checkpoint: Option<LogIndex>,
     /// The next compaction keeps no tail, because the log's oldest file waits for this group.
     purge: bool,
     /// Another checkpoint is wanted as soon as this one is written.
     again: bool,
-    /// Snapshot taken over whose checkpoint is being written.
-    installing: Option<Position>,
     timer: Option<(Duration, SpawnHandle)>,
     /// Leadership serial given to the evaluator; `None` while it may not evaluate.
     leadership: Option<u64>,
@@ -111,11 +111,10 @@ impl GroupActor {
             hosted: None,
             applied,
             bytes_since_checkpoint: 0,
-            state_bytes: 0,
+            state_bytes: Arc::default(),
             checkpoint: None,
             purge: false,
             again: false,
-            installing: None,
             timer: None,
             leadership: None,
             serials: 0,
@@ -154,13 +153,22 @@ impl GroupActor {
                 }
                 Output::Send(message) => self.send(&message),
                 Output::Apply(entries) => self.apply(entries, ctx),
-                Output::Install(snapshot) => self.install(&snapshot, ctx),
-                Output::SnapshotNeeded { to } => self.snapshot(to),
+                Output::StoreChunk(chunk) => self.shared.freight.store(self.key, chunk),
+                Output::DropPartial { id } => self.shared.freight.drop_partial(self.key, id),
+                Output::Install { meta, id } => self.install(*meta, id),
+                Output::SnapshotNeeded { to } => self.shared.freight.request(self.key, to),
+                Output::ReadChunk(wanted) => self.shared.freight.read(self.key, wanted),
+                Output::ShipmentEnded { to, end } => self.shipment_ended(to, end),
                 Output::ReadReady { id, .. } => self.answer_read(id, true),
                 Output::ReadFailed { id } => self.answer_read(id, false),
                 Output::Role { role, term, leader } => self.role_changed(role, term, leader),
                 Output::MayEvaluate { term } => self.may_evaluate(term),
-                Output::Configuration { .. } => self.report(true),
+                Output::Configuration { configuration, .. } => {
+                    if let Some(hosted) = &self.hosted {
+                        hosted.set_configuration(configuration);
+                    }
+                    self.report(true);
+                }
                 Output::TransferEnded { to, outcome } => {
                     tracing::debug!(group = %self.key.group, %to, ?outcome, "leadership transfer ended");
                     self.resume_evaluation();
@@ -368,6 +376,7 @@ impl Actor for GroupActor {
 
     fn stopped(&mut self, _ctx: &mut Self::Context) {
         self.end_leadership();
+        self.shared.freight.leave(self.key);
     }
 }
 
@@ -451,6 +460,18 @@ impl Handler<PeerSilent> for GroupActor {
         if let Some(leader) = leader {
             self.drive(ctx, |group, now| group.peer_silent(now, leader));
         }
+    }
+}
+
+/// Who should lead, by the placement, if it can (DESIGN section 8, priority election).
+#[derive(Debug, actix::Message)]
+#[rtype(result = "()")]
+pub(crate) struct Prefer(pub(crate) Option<ReplicaId>);
+
+impl Handler<Prefer> for GroupActor {
+    type Result = ();
+    fn handle(&mut self, Prefer(preferred): Prefer, ctx: &mut Self::Context) {
+        self.drive(ctx, |group, now| group.prefer(now, preferred));
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use synod_consensus::LogIndex;
 
-use crate::evaluation::ShardState;
+use crate::evaluation::{ShardState, StateCopy};
 use crate::system::{SystemOutcome, SystemState};
 
 /// The replicated state of a group, shared with those who read it.
@@ -17,6 +17,15 @@ pub(crate) enum Machine {
     Shard(Arc<Mutex<ShardState>>),
     /// Members and placement.
     System(Arc<Mutex<SystemState>>),
+}
+
+/// A state beside the machine that it is for.
+#[derive(Debug)]
+pub(crate) enum Decoded {
+    /// Entities and sessions.
+    Shard(ShardState),
+    /// Members and placement.
+    System(SystemState),
 }
 
 /// Why a replica stops. It is not a quorum's decision: others go on.
@@ -55,20 +64,46 @@ impl Machine {
         }
     }
 
-    /// The whole state as bytes.
-    pub(crate) fn encode(&self) -> Bytes {
+    /// The present state as bytes, to be taken by another thread: a large one is copied there, slice by slice, and not here.
+    pub(crate) fn encode_later(&self) -> Box<dyn FnOnce() -> Option<Bytes> + Send> {
         match self {
-            Self::Shard(state) => lock(state).encode(),
-            Self::System(state) => lock(state).encode(),
+            Self::Shard(state) => {
+                let copy = StateCopy::begin(state);
+                Box::new(move || copy.encode())
+            }
+            Self::System(state) => {
+                let bytes = lock(state).encode();
+                Box::new(move || Some(bytes))
+            }
         }
     }
 
     /// Replaces the whole state.
     pub(crate) fn restore(&self, index: LogIndex, bytes: &[u8]) -> Result<(), Diverged> {
+        let decoded = self.decode(index, bytes)?;
+        self.replace(decoded);
+        Ok(())
+    }
+
+    /// Replaces the whole state; returns the former one, which may take long to drop.
+    pub(crate) fn replace(&self, decoded: Decoded) -> Decoded {
+        match (self, decoded) {
+            (Self::Shard(state), Decoded::Shard(new)) => {
+                Decoded::Shard(std::mem::replace(&mut lock(state), new))
+            }
+            (Self::System(state), Decoded::System(new)) => {
+                Decoded::System(std::mem::replace(&mut lock(state), new))
+            }
+            (_, other) => other,
+        }
+    }
+
+    /// Reads a whole state of this kind of machine, of which nothing is changed.
+    pub(crate) fn decode(&self, index: LogIndex, bytes: &[u8]) -> Result<Decoded, Diverged> {
         let undecodable =
             |error: &dyn std::fmt::Display| Diverged(format!("snapshot does not decode: {error}"));
         match self {
-            Self::Shard(state) => {
+            Self::Shard(_) => {
                 let restored = ShardState::decode(bytes).map_err(|error| undecodable(&error))?;
                 if restored.applied() != index {
                     return Err(Diverged(format!(
@@ -76,16 +111,15 @@ impl Machine {
                         restored.applied()
                     )));
                 }
-                *lock(state) = restored;
+                Ok(Decoded::Shard(restored))
             }
-            Self::System(state) => {
+            Self::System(_) => {
                 let mut restored =
                     SystemState::decode(bytes).map_err(|error| undecodable(&error))?;
                 restored.applied = index;
-                *lock(state) = restored;
+                Ok(Decoded::System(restored))
             }
         }
-        Ok(())
     }
 }
 

@@ -7,6 +7,7 @@
 
 pub(crate) mod actor;
 pub(crate) mod evaluator;
+pub(crate) mod freight;
 pub(crate) mod machine;
 pub(crate) mod outbox;
 pub(crate) mod registry;
@@ -16,6 +17,7 @@ mod tests;
 
 pub(crate) use actor::{GroupActor, Start};
 pub(crate) use evaluator::EvaluatorActor;
+pub(crate) use freight::Freight;
 pub(crate) use machine::{Machine, lock};
 pub(crate) use outbox::Outbox;
 pub(crate) use registry::{Hosted, Registry};

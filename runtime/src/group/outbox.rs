@@ -12,7 +12,7 @@ use bytes::Bytes;
 use synod_consensus::ReplicaKey;
 
 use super::shared::Shared;
-use crate::storage::{Checkpoint, WriteRequest};
+use crate::storage::{CheckpointLater, WriteRequest};
 use crate::transport::Lane;
 
 thread_local! {
@@ -27,7 +27,7 @@ pub(crate) struct Outbox {
     raft: BTreeMap<u64, Vec<Bytes>>,
     bulk: BTreeMap<u64, Vec<Bytes>>,
     writes: Vec<WriteRequest>,
-    checkpoints: Vec<Checkpoint>,
+    checkpoints: Vec<CheckpointLater>,
     scheduled: bool,
 }
 
@@ -69,7 +69,7 @@ impl Outbox {
     }
 
     /// A checkpoint of a replica's state.
-    pub(crate) fn checkpoint(checkpoint: Checkpoint) {
+    pub(crate) fn checkpoint(checkpoint: CheckpointLater) {
         Self::put(|outbox| outbox.checkpoints.push(checkpoint));
     }
 
@@ -113,7 +113,7 @@ impl Outbox {
         if !self.checkpoints.is_empty() {
             self.shared
                 .checkpoints
-                .submit(self.sink, std::mem::take(&mut self.checkpoints));
+                .submit_later(self.sink, std::mem::take(&mut self.checkpoints));
         }
         for (lane, frames) in [(Lane::Raft, &mut self.raft), (Lane::Bulk, &mut self.bulk)] {
             for (to, batch) in frames.iter_mut().filter(|(_, batch)| !batch.is_empty()) {

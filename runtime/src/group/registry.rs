@@ -1,14 +1,15 @@
 //! Which replicas are hosted here, and how to reach their actors from any thread.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use actix::Addr;
-use synod_consensus::{GroupId, PersistToken, ReplicaId, ReplicaKey};
+use synod_consensus::{Configuration, GroupId, PersistToken, ReplicaId, ReplicaKey};
 
-use super::actor::{Checkpointed, GroupActor, Persisted, StorageFailed};
+use super::actor::{Checkpointed, GroupActor, Persisted, Prefer, StorageFailed};
 use super::evaluator::EvaluatorActor;
+use super::machine::lock;
 use crate::storage::{CheckpointSink, WriteSink};
 use crate::system::ReplicaAddress;
 use synod_consensus::LogIndex;
@@ -24,6 +25,10 @@ pub(crate) struct Hosted {
     pub(crate) evaluator: Option<Addr<EvaluatorActor>>,
     /// Replica id of the known leader; 0 = none.
     leader: AtomicU64,
+    /// Replica id of the leader that the placement prefers; 0 = none.
+    preferred: AtomicU64,
+    /// The effective configuration here.
+    configuration: Mutex<Configuration>,
 }
 
 impl Hosted {
@@ -38,7 +43,27 @@ impl Hosted {
             group,
             evaluator,
             leader: AtomicU64::new(leader.map_or(0, ReplicaId::get)),
+            preferred: AtomicU64::new(0),
+            configuration: Mutex::default(),
         }
+    }
+
+    /// Tells the group whom the placement prefers as its leader, if that is news.
+    pub(crate) fn prefer(&self, preferred: Option<ReplicaId>) {
+        let id = preferred.map_or(0, ReplicaId::get);
+        if self.preferred.swap(id, Ordering::Relaxed) != id {
+            self.group.do_send(Prefer(preferred));
+        }
+    }
+
+    /// Notes who decides, for people.
+    pub(crate) fn set_configuration(&self, configuration: Configuration) {
+        *lock(&self.configuration) = configuration;
+    }
+
+    /// Stores whose return the group waits for, when only `present` are there; empty while it has a majority.
+    pub(crate) fn missed(&self, present: impl Fn(u64) -> bool) -> BTreeSet<u64> {
+        missed(&lock(&self.configuration), present)
     }
 
     /// Notes who leads, for hints.
@@ -64,6 +89,19 @@ impl Hosted {
     pub(crate) fn leads(&self) -> bool {
         self.leader() == Some(self.replica)
     }
+}
+
+/// The absent stores of each half that has no majority among `present`.
+fn missed(configuration: &Configuration, present: impl Fn(u64) -> bool) -> BTreeSet<u64> {
+    let mut missed = BTreeSet::new();
+    for half in [&configuration.voters, &configuration.outgoing] {
+        let stores = half.iter().map(|voter| ReplicaAddress::of(*voter).store);
+        let absent: Vec<u64> = stores.filter(|store| !present(*store)).collect();
+        if !half.is_empty() && half.len() - absent.len() <= half.len() / 2 {
+            missed.extend(absent);
+        }
+    }
+    missed
 }
 
 /// All hosted replicas of a node.
@@ -112,7 +150,7 @@ impl Registry {
             .collect()
     }
 
-    fn of_key(&self, key: ReplicaKey) -> Option<Arc<Hosted>> {
+    pub(crate) fn of_key(&self, key: ReplicaKey) -> Option<Arc<Hosted>> {
         self.get(key.group)
             .filter(|hosted| hosted.replica == key.replica)
     }
@@ -155,6 +193,39 @@ impl Completions {
         // One of them tells the node; all of them stop acknowledging.
         for (_, hosted) in self.0.all() {
             hosted.group.do_send(StorageFailed(error.to_owned()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missed_are_the_absent_voters_of_a_half_without_a_majority() {
+        let voters = |stores: &[u64]| -> BTreeSet<ReplicaId> {
+            let id = |store: &u64| ReplicaAddress {
+                store: *store,
+                serial: 1,
+            };
+            stores.iter().map(|store| id(store).id()).collect()
+        };
+        let joint = Configuration {
+            voters: voters(&[3, 4, 5]),
+            outgoing: voters(&[1, 2, 3]),
+            ..Configuration::default()
+        };
+        let simple = Configuration::of_voters(voters(&[1, 2, 3]));
+        for (configuration, present, expected) in [
+            (&simple, &[1, 2][..], &[][..]),
+            (&simple, &[3], &[1, 2]),
+            (&joint, &[1, 2, 3, 4], &[]),
+            (&joint, &[3, 4], &[1, 2]),
+            (&joint, &[3], &[1, 2, 4, 5]),
+            (&Configuration::default(), &[], &[]),
+        ] {
+            let missed = missed(configuration, |store| present.contains(&store));
+            assert_eq!(missed, expected.iter().copied().collect(), "{present:?}");
         }
     }
 }

@@ -4,29 +4,55 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
 
 use synod_consensus::{GroupId, ReplicaId, ReplicaKey};
 use tokio::sync::watch;
 
+use super::freight::Freight;
 use super::registry::Registry;
 use crate::storage::{CheckpointWriter, LogWatch, LogWriter};
 use crate::system::{GroupReport, SystemState};
 use crate::transport::Transport;
 use crate::wire::Sharding;
 
-/// The node's monotonic clock; times are durations since its start.
+/// The node's monotonic clock; times are durations since its start. It goes on while the machine is suspended: a leader that wakes
+/// from sleep must find its lease expired (H58).
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Clock(Instant);
+pub(crate) struct Clock(Moment);
+
+#[cfg(target_os = "linux")]
+type Moment = Duration;
+/// Elsewhere it may stand still in a suspended machine, so leaders there do not read by leases unless told to.
+#[cfg(not(target_os = "linux"))]
+type Moment = std::time::Instant;
 
 impl Clock {
+    #[cfg(target_os = "linux")]
     pub(crate) fn start() -> Self {
-        Self(Instant::now())
+        Self(since_boot())
     }
 
+    #[cfg(target_os = "linux")]
+    pub(crate) fn now(self) -> Duration {
+        since_boot().saturating_sub(self.0)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn start() -> Self {
+        Self(Moment::now())
+    }
+
+    #[cfg(not(target_os = "linux"))]
     pub(crate) fn now(self) -> Duration {
         self.0.elapsed()
     }
+}
+
+#[cfg(target_os = "linux")]
+fn since_boot() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    // Neither part of a time since boot is ever negative.
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 /// Things that were counted since the start. Each has a name that operators see.
@@ -99,6 +125,8 @@ pub(crate) struct Shared {
     pub(crate) log_watch: LogWatch,
     /// To the checkpoints.
     pub(crate) checkpoints: CheckpointWriter,
+    /// Snapshots on their way, out and in.
+    pub(crate) freight: Freight,
     /// Who is hosted here.
     pub(crate) registry: Arc<Registry>,
     /// The system state as applied here.

@@ -19,14 +19,16 @@ use tokio::sync::watch;
 
 use super::actor::{Registered, Retire};
 use super::evaluator::Paired;
+use super::freight::BYTES_PER_SECOND;
 use super::registry::Completions;
 use super::{
-    Clock, Counters, EvaluatorActor, GroupActor, Hosted, Machine, Outbox, Registry, Shared, Start,
+    Clock, Counters, EvaluatorActor, Freight, GroupActor, Hosted, Machine, Outbox, Registry,
+    Shared, Start,
 };
 use crate::entity::KindTable;
 use crate::evaluation::{Evaluator, EvaluatorOptions, ShardState};
 use crate::storage::{
-    CheckpointWriter, Checkpoints, LogOptions, LogWriter, RealDisk, SegmentedLog,
+    CheckpointWriter, Checkpoints, LogOptions, LogWriter, Partials, RealDisk, SegmentedLog,
 };
 use crate::system::{Founding, SystemState};
 use crate::transport::{
@@ -84,6 +86,16 @@ impl Ground {
         let sink = || Box::new(Completions(registry.clone()));
         let checkpoints = Checkpoints::open(disk("state")).unwrap();
         let log_watch = log.watch();
+        let checkpoints = CheckpointWriter::start(checkpoints, vec![sink()]).unwrap();
+        let partials = Partials::open(disk("state"), |_| false).unwrap();
+        let freight = Freight::start(
+            registry.clone(),
+            checkpoints.clone(),
+            partials,
+            [],
+            BYTES_PER_SECOND,
+        )
+        .unwrap();
         let shared = Arc::new(Shared {
             store: Founding::FOUNDER,
             sharding: Sharding { seed: 1, shards: 1 },
@@ -91,7 +103,8 @@ impl Ground {
             transport: Transport::bind(transport, Arc::new(Deaf)).unwrap(),
             log: LogWriter::start(Box::new(log), vec![sink()]).unwrap(),
             log_watch,
-            checkpoints: CheckpointWriter::start(checkpoints, vec![sink()]).unwrap(),
+            checkpoints,
+            freight,
             registry: registry.clone(),
             system: Arc::new(Mutex::new(SystemState::default())),
             changed: watch::channel(0).0,

@@ -5,8 +5,10 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 
 use super::Node;
+use super::founding::{Seats, SeatsError};
 use crate::entity::{Entity, KindError, KindFactory};
-use crate::storage::{CheckpointError, DirectoryError, IdentityError, OpenError};
+use crate::group::freight::BYTES_PER_SECOND;
+use crate::storage::{CheckpointError, DirectoryError, IdentityError, OpenError, SealedError};
 use crate::transport::{BindError, CaError, IdentityError as CertificateError};
 
 /// How a store without a cluster comes to one.
@@ -19,6 +21,8 @@ pub(crate) enum Entrance {
     Found,
     /// Ask at these addresses to be let in; never founds.
     Join(Vec<String>),
+    /// Found with these seeds, or join the cluster of one that has data; this node is one of them.
+    Seeds(Vec<String>),
 }
 
 /// Certificate files of a node that does not use the development CA.
@@ -41,6 +45,8 @@ pub struct NodeBuilder {
     pub(crate) kinds: Vec<KindFactory>,
     pub(crate) give_up: Option<Duration>,
     pub(crate) arbiters: usize,
+    pub(crate) lease_reads: bool,
+    pub(crate) snapshot_rate: u64,
 }
 
 /// Shards of a cluster unless its founder says otherwise.
@@ -61,12 +67,21 @@ impl NodeBuilder {
             kinds: Vec::new(),
             give_up: None,
             arbiters: (cores / 2).clamp(1, 8),
+            lease_reads: cfg!(target_os = "linux"),
+            snapshot_rate: BYTES_PER_SECOND,
         }
     }
 
     /// The directory that keeps this node's part of the data. Made when it does not exist.
     pub fn store(mut self, path: impl AsRef<Path>) -> Self {
         self.store = Some(path.as_ref().to_owned());
+        self
+    }
+
+    /// Bytes per second of snapshots that this node sends to replicas whose logs are too far behind, all together. Default 64 MiB/s:
+    /// half of a gigabit link, so that the other half stays for commands.
+    pub fn snapshot_rate(mut self, bytes_per_second: u64) -> Self {
+        self.snapshot_rate = bytes_per_second;
         self
     }
 
@@ -95,7 +110,19 @@ impl NodeBuilder {
         self
     }
 
-    /// Number of shards of the cluster that [`found`](Self::found) founds, for ever; 1 to 65,536, by default 256.
+    /// An empty store founds a cluster together with these nodes, each written `NAME=HOST:PORT`; this node is one of them. All
+    /// of them start with the same list, in any order and at any time: when every one has answered, they found one cluster and
+    /// all hold it from its first entry on. When one of them has data of a cluster already, this node joins that. A store that
+    /// belongs to a cluster also looks for the others here.
+    ///
+    /// Choose this where nodes start by themselves from one template, and [`found`](Self::found) where a person starts the first.
+    pub fn seeds<A: Into<String>>(mut self, seeds: impl IntoIterator<Item = A>) -> Self {
+        self.entrance = Entrance::Seeds(seeds.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Number of shards of the cluster that [`found`](Self::found) or [`seeds`](Self::seeds) founds, for ever; 1 to 65,536, by
+    /// default 256. Of several seeds, the number of whichever proposes first counts.
     pub fn shards(mut self, shards: u32) -> Self {
         self.shards = shards;
         self
@@ -123,7 +150,7 @@ impl NodeBuilder {
         self
     }
 
-    /// Stop asking to be let in after this long; by default never.
+    /// Stop asking to be let in, or waiting for other seeds, after this long; by default never.
     pub fn give_up_joining_after(mut self, patience: Duration) -> Self {
         self.give_up = Some(patience);
         self
@@ -132,6 +159,16 @@ impl NodeBuilder {
     /// Threads for Raft, and as many for entities. By default half the cores, between 1 and 8.
     pub fn arbiters(mut self, arbiters: usize) -> Self {
         self.arbiters = arbiters.clamp(1, 64);
+        self
+    }
+
+    /// Whether leaders here answer queries by their lease, for up to 336 ms after a majority last answered them, without asking it
+    /// again. That is right as long as no two nodes' clocks run more than 16 % apart, be it by an NTP daemon that sets them
+    /// right, and as long as they go on while a machine is suspended: on Linux they do, but a virtual machine may be stopped
+    /// without its clock noticing (a live migration, a snapshot of its memory). With `false` queries rest on no clock and cost a
+    /// round trip to a majority. By default true on Linux, false elsewhere; nodes may differ.
+    pub fn lease_reads(mut self, lease_reads: bool) -> Self {
+        self.lease_reads = lease_reads;
         self
     }
 
@@ -167,6 +204,9 @@ impl NodeBuilder {
             return Err(StartError::BadShards {
                 shards: self.shards,
             });
+        }
+        if let Entrance::Seeds(seeds) = &self.entrance {
+            Seats::parse(seeds)?;
         }
         if let Entrance::Join(addresses) = &self.entrance {
             if addresses.is_empty() {
@@ -208,6 +248,9 @@ pub enum StartError {
     /// No address was given.
     #[error("no address to listen on was given: pass one (--listen HOST:PORT)")]
     NoListen,
+    /// An unsafe recovery of this store was begun and not finished.
+    #[error(transparent)]
+    Recovery(#[from] crate::recovery::JournalError),
     /// Neither an address nor a name that resolves.
     #[error("`{address}` is no address that resolves: write HOST:PORT")]
     BadAddress {
@@ -230,9 +273,39 @@ pub enum StartError {
     },
     /// The store is empty, and nobody said how it comes to a cluster.
     #[error(
-        "the store is empty: pass --found to found a cluster, or --join ADDRESS of any member to join one"
+        "the store is empty: pass --join ADDRESS of any member to join a cluster, --seeds NAME=ADDRESS,.. of all first nodes to found one with them, or --found to found one alone"
     )]
     NoEntrance,
+    /// The list of seeds cannot be.
+    #[error(transparent)]
+    Seeds(#[from] SeatsError),
+    /// A word is never taken back.
+    #[error(
+        "this store promised to found a cluster with the seeds {list}: start it with --seeds of these again, or remove its directory if they hold no data"
+    )]
+    FoundingBegun {
+        /// Whom it promised.
+        list: String,
+    },
+    /// No cluster came of the seeds, for as long as the node was told to try.
+    #[error("no cluster was found or founded within {patience:?}: {reason}")]
+    FoundingTimedOut {
+        /// How long.
+        patience: Duration,
+        /// What was in the way.
+        reason: String,
+    },
+    /// A small file of the store cannot be read.
+    #[error(transparent)]
+    Sealed(#[from] SealedError),
+    /// A founder that lost its identity may have voted.
+    #[error(
+        "the store {path} was one of the founders of a cluster, and the file `identity` in it is gone: restore it, or remove the whole directory and join as a new store under another name"
+    )]
+    IdentityGone {
+        /// Its directory.
+        path: PathBuf,
+    },
     /// A panic of a handler would end the process.
     #[error(
         "this program is built with panic = \"abort\", so one handler's panic would end the node: build it with \"unwind\""

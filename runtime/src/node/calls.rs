@@ -1,10 +1,11 @@
-//! Answers to calls: joining, introducing, the routing table, status.
+//! Answers to calls: joining, introducing, the routing table, status, and seeds that found.
 //!
 //! Here: [`Calls`], which receives calls on the transport's thread and answers them on the node's main arbiter.
 
 use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use actix::Addr;
 use bytes::Bytes;
@@ -12,17 +13,18 @@ use synod_consensus::GroupId;
 use synod_membership::MemberState;
 use tokio::sync::{mpsc, oneshot};
 
-use super::gossip::{GossipActor, Introduce, Keys, Sight};
-use super::protocol::{Admission, Answer, Call, JOIN_HOPS_MAX, MemberStatus, NodeStatus};
+use super::founding::{self, Holder};
+use super::gossip::{GossipActor, Introduce, Keys, Seen, Sight};
+use super::protocol::{Admission, Answer, Call, JOIN_HOPS_MAX, MemberStatus, NodeStatus, given_up};
 use super::steward::{Steward, TableSlot, Unsettled};
 use crate::group::actor::ProposeSystem;
-use crate::group::{Shared, lock};
+use crate::group::{Hosted, Shared, lock};
 use crate::system::{MemberEntry, SystemCommand, SystemOutcome};
 use crate::transport::{CallAnswer, Peer};
 use crate::wire;
 
 /// Calls that may wait for the main arbiter. More are dropped unanswered; callers ask again.
-const CALLS_WAITING_MAX: usize = 256;
+pub(crate) const CALLS_WAITING_MAX: usize = 256;
 /// How long an admission may take before the joiner is told to ask again.
 const ADMISSION_PATIENCE: Duration = Duration::from_secs(3);
 
@@ -68,6 +70,8 @@ pub(crate) struct Desk {
     pub(crate) table: TableSlot,
     pub(crate) name: String,
     pub(crate) generation: u64,
+    /// Answers seeds that have no data yet.
+    pub(crate) founding: Mutex<Holder>,
 }
 
 impl Desk {
@@ -75,6 +79,11 @@ impl Desk {
         match call {
             Call::Join { member, hops } => self.join(from, member, hops).await,
             Call::Introduce { .. } if from.client => refused("a client cannot be a member"),
+            Call::Introduce { record } if self.is_given_up(record.record().store.get()) => {
+                Answer::GivenUp {
+                    reason: given_up(record.record().store.get(), &from.name),
+                }
+            }
             Call::Introduce { record } => match self.gossip.send(Introduce(vec![record])).await {
                 Ok(records) => Answer::View { records },
                 Err(_) => not_now("the node is stopping"),
@@ -89,7 +98,18 @@ impl Desk {
                 None => not_now("the node does not know the placement yet"),
             },
             Call::Status => Answer::Status(Box::new(self.status().await)),
+            Call::Founding { to, messages } => match founding::misdirected(&to, &self.name) {
+                Some(reason) => Answer::Refused { reason },
+                None if from.client => refused("a client cannot found"),
+                None => Answer::Founding {
+                    messages: lock(&self.founding).answer(&from.name, messages),
+                },
+            },
         }
+    }
+
+    fn is_given_up(&self, store: u64) -> bool {
+        lock(&self.shared.system).is_given_up(store)
     }
 
     async fn join(&self, from: &Peer, member: MemberEntry, hops: u8) -> Answer {
@@ -202,7 +222,7 @@ impl Desk {
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
         let mut notes = Vec::new();
-        let (cluster, members, missing) = {
+        let (cluster, members, missing, recovered) = {
             let state = lock(&shared.system);
             let missing = state
                 .replicas_on(shared.store)
@@ -220,6 +240,7 @@ impl Desk {
                     .map_or(0, |founding| founding.cluster),
                 state.members.clone(),
                 missing,
+                state.recoveries.last().map(crate::recovery::in_words),
             )
         };
         if members.len() < 3 && cluster != 0 {
@@ -234,10 +255,12 @@ impl Desk {
                 "{lost} replicas stopped for good; they are replaced while a majority of their groups lives"
             ));
         }
+        let seen = self.sight.all();
         if leaderless > 0 {
             notes.push(format!("{leaderless} groups have no known leader"));
+            notes.extend(without_majority(&hosted, &members, &seen, shared.store));
         }
-        let seen = self.sight.all();
+        notes.extend(recovered);
         let members = members
             .into_iter()
             .map(|(store, member)| {
@@ -262,6 +285,7 @@ impl Desk {
             })
             .collect();
         let mut counters = shared.counters.named();
+        counters.extend(shared.freight.counters().named());
         counters.extend(
             shared
                 .transport
@@ -292,6 +316,51 @@ impl Desk {
             members,
         }
     }
+}
+
+/// Says which groups here cannot go on because too many of their voters' nodes are missing, and which nodes those are.
+fn without_majority(
+    hosted: &[(GroupId, Arc<Hosted>)],
+    members: &BTreeMap<u64, MemberEntry>,
+    seen: &BTreeMap<u64, Seen>,
+    me: u64,
+) -> Option<String> {
+    let present = |store: u64| {
+        let state = seen.get(&store).map(|seen| seen.state);
+        store == me || matches!(state, Some(MemberState::Alive | MemberState::Suspect))
+    };
+    let (mut shards, mut system, mut missed) = (0, false, BTreeSet::new());
+    for (group, hosted) in hosted
+        .iter()
+        .filter(|(_, hosted)| hosted.leader().is_none())
+    {
+        let missing = hosted.missed(present);
+        if missing.is_empty() {
+            continue;
+        }
+        missed.extend(missing);
+        match *group == GroupId::ZERO {
+            true => system = true,
+            false => shards += 1,
+        }
+    }
+    let groups = match (system, shards) {
+        (false, 0) => return None,
+        (true, 0) => "the system group has".to_owned(),
+        (false, shards) => format!("{shards} shards have"),
+        (true, shards) => format!("the system group and {shards} shards have"),
+    };
+    let names: Vec<String> = missed
+        .iter()
+        .map(|store| match members.get(store) {
+            Some(member) => member.name.clone(),
+            None => format!("store {store}"),
+        })
+        .collect();
+    Some(format!(
+        "{groups} no majority while these nodes are missing: {}; start them again, or, if they are gone for good, see `synod recover --help`",
+        names.join(", ")
+    ))
 }
 
 fn state_name(state: MemberState) -> &'static str {

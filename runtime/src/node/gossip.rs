@@ -318,6 +318,22 @@ impl Handler<Admitted> for GossipActor {
     }
 }
 
+/// Who is none any more, by the system log.
+#[derive(Debug, actix::Message)]
+#[rtype(result = "()")]
+pub(crate) struct GivenUp(pub(crate) Vec<u64>);
+
+impl Handler<GivenUp> for GossipActor {
+    type Result = ();
+    fn handle(&mut self, GivenUp(stores): GivenUp, ctx: &mut Self::Context) {
+        for store in stores {
+            self.swim.removed(StoreId::new(store));
+        }
+        self.flush(ctx);
+        self.publish();
+    }
+}
+
 /// Say goodbye; answered when the goodbye was spread.
 #[derive(Debug, actix::Message)]
 #[rtype(result = "()")]

@@ -5,15 +5,16 @@ use std::sync::{Arc, OnceLock, Weak};
 use actix::Addr;
 use bytes::Bytes;
 use synod_membership::Packet;
+use tokio::sync::mpsc;
 
 use super::beats::LastHeard;
 use super::calls::Calls;
 use super::gossip::{GossipActor, Heard, Keys, TAG_BEAT, TAG_GOSSIP};
-use super::protocol::NodeFrame;
+use super::protocol::{NodeFrame, given_up};
 use super::steward::Steward;
 use crate::group::actor::{CarryOut, Raft, decode_raft};
 use crate::group::evaluator::{Incoming, ReplyTo};
-use crate::group::{Counters, Shared};
+use crate::group::{Counters, Shared, lock};
 use crate::system::ReplicaAddress;
 use crate::transport::{CallAnswer, Inbound, Lane, Peer};
 use crate::wire::{Failure, Intent, Outcome, Refusal, Reply, Request};
@@ -29,10 +30,12 @@ pub(crate) struct Running {
     pub(crate) courier: Weak<super::courier::NodeCourier>,
 }
 
-/// The receiver. Until the node runs, everything is dropped: peers send again.
+/// The receiver. Until the node runs, everything is dropped, except calls to a seed that seeks: peers send again.
 #[derive(Debug, Default)]
 pub(crate) struct NodeInbound {
     pub(crate) running: OnceLock<Running>,
+    /// Where calls go while this node seeks a cluster with other seeds.
+    pub(crate) seeking: OnceLock<mpsc::Sender<(Peer, Bytes, CallAnswer)>>,
     pub(crate) keys: Keys,
 }
 
@@ -172,6 +175,8 @@ impl Inbound for NodeInbound {
         // Dropping `answer` tells the caller that nobody is here yet.
         if let Some(running) = self.running.get() {
             running.calls.answer(from.clone(), frame, answer);
+        } else if let Some(seeking) = self.seeking.get() {
+            let _full_or_over = seeking.try_send((from.clone(), frame, answer));
         }
     }
 
@@ -195,6 +200,12 @@ impl Inbound for NodeInbound {
     }
 
     fn admit(&self, peer: &Peer) -> Result<(), String> {
+        if let (Some(running), Some(store)) = (self.running.get(), peer.store)
+            && lock(&running.shared.system).is_given_up(store)
+        {
+            // M21: the ban is part of the log.
+            return Err(given_up(store, &peer.name));
+        }
         // A store that the log here does not know yet may just have been admitted: its certificate is the CA's, and
         // gossip about it waits for the log.
         match peer

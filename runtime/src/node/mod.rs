@@ -1,7 +1,8 @@
 //! One node: everything of one process put together, started and stopped.
 //!
-//! Here: [`NodeBuilder`] and [`Node`] (start, stop), joining and founding (`start`), what arrives (`inbound`), gossip
-//! and beats driven (`gossip`, `beats`), replicas created and deleted (`replicas`, `retirements`), the steps of the system
+//! Here: [`NodeBuilder`] and [`Node`] (start, stop), the order of a start (`start`), joining and founding
+//! (`enter`), founding by several seeds (`founding`), what arrives (`inbound`), gossip and beats driven (`gossip`,
+//! `beats`), replicas created and deleted (`replicas`, `retirements`), the steps of the system
 //! leader (`steward`), answers to calls (`calls`), the routing table (`table`), routers of this process (`courier`).
 //! Not here: rules that can be pure (`system`, `router`, `evaluation`, `synod-consensus`, `synod-membership`).
 
@@ -9,6 +10,8 @@ mod beats;
 mod builder;
 mod calls;
 mod courier;
+mod enter;
+mod founding;
 mod gossip;
 mod inbound;
 mod protocol;
@@ -21,8 +24,10 @@ mod table;
 
 pub(crate) use builder::resolve;
 pub use builder::{NodeBuilder, StartError};
+pub use founding::SeatsError;
 pub(crate) use protocol::{Answer, Call, NodeFrame};
 pub use protocol::{MemberStatus, NodeStatus};
+pub(crate) use replicas::LOST;
 pub use running::Node;
 
 use synod_consensus::GroupId;

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
+use synod_consensus::genesis::Message;
 use synod_consensus::{GroupId, ReplicaId};
 
 use crate::system::{Founding, GroupReport, MemberEntry, Order};
@@ -32,6 +33,13 @@ pub(crate) enum Call {
     Table,
     /// How is this node?
     Status,
+    /// What one seed of a founding says to another.
+    Founding {
+        /// Whom it is meant for: the caller knows only an address.
+        to: String,
+        /// All by the caller, in order.
+        messages: Vec<Message>,
+    },
 }
 
 /// A join is relayed at most this often: member -> leader -> newer leader.
@@ -54,6 +62,11 @@ pub(crate) enum Answer {
     Table(Box<RoutingTable>),
     /// How this node is.
     Status(Box<NodeStatus>),
+    /// What the seed that was called has to say.
+    Founding {
+        /// All by the one that was called, in order.
+        messages: Vec<Message>,
+    },
     /// Not now; ask again, here or elsewhere.
     NotNow {
         /// One sentence.
@@ -64,6 +77,18 @@ pub(crate) enum Answer {
         /// One sentence.
         reason: String,
     },
+    /// By the system log the caller's store is none of the cluster's any more: it must not go on.
+    GivenUp {
+        /// One sentence.
+        reason: String,
+    },
+}
+
+/// What a store is told that an unsafe recovery gave up.
+pub(crate) fn given_up(store: u64, name: &str) -> String {
+    format!(
+        "store {store} of '{name}' was given up by an unsafe recovery of this cluster: remove its directory and join as a new store"
+    )
 }
 
 /// What a joiner needs to begin.

@@ -29,7 +29,7 @@ use crate::storage::{
 use crate::system::SystemState;
 
 /// Which replicas of the store stopped for good, sealed.
-const LOST: &str = "lost";
+pub(crate) const LOST: &str = "lost";
 
 /// The threads that actors run on.
 #[derive(Debug)]
@@ -81,6 +81,7 @@ impl Retired {
         };
         shared.log.submit(0, vec![drop]);
         shared.checkpoints.remove(key);
+        shared.freight.forget(key);
     }
 }
 
@@ -213,7 +214,7 @@ impl Replicas {
         }
         let now = self.shared.clock.now();
         let seed = self.seed ^ key.group.get().wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let group = Group::new(
+        let mut group = Group::new(
             self.options.clone(),
             key.group,
             key.replica,
@@ -222,6 +223,9 @@ impl Replicas {
             now,
         )
         .map_err(|error| failed(error.to_string()))?;
+        if let Some((meta, id, held)) = self.shared.freight.take_held(key) {
+            group.partial_snapshot(now, meta, id, held);
+        }
         self.host(key, group, machine, applied);
         Ok(())
     }
@@ -359,6 +363,20 @@ impl Replicas {
             {
                 self.shared.fail(&error.to_string());
             }
+        }
+        self.pass_preferences_on();
+    }
+
+    /// Tells every group whom its placement prefers as its leader.
+    fn pass_preferences_on(&self) {
+        let hosted = self.shared.registry.all();
+        let preferred: Vec<_> = {
+            let state = lock(&self.shared.system);
+            let of = |group| state.preferred_leader(group);
+            hosted.iter().map(|(group, _)| of(*group)).collect()
+        };
+        for ((_, hosted), preferred) in hosted.iter().zip(preferred) {
+            hosted.prefer(preferred);
         }
     }
 }

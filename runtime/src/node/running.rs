@@ -169,6 +169,7 @@ impl Node {
         }
         let shared = &self.desk.shared;
         shared.log.close();
+        shared.freight.close();
         shared.checkpoints.close();
         shared.transport.close();
         tracing::info!(node = %self.desk.name, groups = shared.registry.all().len(), system = %GroupId::ZERO, "node stopped");

@@ -13,9 +13,7 @@ use std::sync::{Arc, Mutex};
 use actix::Actor;
 use actix_rt::Arbiter;
 use bytes::Bytes;
-use synod_consensus::{
-    Configuration, GroupId, GroupOptions, LogStore, ReplicaKey, SnapshotMeta, Write,
-};
+use synod_consensus::{GroupOptions, LogStore, ReplicaKey};
 use synod_membership::{LocalMember, Metadata, SignedRecord, StoreId, Swim, SwimOptions};
 use tokio::sync::watch;
 
@@ -23,39 +21,36 @@ use super::beats::{Beats, LastHeard};
 use super::builder::{Entrance, NodeBuilder, StartError, is_label, resolve};
 use super::calls::{Calls, Desk};
 use super::courier::NodeCourier;
+use super::enter::{COPIES, enter};
+use super::founding::{Holder, Kept, Seats};
 use super::gossip::{GossipActor, Introduce, RecordSigner, Sight};
 use super::inbound::{NodeInbound, Running};
-use super::protocol::{Admission as AdmissionAnswer, Answer, Call};
+use super::protocol::{Answer, Call};
 use super::replicas::{Arbiters, Replicas};
 use super::retirements::Retirements;
 use super::running::Node;
 use super::steward::{Steward, TableSlot};
 use crate::evaluation::EvaluatorOptions;
 use crate::group::registry::Completions;
-use crate::group::{Clock, Counters, Outbox, Registry, Shared};
+use crate::group::{Clock, Counters, Freight, Outbox, Registry, Shared};
 use crate::storage::{
-    Admission, CheckpointError, CheckpointWriter, Checkpoints, LogOptions, LogWriter, RealDisk,
-    SegmentedLog, StoreDirectory, read_sealed, write_sealed,
+    CheckpointError, CheckpointWriter, Checkpoints, IDENTITY_FILE, LogOptions, LogWriter, Partials,
+    RealDisk, SegmentedLog, StoreDirectory,
 };
 use crate::system::{Founding, MemberEntry, SystemState};
 use crate::transport::{
     CallError, DevelopmentCa, EndpointKeys, Identity, LocalHello, Transport, TransportOptions,
 };
-use crate::wire::{self, Sharding};
+use crate::wire;
 
 /// Entries that each group keeps behind a compaction, in memory: with 256 groups and 1 KiB each, 16 MiB. A replica that
 /// was away for longer than they last gets a snapshot, which of a small shard is no larger.
 const KEEP_ENTRIES: u64 = 64;
-/// How many stores hold each shard.
-const COPIES: u32 = 3;
+/// Bytes of one snapshot on the way to one peer: four snapshots at once (`group::freight`) take half of the 8 MiB that the bulk lane
+/// of a peer holds, and 1 MiB in a round trip of 5 ms, with the receiver's disk in it, is 200 MB/s.
+const CHUNK_WINDOW_BYTES: usize = 1 << 20;
 /// Patience for one call while joining.
 const CALL_PATIENCE: Duration = Duration::from_secs(4);
-/// Patience for the last call of a joiner that was told when to give up: it asks at least once.
-const CALL_LEAST: Duration = Duration::from_secs(1);
-/// Pause between two rounds of asking to be let in.
-const JOIN_PAUSE: Duration = Duration::from_millis(200);
-/// An unreachable cluster is mentioned again this often.
-const JOIN_MENTION: Duration = Duration::from_secs(30);
 /// How often an admitted node that hears nobody asks its seeds.
 const SEEK_PAUSE: Duration = Duration::from_millis(500);
 /// A node that was given seeds asks them at its start even if it misses nobody, and stops when one of them is another
@@ -63,16 +58,8 @@ const SEEK_PAUSE: Duration = Duration::from_millis(500);
 const SEEDS_JUDGED: Duration = Duration::from_secs(60);
 /// How often it asks while it hears some members and misses others.
 const SEEK_REST: Duration = Duration::from_secs(5);
-/// File in the store with the joiner's nonce.
-const NONCE: &str = "join.nonce";
 /// File in the store with the addresses of the others, for a restart without `--join`.
 pub(crate) const PEERS: &str = "peers";
-
-/// How this store came to its cluster at this start.
-struct Place {
-    admission: Admission,
-    admitted: Option<AdmissionAnswer>,
-}
 
 pub(crate) async fn start(builder: NodeBuilder) -> Result<Node, StartError> {
     let mut endpoint = None;
@@ -95,6 +82,17 @@ async fn launch(
     let default_name = path
         .file_name()
         .map(|name| name.to_string_lossy().into_owned());
+    let seats = match &builder.entrance {
+        Entrance::Seeds(seeds) => Some(Seats::parse(seeds)?),
+        _ => None,
+    };
+    if let Some(seats) = &seats
+        && !path.join(IDENTITY_FILE).exists()
+    {
+        // Before the name is recorded: a store that cannot be a seed stays as it was.
+        let name = builder.name.as_ref().or(default_name.as_ref());
+        seats.seat_of(name.map_or("", String::as_str))?;
+    }
     let mut directory = match StoreDirectory::open(&path, builder.name.as_deref()) {
         Err(crate::storage::DirectoryError::Identity(
             crate::storage::IdentityError::NameMissing { .. },
@@ -108,6 +106,7 @@ async fn launch(
         }
         opened => opened?,
     };
+    crate::recovery::before_start(directory.disk())?;
     let name = directory.identity().name.clone();
     let generation = directory.identity().starts;
     if directory.identity().admission.is_none() && builder.entrance == Entrance::Known {
@@ -160,12 +159,41 @@ async fn launch(
     };
 
     let mut log = SegmentedLog::open(Box::new(directory.log()?), LogOptions::default())?;
-    let place = enter(&builder, &mut directory, &mut log, &transport, &name, &key).await?;
+    let joiner = MemberEntry {
+        name: name.clone(),
+        key: key.clone(),
+        capacity: 1,
+        zone: None,
+        nonce: 0,
+    };
+    let others = seats
+        .map(|seats| seats.addresses_of_others(&name))
+        .unwrap_or_default();
+    let place = enter(
+        &builder,
+        &mut directory,
+        &mut log,
+        &transport,
+        joiner,
+        &inbound,
+    )
+    .await?;
     {
         let mut hello = crate::group::lock(&hello);
         hello.cluster = Some(place.admission.cluster);
         hello.store = Some(place.admission.store);
     }
+    let founding = match place.kept.as_ref().and_then(Kept::founding) {
+        Some(founding) => founding?,
+        None => Founding {
+            cluster: place.admission.cluster,
+            sharding: place.admission.sharding,
+            copies: COPIES,
+            name: name.clone(),
+            key: key.clone(),
+            others: Vec::new(),
+        },
+    };
     let store = place.admission.store;
     if log.replicas().is_empty() {
         return Err(StartError::LogGone {
@@ -213,6 +241,16 @@ async fn launch(
         sinks().into_iter().map(|sink| sink as _).collect(),
     )?;
 
+    let known: Vec<_> = recovered.iter().map(|(key, _)| *key).collect();
+    let partials = Partials::open(Box::new(directory.state()?), |key| known.contains(&key))?;
+    let freight = Freight::start(
+        registry.clone(),
+        checkpoints.clone(),
+        partials,
+        known,
+        builder.snapshot_rate,
+    )?;
+
     unwind.log = Some(log.clone());
     unwind.checkpoints = Some(checkpoints.clone());
     let (fatal, _) = watch::channel(None);
@@ -225,6 +263,7 @@ async fn launch(
         log,
         log_watch,
         checkpoints,
+        freight,
         registry: registry.clone(),
         system: Arc::new(Mutex::new(SystemState::default())),
         changed,
@@ -252,6 +291,8 @@ async fn launch(
         },
         options: GroupOptions {
             keep_entries: KEEP_ENTRIES,
+            chunk_window_bytes: CHUNK_WINDOW_BYTES,
+            lease_reads: builder.lease_reads,
             ..GroupOptions::default()
         }
         .check()
@@ -327,13 +368,16 @@ async fn launch(
     }
     let table = TableSlot::default();
     let courier = NodeCourier::start(shared.clone(), table.clone(), seed);
-    let founding = Founding {
-        cluster: place.admission.cluster,
-        sharding: place.admission.sharding,
-        copies: COPIES,
-        name: name.clone(),
-        key,
-    };
+    if !founding.others.is_empty() && crate::group::lock(&shared.system).founding.is_none() {
+        // Until the log says who is a member, the founders are.
+        let founders = founding.members();
+        gossip.do_send(super::gossip::Admitted(founders.keys().copied().collect()));
+        keys.set(
+            founders
+                .into_iter()
+                .map(|(store, member)| (store, member.key)),
+        );
+    }
     let steward = Steward::new(
         shared.clone(),
         replicas,
@@ -354,6 +398,7 @@ async fn launch(
         table: table.clone(),
         name: name.clone(),
         generation,
+        founding: Mutex::new(Holder::new(&name, place.admission.cluster, place.kept)),
     };
     let desk = Arc::new(desk);
     let running = Running {
@@ -368,6 +413,7 @@ async fn launch(
     assert!(first, "the inbound was made above and starts once");
     let seeds = match &builder.entrance {
         Entrance::Join(addresses) => addresses.clone(),
+        Entrance::Seeds(_) => others,
         Entrance::Found | Entrance::Known => Vec::new(),
     };
     let seeker = actix_rt::spawn(seek(
@@ -440,189 +486,6 @@ fn recover(
     Ok(recovered)
 }
 
-async fn enter(
-    builder: &NodeBuilder,
-    directory: &mut StoreDirectory,
-    log: &mut SegmentedLog,
-    transport: &Transport,
-    name: &str,
-    key: &Bytes,
-) -> Result<Place, StartError> {
-    if let Some(admission) = &directory.identity().admission {
-        return Ok(Place {
-            admission: *admission,
-            admitted: None,
-        });
-    }
-    // A store without admission acknowledged nothing: what an interrupted founding left behind goes.
-    let leftovers: Vec<_> = log
-        .replicas()
-        .into_iter()
-        .map(|key| (key, vec![Write::Drop]))
-        .collect();
-    if !leftovers.is_empty() {
-        log.write(&leftovers)
-            .map_err(|error| StartError::Internal {
-                reason: error.to_string(),
-            })?;
-    }
-    match &builder.entrance {
-        Entrance::Known => Err(StartError::NoEntrance),
-        Entrance::Found => {
-            let founding = Founding {
-                cluster: rand::random(),
-                sharding: Sharding {
-                    seed: rand::random(),
-                    shards: builder.shards,
-                },
-                copies: COPIES,
-                name: name.to_owned(),
-                key: key.clone(),
-            };
-            // All groups or none, and before the store calls itself admitted: a crash in between founds anew.
-            let born: Vec<_> = founding
-                .groups()
-                .map(|group| {
-                    let replica = Founding::replica(group);
-                    let to = SnapshotMeta::founding(Configuration::of_voters([replica]));
-                    (ReplicaKey { group, replica }, vec![Write::Reset { to }])
-                })
-                .collect();
-            log.write(&born).map_err(|error| StartError::Internal {
-                reason: error.to_string(),
-            })?;
-            let admission = Admission {
-                cluster: founding.cluster,
-                store: Founding::FOUNDER,
-                sharding: founding.sharding,
-            };
-            directory.admit(admission)?;
-            Ok(Place {
-                admission,
-                admitted: None,
-            })
-        }
-        Entrance::Join(addresses) => {
-            let nonce = nonce(directory)?;
-            let member = MemberEntry {
-                name: name.to_owned(),
-                key: key.clone(),
-                capacity: 1,
-                zone: None,
-                nonce,
-            };
-            let admitted = ask_to_join(transport, addresses, member, builder.give_up).await?;
-            let admission = Admission {
-                cluster: admitted.founding.cluster,
-                store: admitted.store,
-                sharding: admitted.founding.sharding,
-            };
-            // Before the store calls itself admitted: an admitted store always has its system replica.
-            let key = ReplicaKey {
-                group: GroupId::ZERO,
-                replica: admitted.replica,
-            };
-            log.write(&[(
-                key,
-                vec![Write::Reset {
-                    to: SnapshotMeta::default(),
-                }],
-            )])
-            .map_err(|error| StartError::Internal {
-                reason: error.to_string(),
-            })?;
-            directory.admit(admission)?;
-            Ok(Place {
-                admission,
-                admitted: Some(admitted),
-            })
-        }
-    }
-}
-
-/// The joiner's nonce, kept before it is first used: a repeated request after a crash finds the first (thesis 6.3).
-fn nonce(directory: &StoreDirectory) -> Result<u64, StartError> {
-    let broken = |reason: String| StartError::Internal { reason };
-    if let Some(kept) =
-        read_sealed(directory.disk(), NONCE).map_err(|error| broken(error.to_string()))?
-    {
-        return wire::decode(&kept).map_err(|error| broken(error.to_string()));
-    }
-    let nonce: u64 = rand::random();
-    write_sealed(directory.disk(), NONCE, &wire::encode(&nonce))?;
-    Ok(nonce)
-}
-
-async fn ask_to_join(
-    transport: &Transport,
-    addresses: &[String],
-    member: MemberEntry,
-    give_up: Option<Duration>,
-) -> Result<AdmissionAnswer, StartError> {
-    let clock = Clock::start();
-    let call = wire::encode(&Call::Join { member, hops: 0 });
-    let mut mention = Mention::default();
-    loop {
-        let mut reason = "no address resolves".to_owned();
-        // Names are resolved anew each round (M39).
-        let mut resolved = Vec::new();
-        for address in addresses {
-            resolved.extend(resolve(address).await);
-        }
-        for address in resolved {
-            let left = give_up.map(|patience| patience.saturating_sub(clock.now()));
-            let patience = left.map_or(CALL_PATIENCE, |left| left.clamp(CALL_LEAST, CALL_PATIENCE));
-            match transport.call(address, call.clone(), patience).await {
-                Ok(answer) => match wire::decode(&answer) {
-                    Ok(Answer::Admitted(admission)) => return Ok(*admission),
-                    Ok(Answer::Refused { reason }) => {
-                        return Err(StartError::NotAdmitted { reason });
-                    }
-                    Ok(Answer::NotNow { reason: why }) => reason = format!("{address}: {why}"),
-                    Ok(_) | Err(_) => reason = format!("{address}: the answer is none to a join"),
-                },
-                Err(error @ CallError::Refused { .. }) => {
-                    return Err(StartError::NotAdmitted {
-                        reason: format!("{address}: {error}"),
-                    });
-                }
-                Err(error) => reason = format!("{address}: {error}"),
-            }
-        }
-        let now = clock.now();
-        if let Some(patience) = give_up.filter(|patience| now >= *patience) {
-            return Err(StartError::JoinTimedOut {
-                addresses: addresses.join(", "),
-                patience,
-                reason,
-            });
-        }
-        if mention.is_due(now) {
-            tracing::warn!(
-                reason,
-                "not let in yet; asking again until somebody answers"
-            );
-        }
-        actix_rt::time::sleep(JOIN_PAUSE).await;
-    }
-}
-
-/// When something that goes on and on is said: at once, then rarely.
-#[derive(Debug, Default)]
-struct Mention {
-    last: Option<Duration>,
-}
-
-impl Mention {
-    fn is_due(&mut self, now: Duration) -> bool {
-        let due = self.last.is_none_or(|last| now - last >= JOIN_MENTION);
-        if due {
-            self.last = Some(now);
-        }
-        due
-    }
-}
-
 /// Looks for members that gossip does not see alive: introduces this node at its seeds and at the addresses of the last
 /// start, for ever and at a bounded rate, until everybody was found (M32, E27). Keeps a record of where the others are.
 async fn seek(
@@ -690,12 +553,14 @@ async fn seek(
                         judged |= named.contains(&address);
                         gossip.do_send(Introduce(records));
                     }
+                    // A member says so, by its system log (M21).
+                    Ok(Ok(Answer::GivenUp { reason })) => shared.fail(&reason),
                     // Another cluster's node, or one of another CA: whoever named it as a seed meant something else.
                     Err(CallError::Refused { reason, .. })
                         if now < SEEDS_JUDGED && named.contains(&address) =>
                     {
                         shared.fail(&format!(
-                            "--join names {address}, where this store does not belong: {reason}"
+                            "--join or --seeds names {address}, where this store does not belong: {reason}"
                         ));
                     }
                     _ => {}
@@ -738,19 +603,6 @@ impl Addresses {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_unreachable_cluster_is_mentioned_at_once_and_then_rarely() {
-        // Issue 2, bad input: says so once and then rarely.
-        let mut mention = Mention::default();
-        let mut said = Vec::new();
-        for second in 0..100 {
-            if mention.is_due(Duration::from_secs(second)) {
-                said.push(second);
-            }
-        }
-        assert_eq!(said, [0, 30, 60, 90]);
-    }
 
     #[test]
     fn addresses_survive_a_restart_and_garbage_is_no_hint() {

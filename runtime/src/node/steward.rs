@@ -15,7 +15,7 @@ use synod_consensus::{GroupId, LogIndex, ReplicaId};
 use tokio::sync::oneshot;
 
 use super::courier::NodeCourier;
-use super::gossip::{Admitted, GossipActor, Keys, Sight};
+use super::gossip::{Admitted, GivenUp, GossipActor, Keys, Sight};
 use super::protocol::NodeFrame;
 use super::replicas::Replicas;
 use super::table;
@@ -54,6 +54,8 @@ pub(crate) struct Steward {
     reconciler: Reconciler,
     seen_change: u64,
     seen_system: Option<LogIndex>,
+    /// Unsafe recoveries that were said in the log.
+    seen_recoveries: usize,
     outstanding: usize,
     /// A report came in since the last steps.
     reported: bool,
@@ -88,6 +90,7 @@ impl Steward {
             reconciler: Reconciler::new(),
             seen_change: 0,
             seen_system: None,
+            seen_recoveries: 0,
             outstanding: 0,
             reported: false,
             stepped: Duration::ZERO,
@@ -144,7 +147,7 @@ impl Steward {
     }
 
     fn follow_system(&mut self) {
-        let (applied, members) = {
+        let (applied, members, given_up, recoveries) = {
             let state = lock(&self.shared.system);
             if state.founding.is_none() || self.seen_system == Some(state.applied) {
                 return;
@@ -154,9 +157,19 @@ impl Steward {
                 .iter()
                 .map(|(store, member)| (*store, member.key.clone()))
                 .collect();
-            (state.applied, members)
+            let given_up: Vec<u64> = state.given_up().collect();
+            let unseen = state.recoveries.iter().skip(self.seen_recoveries);
+            let recoveries: Vec<String> = unseen.map(crate::recovery::in_words).collect();
+            (state.applied, members, given_up, recoveries)
         };
         self.seen_system = Some(applied);
+        self.seen_recoveries += recoveries.len();
+        for recovery in recoveries {
+            tracing::warn!("{recovery}");
+        }
+        if !given_up.is_empty() {
+            self.gossip.do_send(GivenUp(given_up));
+        }
         self.keys.set(members.clone());
         self.gossip.do_send(Admitted(
             members.into_iter().map(|(store, _)| store).collect(),

@@ -7,16 +7,18 @@
 //! A thread of its own, so that large states never stand before small appends. The first error goes to every sink; logs are then not
 //! compacted any more, which loses nothing.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use synod_consensus::{LogIndex, ReplicaKey};
+use bytes::Bytes;
+use synod_consensus::{LogIndex, ReplicaKey, SnapshotMeta};
 
-use super::checkpoints::{Checkpoint, Checkpoints};
+use super::checkpoints::{Checkpoint, CheckpointError, Checkpoints};
 use super::log_writer::panic_text;
+use super::partials::CheckpointSource;
 use super::queue::WriteQueue;
 
 /// Bytes of one file.
@@ -48,8 +50,36 @@ pub struct CheckpointCounters {
     pub bytes: u64,
 }
 
+/// Takes the newest checkpoint of a replica, to be read in pieces.
+pub type TakeSource = Box<dyn FnOnce(Result<Option<CheckpointSource>, CheckpointError>) + Send>;
+/// Hears that a received snapshot is the newest checkpoint. Not called when checkpoints have failed: the sinks hear that.
+pub type Adopted = Box<dyn FnOnce() + Send>;
+
+/// A checkpoint whose state is encoded on the writer's thread.
+pub struct CheckpointLater {
+    /// Whose.
+    pub key: ReplicaKey,
+    /// What it covers.
+    pub meta: SnapshotMeta,
+    /// About how long it will be, for the bound of the queue.
+    pub bytes: usize,
+    /// Gives the state; `None` when it was replaced meanwhile: then nothing is written, and nobody is told.
+    pub encode: Box<dyn FnOnce() -> Option<Bytes> + Send>,
+}
+
+impl std::fmt::Debug for CheckpointLater {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CheckpointLater")
+            .field("key", &self.key)
+            .field("meta", &self.meta)
+            .finish_non_exhaustive()
+    }
+}
+
 enum Task {
-    Put { sink: usize, checkpoint: Checkpoint },
+    Put { sink: usize, later: CheckpointLater },
+    Adopt(ReplicaKey, Adopted),
+    Source(ReplicaKey, TakeSource),
     Remove(ReplicaKey),
 }
 
@@ -114,13 +144,41 @@ impl CheckpointWriter {
 
     /// Queues checkpoints for the sink with this number. Never blocks. After a failure or a close they are dropped.
     pub fn submit(&self, sink: usize, batch: Vec<Checkpoint>) {
-        let sized = batch.into_iter().map(|checkpoint| {
-            (
-                OVERHEAD + checkpoint.data.len(),
-                Task::Put { sink, checkpoint },
-            )
+        let later = batch.into_iter().map(|checkpoint| {
+            let Checkpoint { key, meta, data } = checkpoint;
+            CheckpointLater {
+                key,
+                meta,
+                bytes: data.len(),
+                encode: Box::new(move || Some(data)),
+            }
         });
+        self.submit_later(sink, later.collect());
+    }
+
+    /// Like [`Self::submit`], of states that are not encoded yet.
+    pub fn submit_later(&self, sink: usize, batch: Vec<CheckpointLater>) {
+        let sized = batch
+            .into_iter()
+            .map(|later| (OVERHEAD + later.bytes, Task::Put { sink, later }));
         self.0.shared.queue.push(sized);
+    }
+
+    /// Makes what a replica received, verified and synced, its newest checkpoint, in order with what was submitted before. `done` is
+    /// called on the writer's thread.
+    pub fn adopt(&self, key: ReplicaKey, done: Adopted) {
+        self.0
+            .shared
+            .queue
+            .push([(OVERHEAD, Task::Adopt(key, done))]);
+    }
+
+    /// Opens a replica's newest checkpoint. `take` is called on the writer's thread.
+    pub fn source(&self, key: ReplicaKey, take: TakeSource) {
+        self.0
+            .shared
+            .queue
+            .push([(OVERHEAD, Task::Source(key, take))]);
     }
 
     /// Forgets a replica's checkpoint, in order with what was submitted before. Nobody is told.
@@ -182,22 +240,45 @@ impl Worker {
             let mut done: Vec<Vec<(ReplicaKey, LogIndex)>> =
                 self.sinks.iter().map(|_| Vec::new()).collect();
             let mut removed = Vec::new();
+            let (mut adopted, mut sources) = (Vec::new(), Vec::new());
+            let mut unencoded = None;
             for task in taken.drain(..) {
                 match task {
-                    Task::Put { sink, checkpoint } => {
-                        done[sink].push((checkpoint.key, checkpoint.meta.position.index));
-                        batch.push(checkpoint);
+                    Task::Put { sink, later } => {
+                        let CheckpointLater {
+                            key, meta, encode, ..
+                        } = later;
+                        match catch_unwind(AssertUnwindSafe(encode)) {
+                            Ok(Some(data)) => {
+                                done[sink].push((key, meta.position.index));
+                                batch.push(Checkpoint { key, meta, data });
+                            }
+                            Ok(None) => {}
+                            Err(panic) => unencoded = Some(panic),
+                        }
                     }
+                    Task::Adopt(key, done) => adopted.push((key, done)),
+                    Task::Source(key, take) => sources.push((key, take)),
                     // A removed replica's id is never used again, so a checkpoint that was queued before is not wanted either.
                     Task::Remove(key) => removed.push(key),
                 }
             }
             let result = catch_unwind(AssertUnwindSafe(|| {
-                let result = self.checkpoints.put(&batch);
+                if let Some(panic) = unencoded {
+                    resume_unwind(panic);
+                }
+                self.checkpoints.put(&batch)?;
+                for (key, done) in adopted {
+                    self.checkpoints.adopt(key)?;
+                    done();
+                }
                 for key in removed {
                     self.checkpoints.remove(key);
                 }
-                result
+                for (key, take) in sources {
+                    take(self.checkpoints.source(key));
+                }
+                Ok::<(), CheckpointError>(())
             }));
             let error = match result {
                 Ok(Ok(())) => None,

@@ -22,11 +22,14 @@ use bytes::Bytes;
 use synod_consensus::{GroupId, LogIndex, Position, ReplicaId, ReplicaKey, SnapshotMeta, Term};
 
 use super::disk::{Disk, DiskFile, OpenMode};
+use super::partials::partial_name;
 
 const MAGIC: &[u8; 8] = b"SYNODCHK";
+/// Of a file that is not whole yet (`partials`).
+pub(super) const MAGIC_PARTIAL: &[u8; 8] = b"SYNODPRT";
 const VERSION: u32 = 1;
-const HEADER: usize = 24;
-const ROW: usize = 60;
+pub(super) const HEADER: usize = 24;
+pub(super) const ROW: usize = 60;
 /// More checkpoints than this are never in one file; bounds what opening allocates.
 const COUNT_MAX: u32 = 1 << 20;
 /// Bytes that may lie around in superseded checkpoints, besides as much again as the live ones take.
@@ -93,13 +96,33 @@ pub enum CheckpointError {
 
 /// Where one checkpoint lies.
 #[derive(Clone, Copy, Debug)]
-struct Row {
-    position: Position,
-    file: u64,
-    offset: u64,
-    meta_bytes: u32,
-    data_bytes: u64,
-    checksum: u32,
+pub(super) struct Row {
+    pub(super) position: Position,
+    pub(super) file: u64,
+    pub(super) offset: u64,
+    pub(super) meta_bytes: u32,
+    pub(super) data_bytes: u64,
+    pub(super) checksum: u32,
+}
+
+/// A checkpoint whose file is open.
+pub(super) struct Located {
+    pub(super) row: Row,
+    pub(super) file: Box<dyn DiskFile>,
+    /// As a person would name the file.
+    pub(super) name: String,
+}
+
+/// The first bytes of a file of checkpoints.
+pub(super) fn header(magic: &[u8; 8], count: u32) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(HEADER + ROW);
+    bytes.extend_from_slice(magic);
+    bytes.extend_from_slice(&VERSION.to_le_bytes());
+    bytes.extend_from_slice(&count.to_le_bytes());
+    bytes.extend_from_slice(&[0; 4]);
+    let checksum = crc32c::crc32c(&bytes);
+    bytes.extend_from_slice(&checksum.to_le_bytes());
+    bytes
 }
 
 impl Row {
@@ -107,7 +130,7 @@ impl Row {
         u64::from(self.meta_bytes) + self.data_bytes
     }
 
-    fn encode(&self, key: ReplicaKey, out: &mut Vec<u8>) {
+    pub(super) fn encode(&self, key: ReplicaKey, out: &mut Vec<u8>) {
         let start = out.len();
         for number in [
             key.group.get(),
@@ -125,7 +148,7 @@ impl Row {
         out.extend_from_slice(&checksum.to_le_bytes());
     }
 
-    fn decode(bytes: &[u8], file: u64) -> Option<(ReplicaKey, Self)> {
+    pub(super) fn decode(bytes: &[u8], file: u64) -> Option<(ReplicaKey, Self)> {
         let bytes: &[u8; ROW] = bytes.try_into().ok()?;
         let u64_at =
             |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
@@ -406,13 +429,8 @@ impl Checkpoints {
             .zip(&metas)
             .map(|(checkpoint, meta)| checkpoint.data.len() + meta.len())
             .sum();
-        let mut bytes = Vec::with_capacity(HEADER + all.len() * ROW + body);
-        bytes.extend_from_slice(MAGIC);
-        bytes.extend_from_slice(&VERSION.to_le_bytes());
-        bytes.extend_from_slice(&count.to_le_bytes());
-        bytes.extend_from_slice(&[0; 4]);
-        let checksum = crc32c::crc32c(&bytes);
-        bytes.extend_from_slice(&checksum.to_le_bytes());
+        let mut bytes = header(MAGIC, count);
+        bytes.reserve_exact(all.len() * ROW + body);
         let mut offset = (HEADER + all.len() * ROW) as u64;
         let mut rows = Vec::with_capacity(all.len());
         for (checkpoint, meta) in all.iter().zip(&metas) {
@@ -449,6 +467,72 @@ impl Checkpoints {
             },
         );
         Ok(rows)
+    }
+
+    /// Makes a partial file, synced as a whole, the newest checkpoint of its replica. The first error is sticky.
+    pub fn adopt(&mut self, key: ReplicaKey) -> Result<(), CheckpointError> {
+        if let Some(reason) = &self.failed {
+            return Err(CheckpointError::Io {
+                place: self.disk.place(),
+                reason: reason.clone(),
+            });
+        }
+        match self.adopt_file(key) {
+            Ok(row) => {
+                self.enter(key, row);
+                self.reclaim();
+                Ok(())
+            }
+            Err(error) => {
+                self.failed = Some(error.to_string());
+                Err(self.io(&error))
+            }
+        }
+    }
+
+    fn adopt_file(&mut self, key: ReplicaKey) -> io::Result<Row> {
+        let number = self.next_file;
+        let partial = partial_name(key);
+        let mut file = self.disk.open(&partial, OpenMode::Write)?;
+        let mut row = [0; ROW];
+        file.read_exact_at(HEADER as u64, &mut row)?;
+        let (owner, row) = Row::decode(&row, number).ok_or(io::ErrorKind::InvalidData)?;
+        if owner != key {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        file.write_at(0, &header(MAGIC, 1))?;
+        file.sync()?;
+        let bytes = file.length()?;
+        drop(file);
+        self.disk.rename(&partial, &file_name(number))?;
+        self.disk.sync_directory()?;
+        self.next_file += 1;
+        let usage = FileUse {
+            bytes,
+            ..FileUse::default()
+        };
+        self.files.insert(number, usage);
+        Ok(row)
+    }
+
+    /// Where a replica's newest checkpoint lies.
+    pub(super) fn locate(&self, key: ReplicaKey) -> Result<Option<Located>, CheckpointError> {
+        let Some(row) = self.rows.get(&key) else {
+            return Ok(None);
+        };
+        let name = self.place(row.file);
+        match self.disk.open(&file_name(row.file), OpenMode::Read) {
+            Ok(file) => Ok(Some(Located {
+                row: *row,
+                file,
+                name,
+            })),
+            Err(error) => Err(CheckpointError::Damaged {
+                key,
+                file: name,
+                detail: error.to_string(),
+            }),
+        }
     }
 
     /// The newest checkpoint of a replica; `None` if there is none.

@@ -1,6 +1,7 @@
 //! The directory of a node's store: one process at a time, with subfolders for what lies in it.
 //!
-//! Here: [`StoreDirectory`]: the lock, the identity, and where the log, the checkpoints and the keys are.
+//! Here: [`StoreDirectory`]: the lock, the identity, and where the log, the checkpoints and the keys are; [`LockedStore`]: the lock
+//! alone, for whoever works on the store of a node that does not run.
 //! Not here: what those hold. Called by the node at start, before anything else is opened.
 //!
 //! ```text
@@ -11,8 +12,9 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::disk::{Disk, RealDisk, sync_path};
+use super::disk::{RealDisk, sync_path};
 use super::identity::{Admission, Identity, IdentityError};
+use super::look_only::LookOnly;
 
 /// Why a store directory cannot be opened. Nothing in it has changed.
 #[derive(Debug, thiserror::Error)]
@@ -65,15 +67,7 @@ impl StoreDirectory {
             .truncate(false)
             .open(path.join("LOCK"))
             .map_err(io)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(DirectoryError::InUse {
-                    place: disk.place(),
-                });
-            }
-            Err(TryLockError::Error(error)) => return Err(io(error)),
-        }
+        take(&lock, path)?;
         let identity = Identity::start(&disk, name)?;
         for folder in ["log", "state", "keys"] {
             RealDisk::new(path.join(folder)).map_err(io)?;
@@ -127,6 +121,55 @@ impl StoreDirectory {
     }
 }
 
+fn take(lock: &File, path: &Path) -> Result<(), DirectoryError> {
+    let place = path.display().to_string();
+    match lock.try_lock() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => Err(DirectoryError::InUse { place }),
+        Err(TryLockError::Error(source)) => Err(DirectoryError::Io { place, source }),
+    }
+}
+
+/// A store of a node that does not run, and will not as long as this is held. Nothing in it has changed, no start was counted.
+#[derive(Debug)]
+pub struct LockedStore {
+    path: PathBuf,
+    identity: Identity,
+    _lock: File,
+}
+
+impl LockedStore {
+    /// Locks a store that exists; `None` when there is none at this path.
+    pub fn open(path: impl Into<PathBuf>) -> Result<Option<Self>, DirectoryError> {
+        let path = path.into();
+        let lock = match File::open(path.join("LOCK")) {
+            Ok(lock) => lock,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => {
+                let place = path.display().to_string();
+                return Err(DirectoryError::Io { place, source });
+            }
+        };
+        take(&lock, &path)?;
+        let identity = Identity::read(&LookOnly::new(&path))?;
+        Ok(identity.map(|identity| Self {
+            path,
+            identity,
+            _lock: lock,
+        }))
+    }
+
+    /// Who the store is.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Where the store is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
 /// Makes a folder and those above it, each with a durable name: a store whose way is forgotten in a crash is a lost store.
 fn make_folders(path: &Path) -> io::Result<()> {
     if path.as_os_str().is_empty() || path.is_dir() {
@@ -141,6 +184,26 @@ fn make_folders(path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_locked_store_keeps_nodes_out_and_counts_no_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("n1");
+        assert!(LockedStore::open(&path).unwrap().is_none());
+        assert!(!path.exists());
+        let running = StoreDirectory::open(&path, Some("n1")).unwrap();
+        assert!(matches!(
+            LockedStore::open(&path),
+            Err(DirectoryError::InUse { .. })
+        ));
+        drop(running);
+        let locked = LockedStore::open(&path).unwrap().unwrap();
+        assert_eq!(locked.identity().starts, 1);
+        assert!(matches!(
+            StoreDirectory::open(&path, None),
+            Err(DirectoryError::InUse { .. })
+        ));
+    }
 
     // DESIGN 13: one process per directory. flock excludes other opens of the same file within a process, too.
     #[test]

@@ -13,7 +13,8 @@ use super::disk::Disk;
 use super::sealed::{SealedError, read_sealed, write_sealed};
 use crate::wire::Sharding;
 
-const FILE: &str = "identity";
+/// The file in the store that says who it is.
+pub const IDENTITY_FILE: &str = "identity";
 /// The newest format this program reads and writes.
 pub const STORE_FORMAT: u32 = 1;
 
@@ -154,7 +155,7 @@ impl Identity {
     /// Reads the identity without counting a start; `None` when the store is new.
     pub fn read(disk: &dyn Disk) -> Result<Option<Self>, IdentityError> {
         let place = disk.place();
-        let Some(bytes) = read_sealed(disk, FILE)? else {
+        let Some(bytes) = read_sealed(disk, IDENTITY_FILE)? else {
             return Ok(None);
         };
         let undecodable = |error: rmp_serde::decode::Error| IdentityError::Undecodable {
@@ -216,7 +217,7 @@ impl Identity {
 
     fn write(&self, disk: &dyn Disk) -> Result<(), IdentityError> {
         let bytes = rmp_serde::to_vec_named(self).expect("an identity is plain data");
-        write_sealed(disk, FILE, &bytes).map_err(|source| IdentityError::Write {
+        write_sealed(disk, IDENTITY_FILE, &bytes).map_err(|source| IdentityError::Write {
             place: disk.place(),
             source,
         })
@@ -324,7 +325,7 @@ mod tests {
             who: "n1".into(),
         })
         .unwrap();
-        write_sealed(&disk, FILE, &bytes).unwrap();
+        write_sealed(&disk, IDENTITY_FILE, &bytes).unwrap();
         assert!(matches!(
             Identity::start(&disk, Some("n1")),
             Err(IdentityError::NewerFormat { found: 2, .. })

@@ -29,6 +29,9 @@ const GATHER_FROM: u64 = 4;
 const GATHER_SYNCS: u32 = 4;
 /// But never for longer than this.
 const GATHER_MOST: Duration = Duration::from_millis(2);
+/// And never for more than this: so many bytes take about as long to copy, check and write as a sync takes by itself, so that waiting for
+/// more of them saves little. Callers that each wait for their last append would otherwise sit out the whole pause.
+const GATHER_BYTES: usize = 128 << 10;
 /// What a write is accounted for besides its payloads.
 const WRITE_OVERHEAD: usize = 64;
 
@@ -233,7 +236,6 @@ impl Worker {
                 return;
             }
             let took = began.elapsed();
-            batch.clear();
             let counters = &self.shared.counters;
             counters.batches.fetch_add(1, Ordering::Relaxed);
             counters.requests.fetch_add(requests, Ordering::Relaxed);
@@ -244,9 +246,10 @@ impl Worker {
                     sink.completed(std::mem::take(done));
                 }
             }
+            batch.clear(); // after the callers were told: it frees many small allocations
             if requests >= GATHER_FROM {
                 let pause = (took * GATHER_SYNCS).min(GATHER_MOST);
-                self.shared.queue.gather(pause, WRITE_BYTES_MAX);
+                self.shared.queue.gather(pause, GATHER_BYTES);
             }
         }
     }

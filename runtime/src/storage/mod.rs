@@ -1,9 +1,10 @@
 //! What lies on disk: the log, checkpoints, the store directory.
 //!
-//! - `disk`: what storage asks of a disk, and the real one.
+//! - `disk`: what storage asks of a disk, and the real one; `look_only`: a directory that stays as it is.
 //! - `log` ([`SegmentedLog`]): one sequence of files for the entries of all replicas; below it `frame`, `segment`, `supply`, `index`,
 //!   `outline`, `carry`, `open`.
 //! - `checkpoints` ([`Checkpoints`]): whole states of replicas, which let logs be compacted.
+//! - `partials` ([`Partials`], [`CheckpointSource`]): states that travel in pieces from one store to another.
 //! - `log_writer`, `checkpoint_writer`: the threads that own the two.
 //! - `directory` ([`StoreDirectory`]), `identity`, `sealed`: whose store it is.
 //!
@@ -19,20 +20,26 @@ mod identity;
 mod index;
 mod log;
 mod log_writer;
+mod look_only;
 mod open;
 mod outline;
+mod partials;
 mod queue;
 mod sealed;
 mod segment;
 mod supply;
 
 pub use carry::LogWatch;
-pub use checkpoint_writer::{CheckpointCounters, CheckpointSink, CheckpointWriter};
+pub use checkpoint_writer::{
+    Adopted, CheckpointCounters, CheckpointLater, CheckpointSink, CheckpointWriter, TakeSource,
+};
 pub use checkpoints::{Checkpoint, CheckpointError, Checkpoints};
-pub use directory::{DirectoryError, StoreDirectory};
+pub use directory::{DirectoryError, LockedStore, StoreDirectory};
 pub use disk::{Disk, DiskFile, OpenMode, RealDisk};
-pub use identity::{Admission, Identity, IdentityError, STORE_FORMAT};
+pub use identity::{Admission, IDENTITY_FILE, Identity, IdentityError, STORE_FORMAT};
 pub use log::{LogOptions, SegmentedLog};
 pub use log_writer::{LogCounters, LogWriter, WriteRequest, WriteSink};
+pub use look_only::LookOnly;
 pub use open::OpenError;
+pub use partials::{CheckpointSource, PartialError, Partials};
 pub use sealed::{SealedError, read_sealed, write_sealed};

@@ -10,15 +10,11 @@ use std::time::{Duration, Instant};
 
 struct Waiting<T> {
     items: Vec<(usize, T)>,
+    /// Of `items`.
+    bytes: usize,
     closed: bool,
     /// The writer lets items gather: only this many bytes wake it early.
     gathering: Option<usize>,
-}
-
-impl<T> Waiting<T> {
-    fn bytes(&self) -> usize {
-        self.items.iter().map(|(bytes, _)| bytes).sum()
-    }
 }
 
 /// Items with their size in bytes.
@@ -33,6 +29,7 @@ impl<T> WriteQueue<T> {
         Self {
             waiting: Mutex::new(Waiting {
                 items: Vec::new(),
+                bytes: 0,
                 closed: false,
                 gathering: None,
             }),
@@ -54,9 +51,10 @@ impl<T> WriteQueue<T> {
         let before = waiting.items.len();
         waiting.items.extend(items);
         let added: usize = waiting.items[before..].iter().map(|(bytes, _)| bytes).sum();
+        waiting.bytes += added;
         self.bytes.fetch_add(added, Ordering::Relaxed);
         let wake = match waiting.gathering {
-            Some(enough) => waiting.bytes() >= enough,
+            Some(enough) => waiting.bytes >= enough,
             None => before == 0 && !waiting.items.is_empty(),
         };
         drop(waiting);
@@ -71,7 +69,7 @@ impl<T> WriteQueue<T> {
     pub(crate) fn gather(&self, pause: Duration, enough: usize) {
         let until = Instant::now() + pause;
         let mut waiting = self.lock();
-        while !waiting.closed && waiting.bytes() < enough {
+        while !waiting.closed && waiting.bytes < enough {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
@@ -96,6 +94,11 @@ impl<T> WriteQueue<T> {
                 .wait(waiting)
                 .unwrap_or_else(PoisonError::into_inner);
         }
+        debug_assert_eq!(
+            waiting.bytes,
+            waiting.items.iter().map(|(bytes, _)| bytes).sum::<usize>(),
+            "What waits is counted as it comes and goes"
+        );
         let (mut count, mut bytes) = (0, 0);
         for (size, _) in &waiting.items {
             if count > 0 && bytes + size > most {
@@ -104,6 +107,7 @@ impl<T> WriteQueue<T> {
             count += 1;
             bytes += size;
         }
+        waiting.bytes -= bytes;
         taken.extend(waiting.items.drain(..count).map(|(_, item)| item));
         Some(bytes)
     }
@@ -128,8 +132,8 @@ impl<T> WriteQueue<T> {
     pub(crate) fn abandon(&self) {
         let mut waiting = self.lock();
         waiting.closed = true;
-        let forgotten: usize = waiting.items.drain(..).map(|(bytes, _)| bytes).sum();
-        self.release(forgotten);
+        waiting.items.clear();
+        self.release(std::mem::take(&mut waiting.bytes));
         drop(waiting);
         self.arrived.notify_all();
     }

@@ -10,4 +10,7 @@ pub mod state;
 
 pub use plan::{Placement, plan};
 pub use reconcile::{GroupReport, Order, OrderKind, Reconciler, Step};
-pub use state::{Founding, MemberEntry, ReplicaAddress, SystemCommand, SystemOutcome, SystemState};
+pub use state::{
+    Birth, Founder, Founding, GivingUp, MemberEntry, ReplicaAddress, SystemCommand, SystemOutcome,
+    SystemState, UnsafeRecovery,
+};

@@ -140,6 +140,7 @@ mod tests {
             copies: 3,
             name: "n1".into(),
             key: Bytes::new(),
+            others: Vec::new(),
         };
         apply(&mut state, SystemCommand::Found(founding));
         for node in 2..=nodes {

@@ -420,11 +420,9 @@ fn next_step(
         }));
     }
 
-    let preferred = entry
-        .placement
-        .leader
-        .filter(|store| alive.contains(store))
-        .and_then(|store| state.replica_on(group, store));
+    let preferred = state
+        .preferred_leader(group)
+        .filter(|replica| alive.contains(&ReplicaAddress::of(*replica).store));
     match preferred {
         Some(to) if to != report.leader && can_lead(to) => order(OrderKind::Transfer { to }),
         // A learner cannot lead, and of two copies one is a learner (E24).
@@ -507,6 +505,7 @@ mod tests {
                 copies: 3,
                 name: "n1".into(),
                 key: Bytes::new(),
+                others: Vec::new(),
             };
             let groups = founding
                 .groups()

@@ -48,14 +48,26 @@ pub struct Founding {
     pub sharding: Sharding,
     /// How many stores should hold each shard; odd.
     pub copies: u32,
-    /// The founder's name.
+    /// The name of the founder; of several, of the first.
     pub name: String,
     /// The founder's certificate key.
+    pub key: Bytes,
+    /// The other founders of a cluster that was founded by several, in the order of their names: stores 2 and up.
+    #[serde(default)]
+    pub others: Vec<Founder>,
+}
+
+/// One of several founders.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Founder {
+    /// The node's name.
+    pub name: String,
+    /// Public key of its certificate.
     pub key: Bytes,
 }
 
 impl Founding {
-    /// Store id of the founder.
+    /// Store id of the founder; of several, of the first.
     pub const FOUNDER: u64 = 1;
 
     /// Groups of a founded cluster: the system group and one for each shard.
@@ -63,13 +75,88 @@ impl Founding {
         (0..=u64::from(self.sharding.shards)).map(GroupId::new)
     }
 
-    /// The founder's replica of a group. Replicas are born as voters only here.
+    /// The first founder's replica of a group. Replicas are born as voters only at the founding.
     pub fn replica(group: GroupId) -> ReplicaId {
         ReplicaAddress {
             store: Self::FOUNDER,
             serial: group.get() as u32 + 1,
         }
         .id()
+    }
+
+    fn replica_on(&self, group: GroupId, store: u64) -> ReplicaId {
+        let before = (store - Self::FOUNDER) as u32 * (self.sharding.shards + 1);
+        let serial = before + ReplicaAddress::of(Self::replica(group)).serial;
+        ReplicaAddress { store, serial }.id()
+    }
+
+    /// The founders by store id.
+    pub fn members(&self) -> BTreeMap<u64, MemberEntry> {
+        let first = (&self.name, &self.key);
+        let others = self.others.iter().map(|other| (&other.name, &other.key));
+        let entry = |(name, key): (&String, &Bytes)| MemberEntry {
+            name: name.clone(),
+            key: key.clone(),
+            capacity: 1,
+            zone: None,
+            nonce: 0,
+        };
+        let members = [first].into_iter().chain(others).map(entry);
+        (Self::FOUNDER..).zip(members).collect()
+    }
+
+    /// Every group as it is born. Each founder finds this by itself, and so does everybody who applies the founding, in
+    /// whatever version: therefore the rule is fixed for ever and does not lean on [`plan`](super::plan()), which moves the
+    /// groups afterwards.
+    ///
+    /// With `n` founders, shard group `g` lives on `min(n, copies)` of them from number `g - 1` on, and the first should
+    /// lead. The largest odd number of them votes, because two voters are worse than one (E24); another one learns. The
+    /// system group lives on all; 1, 3 or 5 vote, the others learn.
+    pub fn births(&self) -> BTreeMap<GroupId, Birth> {
+        let founders = 1 + self.others.len() as u64;
+        let birth = |group: GroupId| {
+            let (begin, count) = match group.get().checked_sub(1) {
+                None => (0, founders),
+                Some(number) => (number, founders.min(u64::from(self.copies))),
+            };
+            let stores: Vec<u64> = (0..count)
+                .map(|step| Self::FOUNDER + (begin + step) % founders)
+                .collect();
+            let replicas: Vec<_> = stores
+                .iter()
+                .map(|store| self.replica_on(group, *store))
+                .collect();
+            let voters = count.min(5);
+            let (voters, learners) = replicas.split_at((voters - (voters + 1) % 2) as usize);
+            let birth = Birth {
+                placement: Placement {
+                    leader: stores.first().copied(),
+                    stores,
+                },
+                voters: voters.iter().copied().collect(),
+                learners: learners.iter().copied().collect(),
+            };
+            (group, birth)
+        };
+        self.groups().map(birth).collect()
+    }
+}
+
+/// A group as it is born.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Birth {
+    /// Where it should live, to begin with.
+    pub placement: Placement,
+    /// Its first voters; replicas are born as voters only here.
+    pub voters: BTreeSet<ReplicaId>,
+    /// Its first learners.
+    pub learners: BTreeSet<ReplicaId>,
+}
+
+impl Birth {
+    /// All replicas.
+    pub fn replicas(&self) -> BTreeSet<ReplicaId> {
+        self.voters.union(&self.learners).copied().collect()
     }
 }
 
@@ -127,6 +214,44 @@ pub enum SystemCommand {
         /// Group and its goal.
         goals: Vec<(GroupId, Placement)>,
     },
+    /// What an operator's unsafe recovery left of these groups: exactly these replicas, under ids that [`SystemCommand::GiveUp`]
+    /// allots. It comes before that one, so that at no time a replica that lives counts as retired.
+    Reform {
+        /// Group and its replicas.
+        groups: Vec<(GroupId, BTreeSet<ReplicaId>)>,
+    },
+    /// Ends an unsafe recovery: these stores are given up for ever.
+    GiveUp(GivingUp),
+}
+
+/// The last word of an unsafe recovery, written by the operator's command and never proposed.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct GivingUp {
+    /// When, in seconds since 1970 by the operator's clock; for people.
+    pub at: u64,
+    /// Stores that are gone for good.
+    pub stores: BTreeSet<u64>,
+    /// Groups that went on from what was left of them.
+    pub reformed: u32,
+    /// Groups of which nothing was left; they began anew, empty.
+    pub emptied: u32,
+    /// Store ids below are used up, also those that only the lost stores may have heard of.
+    pub next_store: u64,
+    /// The same of replicas' serial numbers.
+    pub next_serial: u32,
+}
+
+/// An unsafe recovery, as it is remembered.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct UnsafeRecovery {
+    /// When, in seconds since 1970 by the operator's clock.
+    pub at: u64,
+    /// The stores that were given up, and their names.
+    pub given_up: BTreeMap<u64, String>,
+    /// Groups that went on from what was left of them.
+    pub reformed: u32,
+    /// Groups that began anew, empty.
+    pub emptied: u32,
 }
 
 /// What came of a command.
@@ -166,6 +291,9 @@ pub struct SystemState {
     pub groups: BTreeMap<GroupId, GroupEntry>,
     /// Epoch of the placement: grows with every change of `groups` or `members`.
     pub epoch: u64,
+    /// Unsafe recoveries, oldest first.
+    #[serde(default)]
+    pub recoveries: Vec<UnsafeRecovery>,
     next_store: u64,
     next_serial: u32,
 }
@@ -189,6 +317,8 @@ impl SystemState {
             SystemCommand::Allot { group, store } => self.allot(group, store),
             SystemCommand::Retire { group, replica } => self.retire(group, replica),
             SystemCommand::Place { epoch, goals } => self.place(epoch, goals),
+            SystemCommand::Reform { groups } => self.reform(groups),
+            SystemCommand::GiveUp(giving_up) => self.give_up(giving_up),
         }
     }
 
@@ -196,29 +326,23 @@ impl SystemState {
         if self.founding.is_some() {
             return refused("the cluster is founded already");
         }
-        for group in founding.groups() {
-            let goal = Placement {
-                stores: vec![Founding::FOUNDER],
-                leader: Some(Founding::FOUNDER),
-            };
-            self.groups.insert(
+        let births = founding.births().into_iter();
+        let listed = |(group, birth): (GroupId, Birth)| {
+            let replicas = birth.replicas();
+            let placement = birth.placement;
+            (
                 group,
                 GroupEntry {
-                    placement: goal,
-                    replicas: BTreeSet::from([Founding::replica(group)]),
+                    placement,
+                    replicas,
                 },
-            );
-        }
-        let member = MemberEntry {
-            name: founding.name.clone(),
-            key: founding.key.clone(),
-            capacity: 1,
-            zone: None,
-            nonce: 0,
+            )
         };
-        self.members.insert(Founding::FOUNDER, member);
-        self.next_store = Founding::FOUNDER + 1;
-        self.next_serial = founding.sharding.shards + 2;
+        self.groups = births.map(listed).collect();
+        self.members = founding.members();
+        let founders = self.members.len() as u64;
+        self.next_store = Founding::FOUNDER + founders;
+        self.next_serial = founders as u32 * (founding.sharding.shards + 1) + 1;
         self.founding = Some(founding);
         self.epoch = 1;
         SystemOutcome::Done
@@ -304,6 +428,52 @@ impl SystemState {
         SystemOutcome::Done
     }
 
+    fn reform(&mut self, groups: Vec<(GroupId, BTreeSet<ReplicaId>)>) -> SystemOutcome {
+        for (group, replicas) in groups {
+            if let Some(entry) = self.groups.get_mut(&group) {
+                entry.replicas = replicas;
+            }
+        }
+        self.epoch += 1;
+        SystemOutcome::Done
+    }
+
+    fn give_up(&mut self, giving_up: GivingUp) -> SystemOutcome {
+        let given_up = giving_up
+            .stores
+            .iter()
+            .filter_map(|store| Some((*store, self.members.remove(store)?.name)))
+            .collect();
+        self.next_store = self.next_store.max(giving_up.next_store);
+        self.next_serial = self.next_serial.max(giving_up.next_serial);
+        self.recoveries.push(UnsafeRecovery {
+            at: giving_up.at,
+            given_up,
+            reformed: giving_up.reformed,
+            emptied: giving_up.emptied,
+        });
+        self.epoch += 1;
+        SystemOutcome::Done
+    }
+
+    /// The store id and the serial number that would be allotted next.
+    pub fn next_ids(&self) -> (u64, u32) {
+        (self.next_store, self.next_serial)
+    }
+
+    /// Whether a store of this cluster is none of it any more: its id is used up, and it is no member. One whose admission this
+    /// state has not heard of yet is not given up.
+    pub fn is_given_up(&self, store: u64) -> bool {
+        self.founding.is_some() && store < self.next_store && !self.members.contains_key(&store)
+    }
+
+    /// Every store that an unsafe recovery gave up.
+    pub fn given_up(&self) -> impl Iterator<Item = u64> + '_ {
+        self.recoveries
+            .iter()
+            .flat_map(|recovery| recovery.given_up.keys().copied())
+    }
+
     fn next_replica(&mut self, store: u64) -> ReplicaId {
         let serial = self.next_serial;
         self.next_serial = serial
@@ -325,6 +495,12 @@ impl SystemState {
             .iter()
             .copied()
             .find(|id| ReplicaAddress::of(*id).store == store)
+    }
+
+    /// The replica that the placement would like to lead a group.
+    pub fn preferred_leader(&self, group: GroupId) -> Option<ReplicaId> {
+        let store = self.groups.get(&group)?.placement.leader?;
+        self.replica_on(group, store)
     }
 
     /// Every replica that should exist on a store.
@@ -373,18 +549,115 @@ mod tests {
 
     fn founded(shards: u32) -> SystemState {
         let mut state = SystemState::default();
-        let founding = Founding {
-            cluster: 9,
-            sharding: Sharding { seed: 1, shards },
-            copies: 3,
-            name: "n1".into(),
-            key: Bytes::from_static(b"k1"),
-        };
+        let founding = founded_by(1, shards);
         assert_eq!(
             state.apply(LogIndex::new(2), &encode(&SystemCommand::Found(founding))),
             SystemOutcome::Done
         );
         state
+    }
+
+    fn founded_by(founders: u64, shards: u32) -> Founding {
+        let founder = |number: u64| Founder {
+            name: format!("n{number}"),
+            key: Bytes::from(format!("k{number}")),
+        };
+        let Founder { name, key } = founder(1);
+        Founding {
+            cluster: 9,
+            sharding: Sharding { seed: 1, shards },
+            copies: 3,
+            name,
+            key,
+            others: (2..=founders).map(founder).collect(),
+        }
+    }
+
+    #[test]
+    fn several_founders_are_born_as_voters_of_every_group() {
+        // DESIGN section 8: replicas are born as voters only at genesis; E24: an odd number of them votes.
+        for (founders, system, shard) in [
+            (1, 1, 1),
+            (2, 1, 1),
+            (3, 3, 3),
+            (4, 3, 3),
+            (5, 5, 3),
+            (7, 5, 3),
+        ] {
+            let founding = founded_by(founders, 8);
+            let births = founding.births();
+            assert_eq!(births.len(), 9);
+            let mut ids = BTreeSet::new();
+            for (group, born) in &births {
+                let voters = if *group == GroupId::ZERO {
+                    system
+                } else {
+                    shard
+                };
+                assert_eq!(
+                    born.voters.len(),
+                    voters,
+                    "{founders} founders, group {group}"
+                );
+                let replicas = born.replicas();
+                assert_eq!(replicas.len(), born.placement.stores.len());
+                for replica in &replicas {
+                    assert!(ids.insert(ReplicaAddress::of(*replica).serial), "H77");
+                    assert!(
+                        born.placement
+                            .stores
+                            .contains(&ReplicaAddress::of(*replica).store)
+                    );
+                }
+                let leader = born.placement.leader.unwrap();
+                let leads = |id: &ReplicaId| ReplicaAddress::of(*id).store == leader;
+                assert!(born.voters.iter().any(leads), "the leader to be votes");
+            }
+            assert_eq!(births[&GroupId::ZERO].replicas().len() as u64, founders);
+            let mut state = SystemState::default();
+            state.change(SystemCommand::Found(founding.clone()));
+            for (group, entry) in &state.groups {
+                assert_eq!(entry.replicas, births[group].replicas());
+            }
+            assert_eq!(state.members.len() as u64, founders);
+            let joined = state.change(SystemCommand::Admit(member("late", 5)));
+            let SystemOutcome::Admitted { store, replica } = joined else {
+                panic!("{joined:?}");
+            };
+            assert_eq!(store, founders + 1);
+            assert!(ids.insert(ReplicaAddress::of(replica).serial), "H77");
+        }
+    }
+
+    #[test]
+    fn what_one_founder_founds_is_what_it_always_was() {
+        // STYLE 11: a log of an older version replays to the same state; its founding names no others.
+        #[derive(Serialize)]
+        struct Before {
+            cluster: u128,
+            sharding: Sharding,
+            copies: u32,
+            name: String,
+            key: Bytes,
+        }
+        let before = Before {
+            cluster: 9,
+            sharding: Sharding { seed: 1, shards: 2 },
+            copies: 3,
+            name: "n1".into(),
+            key: Bytes::from_static(b"k1"),
+        };
+        let founding: Founding = crate::wire::decode(&encode(&before)).unwrap();
+        assert_eq!(founding, founded_by(1, 2));
+        for (group, born) in founding.births() {
+            assert_eq!(born.voters, BTreeSet::from([Founding::replica(group)]));
+            assert!(born.learners.is_empty());
+            assert_eq!(born.placement.stores, [1]);
+            assert_eq!(born.placement.leader, Some(1));
+        }
+        let mut state = SystemState::default();
+        state.change(SystemCommand::Found(founding));
+        assert_eq!((state.next_store, state.next_serial), (2, 4));
     }
 
     fn member(name: &str, nonce: u64) -> MemberEntry {
@@ -415,6 +688,48 @@ mod tests {
             state.change(SystemCommand::Admit(member("n2", 6))),
             SystemOutcome::Refused { .. }
         ));
+    }
+
+    #[test]
+    fn a_store_that_was_given_up_is_nobody_and_its_name_is_free() {
+        // M21: the ban is part of the log, and ids are never reused, not even those that only the lost may have heard of.
+        let mut state = founded(4);
+        state.change(SystemCommand::Admit(member("n2", 5)));
+        let group = GroupId::new(2);
+        let old = Founding::replica(group);
+        let new = ReplicaAddress {
+            store: 1,
+            serial: 90,
+        }
+        .id();
+        state.change(SystemCommand::Reform {
+            groups: vec![(group, BTreeSet::from([new]))],
+        });
+        assert!(
+            !state.is_retired(group, new),
+            "it is listed before its id is used up"
+        );
+        assert!(state.is_retired(group, old));
+        let outcome = state.change(SystemCommand::GiveUp(GivingUp {
+            at: 7,
+            stores: BTreeSet::from([2]),
+            reformed: 1,
+            emptied: 0,
+            next_store: 50,
+            next_serial: 100,
+        }));
+        assert_eq!(outcome, SystemOutcome::Done);
+        assert!(!state.is_retired(group, new));
+        assert!(state.is_given_up(2) && state.is_given_up(49));
+        assert!(!state.is_given_up(1) && !state.is_given_up(50));
+        assert_eq!(state.given_up().collect::<Vec<_>>(), [2]);
+        assert_eq!(state.recoveries[0].given_up[&2], "n2");
+        let admitted = state.change(SystemCommand::Admit(member("n2", 6)));
+        assert!(
+            matches!(admitted, SystemOutcome::Admitted { store: 50, .. }),
+            "{admitted:?}"
+        );
+        assert_eq!(state, SystemState::decode(&state.encode()).unwrap());
     }
 
     #[test]

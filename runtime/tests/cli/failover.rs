@@ -267,3 +267,26 @@ fn bench_measures_a_running_cluster() {
     }
     assert!(is_counted(&outcome), "{outcome}");
 }
+
+#[actix_rt::test]
+async fn a_leader_whose_disk_is_full_stops_and_comes_back_with_room() {
+    // H72, DESIGN section 13: after the first failed write nothing more is acknowledged here; the others go on.
+    let home = Home::new();
+    let mut nodes = home.three();
+    let client = home.client(&nodes.iter().collect::<Vec<_>>()).await;
+    settled(&client, &nodes.iter().collect::<Vec<_>>()).await;
+    let adders = adders(&client, 24, SOON);
+    all_go_on(&adders).await;
+    let mut full = take_leader(&client, &mut nodes).await;
+    full.fill_disk_beyond(64 << 10);
+    until("the log meets the end of the disk", async || !full.runs()).await;
+    let said = full.said(&home);
+    assert!(said.contains("storage failed"), "{said}");
+    all_go_on(&adders).await;
+    let (name, address) = (full.name.clone(), full.address.clone());
+    drop(full);
+    nodes.push(home.start_beside(&name, &["--listen", &address]).await);
+    all_go_on(&adders).await;
+    settled(&client, &nodes.iter().collect::<Vec<_>>()).await;
+    judge(&client, adders).await;
+}

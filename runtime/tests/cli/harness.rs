@@ -11,7 +11,7 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use synod::Client;
 use tempfile::TempDir;
 
@@ -143,6 +143,13 @@ impl Home {
         }
     }
 
+    /// Starts a node at the address given with `--listen`, and does not wait for it.
+    pub(crate) fn launch_only(&self, name: &str, more: &[&str]) -> Node {
+        let listen = more.iter().skip_while(|flag| **flag != "--listen").nth(1);
+        let address = (*listen.expect("an address")).to_owned();
+        self.launch(name, more).ready(address)
+    }
+
     fn launch(&self, name: &str, more: &[&str]) -> Starting {
         let log = self.path().join(format!("{name}.log"));
         let mut command = self.command("start");
@@ -257,6 +264,21 @@ impl Node {
         kill_process(Pid::from_child(&self.child), Signal::TERM).expect("it runs");
         look(|| self.child.try_wait().expect("a child"))
             .unwrap_or_else(|| panic!("{} did not end on SIGTERM", self.name))
+    }
+
+    /// From now on no file of it can be written beyond so many bytes: to the process, a disk that is full.
+    pub(crate) fn fill_disk_beyond(&self, bytes: u64) {
+        let limit = Rlimit {
+            current: Some(bytes),
+            maximum: Some(bytes),
+        };
+        prlimit(Some(Pid::from_child(&self.child)), Resource::Fsize, limit).expect("it runs");
+    }
+
+    /// Everything that it said on its standard error at this start.
+    pub(crate) fn said(&self, home: &Home) -> String {
+        let log = home.path().join(format!("{}.log", self.name));
+        fs::read_to_string(log).unwrap_or_default()
     }
 
     /// The most memory that it ever had, as proc(5) counts it.

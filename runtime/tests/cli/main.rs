@@ -1,7 +1,8 @@
 //! The `synod` command as its users meet it: real processes, real files, kill -9.
 //!
 //! Here: [`harness`] (processes ended by id, conditions that are waited for), [`loopback`] (their addresses), what bad input gets ([`bad_input`], [`bad_asks`],
-//! [`overload`]), and failures under load ([`failover`]). Not here: nodes within one process (`cluster`), simulated faults (crate `tests`).
+//! [`overload`]), failures under load ([`failover`]), majorities that are gone for good ([`recovery`]), and founding by several
+//! seeds ([`seeds`]). Not here: nodes within one process (`cluster`), simulated faults (crate `tests`).
 
 mod bad_asks;
 mod bad_input;
@@ -16,3 +17,5 @@ mod kv;
 #[path = "../loopback/mod.rs"]
 mod loopback;
 mod overload;
+mod recovery;
+mod seeds;

@@ -1,8 +1,9 @@
 //! The `synod` command: runs a node, looks at a cluster, plays with its built-in key-value kind, measures it.
 //!
 //! The rooms: [`options`] (the command line), [`start`] (a node), [`status`], [`keys`] (get, put, add, delete), [`bench`],
-//! [`certs`], [`kv`] (the kind that every such node hosts), [`connection`] (how commands reach a cluster). Every error is
-//! one sentence on the error output and exit status 1.
+//! [`certs`], [`recover`] (when a majority is gone for good), [`kv`] (the kind that every such node hosts), [`connection`]
+//! (how commands reach a cluster). Every error is one sentence on the error output and exit status 1; 2 is what the command
+//! line itself, or `recover`, refuses to do.
 
 mod bench;
 mod certs;
@@ -10,6 +11,7 @@ mod connection;
 mod keys;
 mod kv;
 mod options;
+mod recover;
 mod start;
 mod status;
 
@@ -35,7 +37,10 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("synod: {}", sentence(error.as_ref()));
-            ExitCode::FAILURE
+            match error.is::<recover::WrongUse>() {
+                true => ExitCode::from(2),
+                false => ExitCode::FAILURE,
+            }
         }
     }
 }
@@ -58,6 +63,7 @@ async fn run(command: Command) -> Result<(), Box<dyn Error>> {
         Command::Delete { key, cluster } => keys::delete(key, cluster).await,
         Command::Bench(options) => bench::run(options).await,
         Command::Certs(options) => certs::run(options),
+        Command::Recover(options) => recover::run(&options),
     }
 }
 

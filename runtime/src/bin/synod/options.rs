@@ -51,6 +51,8 @@ pub(crate) enum Command {
     Bench(BenchOptions),
     /// Make a development CA, and certificates of nodes and clients, in a directory.
     Certs(CertsOptions),
+    /// When a majority is gone for good: make the surviving stores go on without it. Loses data; shows a plan unless confirmed.
+    Recover(RecoverOptions),
 }
 
 #[derive(Args, Debug)]
@@ -65,17 +67,37 @@ pub(crate) struct StartOptions {
     #[arg(long, env = "SYNOD_NAME")]
     pub(crate) name: Option<String>,
     /// With an empty store: found a new cluster of this node alone.
-    #[arg(long, conflicts_with = "join")]
+    ///
+    /// For a person who starts the first node, once. Other nodes --join it.
+    #[arg(long, conflicts_with = "join", group = "founds")]
     pub(crate) found: bool,
     /// With an empty store: join the cluster of these members, and never found one.
-    #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
+    #[arg(long, value_name = "ADDRESS", value_delimiter = ',', group = "waits")]
     pub(crate) join: Vec<String>,
-    /// Seconds after which a node that nobody lets in gives up; by default it asks for ever.
-    #[arg(long, value_name = "SECONDS", requires = "join")]
+    /// With an empty store: found a cluster together with these nodes, of which this is one; or join it, if one of them
+    /// has data.
+    ///
+    /// For first nodes that start by themselves, in any order, from one template. All of them get the same list, of the
+    /// names that their certificates carry; it takes every one of them to found, and later nodes --join. With a store that
+    /// belongs to a cluster, --found, --join and --seeds found nothing: the node just starts.
+    #[arg(
+        long,
+        value_name = "NAME=ADDRESS",
+        value_delimiter = ',',
+        conflicts_with = "join",
+        groups = ["founds", "waits"]
+    )]
+    pub(crate) seeds: Vec<String>,
+    /// Seconds after which a node that nobody lets in, or whose seeds are not complete, gives up; by default it asks for
+    /// ever.
+    #[arg(long, value_name = "SECONDS", requires = "waits")]
     pub(crate) give_up: Option<u64>,
-    /// Shards of the cluster that --found founds, for ever [default: 256].
-    #[arg(long, requires = "found", conflicts_with = "join")]
+    /// Shards of the cluster that --found or --seeds founds, for ever [default: 256].
+    #[arg(long, requires = "founds", conflicts_with = "join")]
     pub(crate) shards: Option<u32>,
+    /// Ask a majority for every query, instead of trusting clocks for 0.4 s: for virtual machines that are stopped and resumed.
+    #[arg(long)]
+    pub(crate) no_lease_reads: bool,
     #[command(flatten)]
     pub(crate) certificates: CertificateOptions,
 }
@@ -168,6 +190,23 @@ pub(crate) struct CertsOptions {
     pub(crate) client: Vec<String>,
 }
 
+/// The nodes of these stores must not run.
+#[derive(Args, Debug)]
+pub(crate) struct RecoverOptions {
+    /// Store of a node that survives; give every one of them, none of which may run.
+    #[arg(long, value_name = "DIR", required = true)]
+    pub(crate) store: Vec<PathBuf>,
+    /// Names of the nodes that are gone for good and will never run on their old disks again.
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub(crate) lost: Vec<String>,
+    /// Do it, and accept that what only the lost disks held is lost; PLAN is the digest that the plan ends with.
+    #[arg(long, value_name = "PLAN")]
+    pub(crate) accept_data_loss: Option<String>,
+    /// Accept too that shards of which no copy is left begin anew, empty.
+    #[arg(long, requires = "accept_data_loss")]
+    pub(crate) accept_empty_shards: bool,
+}
+
 fn share(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
@@ -205,10 +244,23 @@ mod tests {
     }
 
     #[test]
+    fn seeds_are_separated_by_commas() {
+        let command = parse("synod start --store x --seeds a=h:1,b=h:2 --shards 5 --give-up 9");
+        let Command::Start(options) = command.expect("valid") else {
+            panic!("start")
+        };
+        assert_eq!(options.seeds, ["a=h:1", "b=h:2"]);
+    }
+
+    #[test]
     fn contradictions_are_refused() {
         for line in [
             "synod start --store x --found --join 127.0.0.1:1",
             "synod start --store x --join 127.0.0.1:1 --shards 5",
+            "synod start --store x --shards 5",
+            "synod start --store x --seeds a=h:1 --found",
+            "synod start --store x --seeds a=h:1 --join h:1",
+            "synod start --store x --found --give-up 5",
             "synod start --store x --ca ca.crt",
             "synod bench --read-share 1.5",
             "synod bench --clients 0",

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal as Number;
 use synod::Node;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -20,6 +21,9 @@ pub(crate) async fn run(options: StartOptions) -> Result<(), Box<dyn Error>> {
     if let Some(name) = &options.name {
         builder = builder.name(name);
     }
+    if options.no_lease_reads {
+        builder = builder.lease_reads(false);
+    }
     if options.found {
         builder = builder.found();
     }
@@ -28,6 +32,9 @@ pub(crate) async fn run(options: StartOptions) -> Result<(), Box<dyn Error>> {
     }
     if !options.join.is_empty() {
         builder = builder.join(options.join.iter().cloned());
+    }
+    if !options.seeds.is_empty() {
+        builder = builder.seeds(options.seeds.iter().cloned());
     }
     if let Some(seconds) = options.give_up {
         builder = builder.give_up_joining_after(Duration::from_secs(seconds));
@@ -75,11 +82,15 @@ async fn serve(node: &Node, began: Instant) -> String {
 struct Stop {
     interrupt: Signal,
     terminate: Signal,
+    /// Only caught.
+    _oversize: Signal,
 }
 
 impl Stop {
     fn new() -> std::io::Result<Self> {
         Ok(Self {
+            // A file at its size limit is an error like a full disk, with a sentence, and no sudden death.
+            _oversize: signal(SignalKind::from_raw(Number::XFSZ.as_raw()))?,
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
         })

@@ -1,15 +1,22 @@
 //! A replica's state leaves and enters whole: checkpoints, snapshots, and its end on disk.
 //!
-//! The log is compacted strictly after a checkpoint is durable (E28). Not here: the files (`storage`).
+//! The log is compacted strictly after a checkpoint is durable (E28). What a follower is sent is the newest checkpoint.
+//! Not here: the files (`storage`), the reading, storing and decoding of snapshots (`group::freight`).
 
 use std::sync::atomic::Ordering;
 
-use actix::{ActorContext, Context, Handler};
-use synod_consensus::{GroupId, LogIndex, ReplicaId, Snapshot, Write};
+use actix::{ActorContext, Handler};
+use bytes::Bytes;
+use synod_consensus::{
+    ChunkWanted, GroupId, LogIndex, ReplicaId, ShipmentEnd, SnapshotId, SnapshotMeta,
+    SnapshotOffer, Write,
+};
 
 use super::GroupActor;
+use crate::group::freight::FetchError;
+use crate::group::machine::Decoded;
 use crate::group::outbox::Outbox;
-use crate::storage::{Checkpoint, WriteRequest};
+use crate::storage::{CheckpointLater, WriteRequest};
 
 /// A checkpoint is made once this many log bytes were applied since the last one. With 256 groups the retained log
 /// stays below 32 MiB; each checkpoint of a small shard costs a few microseconds and shares one fsync with others.
@@ -18,7 +25,9 @@ const CHECKPOINT_BYTES: u64 = 128 * 1024;
 impl GroupActor {
     /// A large state is written less often, so that checkpoints never cost more than the log itself.
     pub(super) fn checkpoint_if_due(&mut self) {
-        if self.bytes_since_checkpoint >= CHECKPOINT_BYTES.max(self.state_bytes) {
+        if self.bytes_since_checkpoint
+            >= CHECKPOINT_BYTES.max(self.state_bytes.load(Ordering::Relaxed))
+        {
             self.make_checkpoint();
         }
     }
@@ -32,45 +41,134 @@ impl GroupActor {
         {
             return;
         }
-        let data = self.machine.encode();
-        self.state_bytes = data.len() as u64;
         self.bytes_since_checkpoint = 0;
         self.checkpoint = Some(self.applied.position.index);
-        Outbox::checkpoint(Checkpoint {
+        let (encode, size) = (self.machine.encode_later(), self.state_bytes.clone());
+        Outbox::checkpoint(CheckpointLater {
             key: self.key,
             meta: self.applied.clone(),
-            data,
+            bytes: usize::try_from(self.state_bytes.load(Ordering::Relaxed)).unwrap_or(usize::MAX),
+            encode: Box::new(move || {
+                let data = encode()?;
+                size.store(data.len() as u64, Ordering::Relaxed);
+                Some(data)
+            }),
         });
     }
 
-    pub(super) fn install(&mut self, snapshot: &Snapshot, ctx: &mut Context<Self>) {
-        self.end_leadership();
-        let position = snapshot.meta.position;
-        if let Err(diverged) = self.machine.restore(position.index, &snapshot.data) {
-            return self.stop(&diverged.to_string(), ctx);
+    /// A snapshot that its receiver cannot use is replaced by a fresh one: the checkpoint may be damaged at rest.
+    pub(super) fn shipment_ended(&mut self, to: ReplicaId, end: ShipmentEnd) {
+        self.shared.freight.end(self.key, to);
+        if end == ShipmentEnd::Refused {
+            tracing::error!(group = %self.key.group, %to, "a replica could not use the snapshot that it was sent; it gets another one");
+            self.make_checkpoint();
         }
-        self.applied = snapshot.meta.clone();
-        self.bytes_since_checkpoint = 0;
-        self.checkpoint = Some(position.index);
-        self.installing = Some(position);
-        Outbox::checkpoint(Checkpoint {
-            key: self.key,
-            meta: snapshot.meta.clone(),
-            data: snapshot.data.clone(),
-        });
-        if self.evaluator.is_none() {
+    }
+
+    /// Retired replicas wait for the system state of their retirement: see `Replicas::sweep`.
+    fn state_is_durable(&self, index: LogIndex) {
+        if self.key.group == GroupId::ZERO {
+            self.shared
+                .system_durable
+                .fetch_max(index.get(), Ordering::Relaxed);
             self.shared.touch();
         }
-        tracing::debug!(group = %self.key.group, index = %position.index, bytes = snapshot.data.len(), "snapshot taken over");
     }
 
-    pub(super) fn snapshot(&mut self, to: ReplicaId) {
-        let snapshot = Snapshot {
-            meta: self.applied.clone(),
-            data: self.machine.encode(),
-        };
-        let now = self.now();
-        self.group.provide_snapshot(now, to, snapshot);
+    /// All of a snapshot arrived: its leadership, if it still has one, is over.
+    pub(super) fn install(&mut self, meta: SnapshotMeta, id: SnapshotId) {
+        self.end_leadership();
+        let machine = self.machine.clone();
+        self.shared.freight.install(self.key, meta, id, machine);
+    }
+}
+
+/// It is this follower's turn to get a snapshot.
+#[derive(Debug, actix::Message)]
+#[rtype(result = "()")]
+pub(crate) struct Provide {
+    pub(crate) to: ReplicaId,
+    pub(crate) offer: SnapshotOffer,
+}
+
+impl Handler<Provide> for GroupActor {
+    type Result = ();
+    fn handle(&mut self, Provide { to, offer }: Provide, ctx: &mut Self::Context) {
+        let mut wanted = false;
+        self.drive(ctx, |group, now| {
+            wanted = group.provide_snapshot(now, to, offer);
+        });
+        if !wanted {
+            self.shared.freight.end(self.key, to);
+        }
+    }
+}
+
+/// A piece to be sent was read.
+#[derive(Debug, actix::Message)]
+#[rtype(result = "()")]
+pub(crate) struct ChunkRead {
+    pub(crate) wanted: ChunkWanted,
+    pub(crate) data: Option<Bytes>,
+}
+
+impl Handler<ChunkRead> for GroupActor {
+    type Result = ();
+    fn handle(&mut self, ChunkRead { wanted, data }: ChunkRead, ctx: &mut Self::Context) {
+        self.drive(ctx, |group, now| group.chunk_read(now, wanted, data));
+    }
+}
+
+/// A piece that arrived was stored, or not.
+#[derive(Debug, actix::Message)]
+#[rtype(result = "()")]
+pub(crate) struct ChunkStored {
+    pub(crate) id: SnapshotId,
+    pub(crate) held: u64,
+}
+
+impl Handler<ChunkStored> for GroupActor {
+    type Result = ();
+    fn handle(&mut self, ChunkStored { id, held }: ChunkStored, ctx: &mut Self::Context) {
+        self.drive(ctx, |group, now| group.chunk_stored(now, id, held));
+    }
+}
+
+/// A snapshot that arrived is durable and decoded, or is none.
+#[derive(Debug, actix::Message)]
+#[rtype(result = "()")]
+pub(crate) struct Fetched {
+    pub(crate) meta: SnapshotMeta,
+    pub(crate) id: SnapshotId,
+    pub(crate) result: Result<Decoded, FetchError>,
+}
+
+impl Handler<Fetched> for GroupActor {
+    type Result = ();
+    fn handle(&mut self, Fetched { meta, id, result }: Fetched, ctx: &mut Self::Context) {
+        let (group, index) = (self.key.group, id.position.index);
+        if self.stopped {
+            return;
+        }
+        match result {
+            Ok(decoded) => {
+                let former = self.machine.replace(decoded);
+                // A large state takes milliseconds to drop: not here.
+                let _elsewhere = actix_rt::task::spawn_blocking(move || drop(former));
+                self.applied = meta;
+                self.bytes_since_checkpoint = 0;
+                self.checkpoint = None; // one under way is of the former state, and comes to nothing
+                self.state_bytes.store(id.bytes, Ordering::Relaxed);
+                self.state_is_durable(index);
+                tracing::debug!(%group, %index, bytes = id.bytes, "snapshot taken over");
+                self.drive(ctx, |group, now| group.installed(now, id.position));
+            }
+            Err(FetchError::Undecodable(reason)) => self.stop(&reason, ctx),
+            Err(FetchError::Partial(error)) => {
+                tracing::error!(%group, %index, %error, "a snapshot that arrived is unusable; it is fetched again");
+                self.drive(ctx, |group, now| group.install_refused(now, id));
+            }
+        }
     }
 }
 
@@ -86,20 +184,15 @@ impl Handler<Checkpointed> for GroupActor {
             return;
         }
         self.checkpoint = None;
-        let installed = self.installing.take();
         let purge = std::mem::take(&mut self.purge);
-        self.drive(ctx, |group, now| match installed {
-            Some(position) => group.installed(now, position),
-            None if purge => group.compact_all(now, index),
-            None => group.compact(now, index),
+        self.drive(ctx, |group, now| {
+            if purge {
+                group.compact_all(now, index);
+            } else {
+                group.compact(now, index);
+            }
         });
-        if self.key.group == GroupId::ZERO {
-            // Retired replicas wait for this: see `Replicas::sweep`.
-            self.shared
-                .system_durable
-                .fetch_max(index.get(), Ordering::Relaxed);
-            self.shared.touch();
-        }
+        self.state_is_durable(index);
         if std::mem::take(&mut self.again) {
             self.purge = true;
             self.make_checkpoint();
@@ -138,6 +231,7 @@ impl Handler<Delete> for GroupActor {
             writes: vec![Write::Drop],
         });
         Outbox::drop_checkpoint(self.key);
+        self.shared.freight.forget(self.key);
         ctx.stop();
     }
 }
