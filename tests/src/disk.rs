@@ -297,6 +297,23 @@ impl VirtualDisk {
         self.world().capacity = bytes;
     }
 
+    /// Bytes that all files together have.
+    pub fn used(&self) -> u64 {
+        let world = self.world();
+        let lengths = world.inodes.values().map(|inode| inode.seen.len() as u64);
+        lengths.sum()
+    }
+
+    /// Whether a capacity is set.
+    pub fn is_limited(&self) -> bool {
+        self.world().capacity.is_some()
+    }
+
+    /// Whether the power will go as arranged, and has not yet.
+    pub fn will_lose_power(&self) -> bool {
+        self.world().power_fails_in.is_some()
+    }
+
     /// While stalled, syncs of other threads wait. A simulator with one thread asks [`Self::is_stalled`] before it lets its node write.
     pub fn stall(&self, stalled: bool) {
         self.world().stalled = stalled;

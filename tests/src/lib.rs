@@ -4,5 +4,7 @@ pub mod disk;
 pub mod evaluation;
 pub mod genesis;
 pub mod groups;
+pub mod linear;
 pub mod membership;
 pub mod seeds;
+mod shelf;

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use synod_consensus::Sabotage as Bug;
-use tests::groups::{Coverage, Sabotage, World};
+use tests::groups::{Sabotage, Tally, World};
 use tests::seeds::seeds;
 
 /// Seeds of an ordinary run of the tests.
@@ -15,7 +15,7 @@ fn groups_keep_their_promises_in_every_storm() {
     // DESIGN section 7, first promise; the invariants are listed in `tests::groups`.
     let started = Instant::now();
     let seeds = seeds(SEEDS);
-    let mut coverage = Coverage::default();
+    let mut tally = Tally::default();
     let mut slowest = (Duration::ZERO, 0);
     for &seed in &seeds {
         match World::from_seed(seed).run() {
@@ -33,7 +33,7 @@ fn groups_keep_their_promises_in_every_storm() {
                     report.coverage.get("faults") >= 20,
                     "seed {seed}: too few faults"
                 );
-                coverage.merge(&report.coverage);
+                tally.add(&report.coverage);
                 slowest = slowest.max((report.healed_in, seed));
             }
             Err(violation) => panic!(
@@ -42,15 +42,16 @@ fn groups_keep_their_promises_in_every_storm() {
         }
     }
     println!(
-        "{} seeds in {:?}; slowest to heal: {:?} (seed {})",
+        "{} seeds in {:?}, {:.1} per second; slowest to heal: {:?} (seed {})",
         seeds.len(),
         started.elapsed(),
+        seeds.len() as f64 / started.elapsed().as_secs_f64(),
         slowest.0,
         slowest.1
     );
-    println!("{coverage}");
+    println!("{tally}");
     if seeds.len() >= 50 {
-        let lacking = coverage.lacking(seeds.len());
+        let lacking = tally.lacking();
         assert!(lacking.is_empty(), "hardly seen: {lacking:#?}");
     }
 }
@@ -71,75 +72,105 @@ fn groups_same_seed_gives_the_same_trace() {
     }
 }
 
-/// The first of 200 seeds in which `sabotage` breaks an invariant, and its name.
-fn broken_by(sabotage: Sabotage) -> Option<(u64, &'static str)> {
-    let broken = |seed| {
-        World::from_seed(seed)
-            .sabotaged(sabotage)
-            .run()
-            .err()
-            .map(|violation| (seed, violation.invariant))
-    };
-    (0..200).find_map(broken)
-}
+/// A safeguard taken away or a bug put back, the invariant that notices, the first seed in which it does.
+type Noticed = (Sabotage, &'static str, u64);
 
-fn passes_unbroken(through: u64) {
-    for seed in 0..=through {
-        if let Err(violation) = World::from_seed(seed).run() {
-            panic!("seed {seed} fails without sabotage: {violation}");
+/// What the world under `seed` says of a bug: the broken invariant, or that a replica's own assertion stopped it.
+fn verdict(
+    sabotage: Sabotage,
+    looking_for: Option<&'static str>,
+    seed: u64,
+) -> Option<&'static str> {
+    let run = || {
+        let world = World::from_seed(seed).sabotaged(sabotage);
+        match looking_for {
+            Some(invariant) => world.looking_for(invariant).run(),
+            None => world.run(),
         }
+    };
+    match std::panic::catch_unwind(run) {
+        Ok(result) => result.err().map(|violation| violation.invariant),
+        Err(_) => Some("Assertion"),
     }
 }
 
-#[test]
-fn groups_lose_acknowledged_commands_when_fsync_is_removed() {
-    // E30: only a disk that drops un-synced bytes can show it.
-    let (seed, invariant) = broken_by(Sabotage::LyingSyncs).expect("no seed of 200 noticed");
-    assert_eq!(invariant, "Acknowledged Commands");
-    passes_unbroken(seed);
-}
+/// Seeds among which another one is sought when the recorded one does not show a bug any more.
+const SEARCHED: u64 = 200;
 
-#[test]
-fn groups_lose_acknowledged_commands_when_one_is_a_majority() {
-    // H22
-    let (seed, invariant) = broken_by(Sabotage::MajorityOfOne).expect("no seed of 200 noticed");
-    assert_eq!(invariant, "Acknowledged Commands");
-    passes_unbroken(seed);
-}
-
-/// The first of `seeds` seeds in which a bug is noticed, and by what: an invariant, or an assertion of the replica itself.
-fn noticed(bug: Bug, seeds: u64) -> Option<(u64, &'static str)> {
-    let noticed = |seed| {
-        let run = || World::from_seed(seed).sabotaged(Sabotage::Bug(bug)).run();
-        match std::panic::catch_unwind(run) {
-            Ok(result) => result.err().map(|violation| (seed, violation.invariant)),
-            Err(_) => Some((seed, "Assertion")),
+/// Replays the recorded seed of every row, with the bug and without. Whatever changes the order of chance in `consensus` moves bugs
+/// to other seeds: then the first seeds are searched, and what the table should say is printed. What no seed shows is a failure.
+fn each_is_noticed(table: &[Noticed], only_by: Option<&'static str>) {
+    let mut missed = Vec::new();
+    for &(sabotage, invariant, seed) in table {
+        if verdict(sabotage, only_by, seed) != Some(invariant) {
+            let first =
+                (0..SEARCHED).find_map(|seed| Some((seed, verdict(sabotage, only_by, seed)?)));
+            match first {
+                Some((seed, invariant)) => println!("now ({sabotage:?}, {invariant:?}, {seed}),"),
+                None => missed.push(sabotage),
+            }
         }
-    };
-    (0..seeds).find_map(noticed)
+        if let Err(violation) = World::from_seed(seed).run() {
+            panic!("seed {seed} fails without a bug: {violation}");
+        }
+    }
+    assert!(
+        missed.is_empty(),
+        "not noticed in {SEARCHED} seeds: {missed:?}"
+    );
 }
 
 #[test]
 fn groups_notice_bugs_that_other_systems_shipped() {
-    // One listed bug at a time is put back; the simulator must see each. (H23 and H24 need logs so particular that chance hardly
-    // makes them: they have scripted stories in `consensus`.)
-    let bugs = [
-        Bug::VoteForgotten,
-        Bug::PromisedEarly,
-        Bug::AnyLogWins,
-        Bug::AcknowledgedUnchecked,
-        Bug::CutWithoutConflict,
-        Bug::TruncationForgotten,
-        Bug::ReadUnopened,
-        Bug::ReadUnconfirmed,
-        Bug::JointForEver,
+    // One bug of HAZARDS.md at a time is put back, and the world must see it. (H23 and H24 need logs so particular that chance hardly
+    // makes them: they have scripted stories in `consensus`. The lease bugs of H57 to H59 are not in this table: chance shows them
+    // too rarely here so far, so for them, too, the stories are what there is.)
+    let bug = Sabotage::Bug;
+    let table = [
+        (bug(Bug::VoteForgotten), "Monotone", 0),              // H1
+        (bug(Bug::PromisedEarly), "Durable Promise", 0),       // H2, H73
+        (bug(Bug::AnyLogWins), "Leader Completeness", 0),      // Raft paper 5.4.1
+        (bug(Bug::TransferForEver), "Transfers End", 0),       // H19
+        (bug(Bug::AcknowledgedUnchecked), "Liveness", 6),      // H25
+        (bug(Bug::CutWithoutConflict), "Assertion", 0),        // H26
+        (bug(Bug::TruncationForgotten), "Assertion", 3),       // H27
+        (bug(Bug::CompletionOverwrites), "Assertion", 12),     // H28
+        (bug(Bug::ChargeLeaks), "Liveness", 3),                // H35
+        (bug(Bug::OwnDiskAssumed), "Committed Is Durable", 0), // H37
+        (
+            bug(Bug::ConfigurationAtCommit),
+            "Effective Configuration",
+            0,
+        ), // H42, H47
+        (bug(Bug::JointForEver), "Liveness", 0),               // H45
+        (bug(Bug::NewHalfDecides), "Committed Is Durable", 0), // H46
+        (bug(Bug::OutgoingForgotten), "Effective Configuration", 0), // H46
+        (bug(Bug::ReadUnopened), "Linearizable Reads", 2),     // H60
+        (bug(Bug::ReadUnconfirmed), "Linearizable Reads", 20), // H61
+        (bug(Bug::ReadsKept), "Linearizable Reads", 18),       // H62
+        (bug(Bug::ConfigurationKept), "Effective Configuration", 0), // H65
     ];
-    let mut missed = Vec::new();
-    for bug in bugs {
-        match noticed(bug, 200) {
-            Some((seed, invariant)) => println!("{bug:?}: {invariant}, seed {seed}"),
-            None => missed.push(bug),
-        }
-    }
-    assert!(missed.is_empty(), "not noticed in 200 seeds: {missed:?}");
+    each_is_noticed(&table, None);
+}
+
+#[test]
+fn groups_lose_acknowledged_commands_without_fsync_or_majorities() {
+    // E30: only a disk that drops un-synced bytes can show a missing fsync. H22: one is no majority.
+    let table = [
+        (Sabotage::LyingSyncs, "Acknowledged Commands", 3),
+        (Sabotage::MajorityOfOne, "Acknowledged Commands", 0),
+    ];
+    each_is_noticed(&table, None);
+}
+
+#[test]
+fn groups_clients_alone_notice_what_they_were_told() {
+    // Promise 2 of DESIGN section 7, judged by nothing but questions, answers and their times.
+    let table = [
+        (Sabotage::LyingSyncs, "Linearizability", 3),
+        (Sabotage::MajorityOfOne, "Linearizability", 0),
+        (Sabotage::Bug(Bug::ReadUnopened), "Linearizability", 2), // H60
+        (Sabotage::Bug(Bug::ReadUnconfirmed), "Linearizability", 20), // H61
+    ];
+    each_is_noticed(&table, Some("Linearizability"));
 }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use synod::{Answer, CommandOf, Context, Entity, Handler, Message, QueryOf, View, wire};
 
 use super::clock;
+use crate::linear::Step;
 
 /// Ids that an account remembers: more than can be under way for one entity at a time.
 pub(super) const IDS_KEPT: usize = 96;
@@ -260,4 +261,67 @@ pub(super) enum Seen {
     Overdrawn,
     /// Nothing: it is not known whether the command took effect.
     Unknown,
+}
+
+/// What was wanted of one account, and what was seen; how both fit a balance.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Call {
+    /// What was wanted.
+    pub(super) wish: Wish,
+    /// What was seen.
+    pub(super) seen: Seen,
+}
+
+impl Step for Call {
+    type State = u64;
+
+    fn step(&self, balance: &u64) -> Option<u64> {
+        let balance = *balance;
+        let (answer, after) = match self.wish {
+            Wish::Add { amount, .. } => (Seen::Number(balance + amount), balance + amount),
+            Wish::Take { amount } if balance >= amount => {
+                (Seen::Number(balance - amount), balance - amount)
+            }
+            Wish::Take { .. } => (Seen::Overdrawn, balance),
+            Wish::Swap { value } => (Seen::Number(balance), value),
+            Wish::Touch | Wish::Balance { .. } => (Seen::Number(balance), balance),
+            Wish::Close => (Seen::Number(balance), 0),
+            Wish::Spoil { .. } => return None, // fails always; never part of a history
+        };
+        (self.seen == Seen::Unknown || self.seen == answer).then_some(after)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::linear::{Operation, Verdict, search};
+
+    #[test]
+    fn a_failed_take_needs_a_moment_of_poverty() {
+        // E6: an Err computed on speculative state is an answer like any other.
+        let operation = |wish, seen, began, ended| Operation {
+            step: Call { wish, seen },
+            began,
+            ended: Some(ended),
+        };
+        let add = Wish::Add {
+            amount: 9,
+            wait_ms: 0,
+        };
+        let take = Wish::Take { amount: 5 };
+        let fine = [
+            operation(add, Seen::Number(9), 1, 9),
+            operation(take, Seen::Overdrawn, 2, 3),
+        ];
+        let wrong = [
+            operation(add, Seen::Number(9), 1, 2),
+            operation(take, Seen::Overdrawn, 3, 4),
+        ];
+        assert!(matches!(search(&fine, usize::MAX), Verdict::Explained));
+        assert!(matches!(
+            search(&wrong, usize::MAX),
+            Verdict::Unexplained(_)
+        ));
+    }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rand::Rng;
 use synod::evaluation::{EvaluatorOutput, ReplyToken, ShardState};
 use synod::wire::{Intent, Outcome, Refusal, Request};
-use synod_consensus::{EntryKind, Message, Output, Role, Snapshot, TransferOutcome};
+use synod_consensus::{EntryKind, Message, Output, Role, TransferOutcome};
 
 use super::clock::{self, Place};
 use super::event::{Event, SeatEvent, ToEvaluator, ToGroup, encode_reply};
@@ -270,31 +270,34 @@ impl World {
                     self.tell_evaluator(node, shard, ToEvaluator::Applied { index: entry.index });
                 }
             }
-            Output::Install(snapshot) => {
+            Output::StoreChunk(chunk) => {
+                let seat = &mut self.nodes[node].seats[shard];
+                let held = seat.shelf.store(&chunk);
+                seat.group.chunk_stored(now, chunk.id, held);
+            }
+            Output::DropPartial { id } => self.nodes[node].seats[shard].shelf.drop_partial(id),
+            Output::Install { meta, id } => {
                 self.coverage.note("snapshots installed");
-                self.write_later(
-                    node,
-                    Writing::Install {
-                        shard,
-                        checkpoint: Checkpoint {
-                            meta: snapshot.meta,
-                            data: snapshot.data,
-                        },
-                    },
-                );
+                let whole = self.nodes[node].seats[shard].shelf.take_whole(id);
+                let data = whole.ok_or_else(|| broken("storage", format!("{id:?} is damaged")))?;
+                let checkpoint = Checkpoint { meta: *meta, data };
+                self.write_later(node, Writing::Install { shard, checkpoint });
             }
             Output::SnapshotNeeded { to } => {
                 let seat = &mut self.nodes[node].seats[shard];
                 let state = seat.state.lock().expect("no panics while held");
                 if let Some(meta) = seat.group.meta_at(state.applied()) {
-                    let snapshot = Snapshot {
-                        meta,
-                        data: state.encode(),
-                    };
+                    let offer = seat.shelf.offer(to, meta, state.encode());
                     drop(state);
-                    seat.group.provide_snapshot(now, to, snapshot);
+                    seat.group.provide_snapshot(now, to, offer);
                 }
             }
+            Output::ReadChunk(wanted) => {
+                let seat = &mut self.nodes[node].seats[shard];
+                let data = seat.shelf.read(&wanted);
+                seat.group.chunk_read(now, wanted, data);
+            }
+            Output::ShipmentEnded { to, .. } => self.nodes[node].seats[shard].shelf.end(to),
             Output::ReadReady { id, .. } => self.read_ended(node, shard, id, true),
             Output::ReadFailed { id } => self.read_ended(node, shard, id, false),
             Output::Role { role, term, leader } => {

@@ -14,7 +14,6 @@ mod coverage;
 mod drive;
 mod event;
 mod faults;
-mod linear;
 mod network;
 mod node;
 mod observer;

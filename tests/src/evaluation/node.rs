@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::task::Wake;
 use std::time::Duration;
 
+use crate::shelf::Shelf;
 use bytes::Bytes;
 use synod::entity::KindTable;
 use synod::evaluation::{CheckedEvaluatorOptions, Counters, Evaluator, ShardState};
@@ -97,6 +98,8 @@ pub(super) struct Seat {
     pub(super) group: Group,
     /// The replicated state, shared between the two sides.
     pub(super) state: Arc<Mutex<ShardState>>,
+    /// Snapshots on their way, out and in.
+    pub(super) shelf: Shelf,
     /// The evaluator.
     pub(super) evaluator: Evaluator,
     /// Its waker.
@@ -221,6 +224,7 @@ impl Node {
             let checkpointed = checkpoint.map_or(0, |c| c.meta.position.index.get());
             self.seats.push(Seat {
                 group,
+                shelf: Shelf::default(),
                 evaluator: Evaluator::new(
                     ShardId::main(shard as u32),
                     Arc::clone(&state),

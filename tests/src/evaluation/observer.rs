@@ -6,7 +6,7 @@
 //! - acknowledged is applied: whoever was told "done" finds the effect in an applied entry.
 //! - refused did not happen: whoever was told that nothing happened never finds an effect.
 //! - an error changes nothing: whoever was answered with an `Err` never finds an effect (E31).
-//! - linearizability: one order explains all answers of an entity ([`linear`](mod@super::linear)).
+//! - linearizability: one order explains all answers of an entity ([`linear`](mod@crate::linear)).
 //! - healing: once the faults are over, everything answers again.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,9 +16,9 @@ use synod::evaluation::ShardState;
 use synod::wire;
 use synod_consensus::LogIndex;
 
-use super::account::{Account, Seen, Wish};
+use super::account::{self, Account, Seen, Wish};
 use super::clients::CLOSED_KEY;
-use super::linear::{self, Operation};
+use crate::linear::{Operation, Verdict, search};
 
 /// A broken invariant.
 #[derive(Clone, Debug)]
@@ -186,7 +186,8 @@ impl Observer {
 
     /// All is over: what can only be judged by the whole.
     pub(super) fn judge(&self) -> Result<(), Violation> {
-        let mut histories: BTreeMap<(usize, usize), Vec<Operation>> = BTreeMap::new();
+        let mut histories: BTreeMap<(usize, usize), Vec<Operation<account::Call>>> =
+            BTreeMap::new();
         for (id, call) in self.calls.iter().enumerate() {
             let seen = match call.fate {
                 Some(Fate::Answered(Seen::Overdrawn)) if self.applied.contains(&(id as u64)) => {
@@ -215,23 +216,21 @@ impl Observer {
                 .entry((call.shard, call.key))
                 .or_default()
                 .push(Operation {
-                    wish: call.wish,
-                    seen,
+                    step: account::Call {
+                        wish: call.wish,
+                        seen,
+                    },
                     began: call.began,
-                    ended: call.ended,
+                    ended: (seen != Seen::Unknown).then_some(call.ended),
                 });
         }
         for ((shard, key), history) in histories {
-            if let Err(around) = linear::check(&history) {
+            if let Verdict::Unexplained(around) = search(&history, usize::MAX) {
                 let mut detail =
                     format!("no order explains the answers of k{key} (shard {shard}); around:");
-                for Operation {
-                    wish,
-                    seen,
-                    began,
-                    ended,
-                } in around.iter().rev().take(30).rev()
-                {
+                for Operation { step, began, ended } in around.iter().rev().take(30).rev() {
+                    let ended = ended.map_or("?".to_owned(), |ended| ended.to_string());
+                    let account::Call { wish, seen } = step;
                     detail += &format!("\n  {began:>7}..{ended:<7} {wish:?} -> {seen:?}");
                 }
                 return Err(Violation {

@@ -120,6 +120,7 @@ impl World {
             heartbeat_interval: Duration::from_millis(40),
             election_timeout: Duration::from_millis(150),
             election_stagger: Duration::from_millis(25),
+            lease: Duration::from_millis(120),
             commit_notice: Duration::from_millis(chance.random_range(2..20)),
             keep_entries: chance.random_range(4..200),
             chunk_bytes: chance.random_range(500..8_000),

@@ -144,6 +144,15 @@ impl History {
             }
             _ => {}
         }
+        let votes = matches!(message.body, Body::Promise { .. } | Body::Accepted { .. });
+        let chosen = disk
+            .durable
+            .as_ref()
+            .and_then(|durable| durable.chosen.as_ref());
+        if votes && chosen.is_none() && disk.holds.is_some() && !self.outcome_only {
+            let detail = format!("{from} has data of {:?} and votes", disk.holds);
+            return violated("Empty Disk", detail);
+        }
         if !self.outcome_only && !is_on_disk(disk, &message.body) {
             let detail = format!("{from} says {:?}, its disk {disk:?}", message.body);
             return violated("Durable Promise", detail);

@@ -13,7 +13,7 @@
 //! | One Cluster | two clusters are founded only if every seed that both lists name lost its disk after its first word | E25 |
 //! | Agreement | an electorate chooses one record, and what one persisted as chosen is what all have | Paxos Made Simple 2.1 |
 //! | Words Of All | nothing is chosen before every listed seed gave its word | DESIGN 8 |
-//! | Empty Disk | a store with data gives no word | DESIGN 8 |
+//! | Empty Disk | a store with data gives no word, and one that joined since it did casts no vote | DESIGN 8 |
 //! | Never Unlearn | a disk's incarnation, word, promises and record only grow | Paxos Made Simple 2.5 |
 //! | Durable Promise | what a message claims of its sender is on the sender's disk | 2.5 |
 //! | Ballots Are Unique | a ballot carries one value | 2.5 |

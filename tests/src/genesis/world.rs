@@ -11,8 +11,8 @@ use bytes::Bytes;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use synod_consensus::genesis::{
-    Body, ClusterId, Durable, Genesis, GenesisOptions, Message, Obstacle, Output, Record, Sabotage,
-    Seat, SeedList, SeedName, Token,
+    Body, Card, ClusterId, Durable, Genesis, GenesisOptions, Message, Obstacle, Output, Record,
+    Sabotage, Seat, SeedList, SeedName, Token,
 };
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -355,6 +355,7 @@ impl World {
                 let seat = Seat {
                     me: seed.name.clone(),
                     list: seed.list.clone(),
+                    card: Card::default(),
                     candidate,
                     restored,
                 };

@@ -3,45 +3,11 @@
 use core::fmt;
 use std::collections::BTreeMap;
 
-/// Counts of one or many runs.
+/// Counts of one run.
 #[derive(Clone, Debug, Default)]
 pub struct Coverage {
     counts: BTreeMap<&'static str, u64>,
 }
-
-/// Name, and how often a seed must show it on average.
-const LEAST_PER_SEED: &[(&str, f64)] = &[
-    ("events", 20_000.0),
-    ("acknowledged", 500.0),
-    ("faults", 20.0),
-    ("elections", 4.0),
-    ("truncations", 0.5),
-    ("transfers", 0.5),
-    ("transfers_failed", 0.05),
-    ("snapshots", 0.5),
-    ("compactions", 5.0),
-    ("configurations", 3.0),
-    ("joint_configurations", 1.0),
-    ("configurations_reverted", 0.02),
-    ("configuration_changes_with_a_crash", 0.5),
-    ("removed", 0.3),
-    ("newcomers", 1.0),
-    ("reads", 100.0),
-    ("reads_failed", 0.5),
-    ("crashes", 3.0),
-    ("power_lost_while_writing", 0.3),
-    ("syncs_failed", 0.2),
-    ("blackouts", 0.1),
-    ("stalls", 0.5),
-    ("pauses", 0.5),
-    ("partitions", 2.0),
-    ("wiped", 0.05),
-    ("messages_lost", 100.0),
-    ("messages_doubled", 50.0),
-    ("outcomes_unknown", 5.0),
-    ("refused_busy", 0.1),
-    ("refused_transferring", 0.05),
-];
 
 impl Coverage {
     /// One more of `name`.
@@ -57,30 +23,148 @@ impl Coverage {
     pub fn get(&self, name: &str) -> u64 {
         self.counts.get(name).copied().unwrap_or(0)
     }
-
-    /// Adds another run's counts.
-    pub fn merge(&mut self, other: &Self) {
-        for (name, count) in &other.counts {
-            self.add(name, *count);
-        }
-    }
-
-    /// What was seen less often than many seeds must show it.
-    pub fn lacking(&self, seeds: usize) -> Vec<String> {
-        let seen = |name: &str| self.get(name) as f64 / seeds as f64;
-        let lacking = LEAST_PER_SEED
-            .iter()
-            .filter(|(name, least)| seen(name) < *least);
-        lacking
-            .map(|(name, least)| format!("{name}: {:.2} per seed, at least {least}", seen(name)))
-            .collect()
-    }
 }
 
 impl fmt::Display for Coverage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (name, count) in &self.counts {
             writeln!(f, "{count:>12} {name}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Every feature, and every fault: at least one seed of a hundred shows it.
+pub const FEATURES: &[&str] = &[
+    // Elections.
+    "leader_changed",
+    "pre_vote_refused",
+    "check_quorum_step_down",
+    "disk_stall_step_down",
+    "vote_refused_by_stickiness",
+    "tick_late",
+    "suspicions",
+    "preferred_leader_took_over",
+    "transfer_moved",
+    "transfer_timed_out",
+    "transfer_aborted",
+    // Configurations.
+    "joint_entered",
+    "joint_left",
+    "leader_removed_itself",
+    "minority_replaced_at_once",
+    "several_replaced_at_once",
+    "learner_promoted",
+    "voter_demoted",
+    "configuration_reverted_by_truncation",
+    "restart_in_a_joint_configuration",
+    "removed",
+    // Snapshots and compaction.
+    "snapshot_begun",
+    "snapshot_resumed",
+    "snapshot_superseded",
+    "snapshot_installed",
+    "snapshot_met_a_candidate",
+    "restart_with_a_part_of_a_snapshot",
+    "snapshot_cut_by_a_crash_of_its_receiver",
+    "snapshot_cut_by_a_crash_of_its_sender",
+    "snapshot_cut_by_a_crash_while_installed",
+    "compacted_but_for_a_tail",
+    "compacted_whole",
+    // Replication.
+    "refused_busy",
+    "busy_and_empty_again",
+    "refused_transferring",
+    "window_full",
+    "probe_to_replicate",
+    "conflict_backed_off",
+    "committed_by_followers_alone",
+    "truncations",
+    "replaced",
+    // Reads.
+    "read_confirmed",
+    "read_failed",
+    "read_before_the_terms_first_commit",
+    "read_by_lease",
+    "lease_expired",
+    "lease_given_up_by_transfer",
+    "follower_read_answered",
+    "follower_read_failed",
+    "follower_read_refused",
+    // Disks.
+    "torn_tail_at_a_restart",
+    "syncs_failed",
+    "write_refused_by_a_full_disk",
+    "stalls",
+    "wiped",
+    "damage_refused",
+    // Processes and links.
+    "pauses",
+    "one_way_cuts",
+    "blackouts",
+];
+
+/// Name, and how often a seed must show it on average.
+const LEAST_PER_SEED: &[(&str, f64)] = &[
+    ("events", 20_000.0),
+    ("acknowledged", 500.0),
+    ("faults", 20.0),
+    ("elections", 4.0),
+    ("truncations", 0.5),
+    ("transfer_moved", 0.5),
+    ("snapshot_installed", 0.5),
+    ("configurations", 3.0),
+    ("joint_entered", 1.0),
+    ("configuration_changes_with_a_crash", 0.5),
+    ("newcomers", 1.0),
+    ("read_confirmed", 100.0),
+    ("crashes", 3.0),
+    ("partitions", 2.0),
+    ("messages_lost", 100.0),
+    ("messages_doubled", 50.0),
+    ("outcomes_unknown", 5.0),
+];
+
+/// What many runs have seen.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    seeds: u64,
+    /// How often, and in how many seeds.
+    seen: BTreeMap<&'static str, (u64, u64)>,
+}
+
+impl Tally {
+    /// One more run.
+    pub fn add(&mut self, run: &Coverage) {
+        self.seeds += 1;
+        for (name, count) in run.counts.iter().filter(|(_, count)| **count > 0) {
+            let (total, seeds) = self.seen.entry(name).or_default();
+            *total += count;
+            *seeds += 1;
+        }
+    }
+
+    /// What was seen less often than many seeds must show it.
+    pub fn lacking(&self) -> Vec<String> {
+        let seen = |name: &str| self.seen.get(name).copied().unwrap_or_default();
+        let rare = FEATURES
+            .iter()
+            .filter(|name| seen(name).1 * 100 < self.seeds)
+            .map(|name| format!("{name}: in {} of {} seeds", seen(name).1, self.seeds));
+        let scarce = LEAST_PER_SEED
+            .iter()
+            .map(|(name, least)| (name, seen(name).0 as f64 / self.seeds as f64, least))
+            .filter(|(_, mean, least)| mean < least)
+            .map(|(name, mean, least)| format!("{name}: {mean:.2} per seed, at least {least}"));
+        rare.chain(scarce).collect()
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, (total, seeds)) in &self.seen {
+            let share = *seeds as f64 * 100.0 / self.seeds as f64;
+            writeln!(f, "{total:>12} {share:>5.1} % of seeds  {name}")?;
         }
         Ok(())
     }

@@ -5,8 +5,9 @@
 use core::fmt;
 use std::collections::{BTreeMap, HashMap};
 
-use synod_consensus::{Configuration, LogIndex, ReplicaId, Term, Write};
+use synod_consensus::{LogIndex, ReplicaId, Term, Write};
 
+use super::coverage::Coverage;
 use super::machine::chained;
 use super::model::{Model, digest};
 
@@ -46,6 +47,7 @@ pub(crate) enum Judged {
 pub(crate) struct History {
     judged: Judged,
     leaders: HashMap<Term, ReplicaId>,
+    last_leader: Option<ReplicaId>,
     /// Digest and predecessor's term of every entry that any log ever held.
     entries: HashMap<(LogIndex, Term), (u64, Term)>,
     /// Everything committed, from index 1 on: term, digest, and the chain through it.
@@ -62,6 +64,7 @@ impl History {
         Self {
             judged,
             leaders: HashMap::new(),
+            last_leader: None,
             entries: HashMap::new(),
             committed: Vec::new(),
             acknowledged: BTreeMap::new(),
@@ -150,18 +153,24 @@ impl History {
         replica: ReplicaId,
         term: Term,
         log: &Model,
-    ) -> Result<bool, Violation> {
-        let new = match self.leaders.insert(term, replica) {
+        coverage: &mut Coverage,
+    ) -> Result<(), Violation> {
+        match self.leaders.insert(term, replica) {
             Some(other) if other != replica => {
                 self.judge(broken(
                     "Election Safety",
                     format!("{other} and {replica} both lead term {term}"),
                 ))?;
-                false
             }
-            Some(_) => return Ok(false),
-            None => true,
-        };
+            Some(_) => return Ok(()),
+            None => {
+                coverage.count("elections");
+                let before = self.last_leader.replace(replica);
+                if before.is_some_and(|before| before != replica) {
+                    coverage.count("leader_changed");
+                }
+            }
+        }
         let missing = (log.base.index.next().get()..=self.committed().get())
             .map(LogIndex::new)
             .find(|index| {
@@ -174,7 +183,7 @@ impl History {
                 format!("{replica} leads term {term} without committed entry {index}"),
             ))?;
         }
-        Ok(new)
+        Ok(())
     }
 
     /// A replica takes everything through `index` as committed. `durable` says whether a replica's disk covers an entry.
@@ -184,7 +193,6 @@ impl History {
         from: LogIndex,
         index: LogIndex,
         log: &Model,
-        configuration: &Configuration,
         durable: impl Fn(ReplicaId, LogIndex, Term) -> bool,
     ) -> Result<(), Violation> {
         let known_before = self.committed();
@@ -219,6 +227,7 @@ impl History {
             return Ok(());
         };
         if index > known_before {
+            let (_, configuration) = log.configuration();
             for half in [&configuration.voters, &configuration.outgoing] {
                 let holding = half
                     .iter()
@@ -308,6 +317,24 @@ impl History {
         }
         self.floor = self.floor.max(seen);
         Ok(())
+    }
+
+    /// A leader of `term` beside others answers a read without asking anybody.
+    pub(crate) fn leased(&self, replica: ReplicaId, term: Term) -> Result<(), Violation> {
+        match self.leaders.iter().max() {
+            Some((later, other)) if *later > term => self.judge(broken(
+                "One Lease",
+                format!(
+                    "{replica} reads by its lease in term {term}, {other} was elected in {later}"
+                ),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Where a command took effect, if it did.
+    pub(crate) fn place(&self, id: u64) -> Option<LogIndex> {
+        self.commands.get(&id).copied()
     }
 
     /// At the end, a leader's state must cover everything acknowledged.

@@ -1,14 +1,15 @@
-//! One Raft group of 1 to 5 replicas in one process, on one virtual clock, from one seed.
+//! One Raft group of 1 to 7 voters in one process, on one virtual clock, from one seed.
 //!
-//! Here: [`World`] (clients, an operator, faults), its replicas with the real `Group`, the real segmented log and the real checkpoint
-//! files on virtual disks that lose what was not synced, a network that loses, delays, doubles and reorders, the invariants that
-//! every step is held against, and what a run must have seen ([`Coverage`]). Every message goes through the real encoder and decoder.
-//! Not here: evaluation, sessions, sockets, threads.
+//! Here: [`World`] (clients, an operator, failure detectors, faults), its replicas with the real `Group`, the real segmented log and the
+//! real checkpoint files on virtual disks that lose what was not synced, clocks that drift as far as the options allow, a network that
+//! loses, delays, doubles and reorders, the invariants that every step is held against, what the clients were told and whether
+//! anything explains it (`oracle`), and what many runs must have seen ([`Tally`]). Every message goes through the real encoder and
+//! decoder. Not here: evaluation, sessions, sockets, threads.
 //!
 //! A run has a safety phase (faults, load, changes of configuration) and a healing phase: faults stop, and the group must answer
-//! again and agree within [`HEALED_WITHIN`].
+//! again and agree within [`HEALED_WITHIN`]; then all answers are judged.
 //!
-//! Invariants, checked at every step of the replica concerned:
+//! Invariants, checked at every step of the replica concerned, but for the last four:
 //!
 //! | name | says | source |
 //! |---|---|---|
@@ -18,24 +19,42 @@
 //! | State Machine Safety | what is committed or applied at an index never differs, between replicas and over time | 5.4.3 |
 //! | Committed Is Durable | when an entry is first committed, a majority of disks (of both halves) holds it | 5.4 |
 //! | Durable Promise | a vote or acknowledgement that leaves is on the sender's disk | H2, H73 |
+//! | Effective Configuration | the last configuration of a replica's log is in force there, committed or not | 6; H42, H46, H47, H65 |
 //! | Monotone | term, vote within a term, commit and applied never go back | figure 2 |
 //! | State Ordering | purged <= checkpoint <= applied <= committed <= last | openraft |
-//! | Recovery | a disk gives back what it acknowledged | H72-H76 |
+//! | Recovery | a disk gives back all that it acknowledged, or is refused: never less | H72-H76 |
+//! | Transfers End | a transfer that is due to end keeps no proposal waiting | H19 |
+//! | One Lease | who reads by a lease is the newest leader | thesis 6.4.1; H57-H59 |
 //! | Acknowledged Commands | an acknowledged command stays where it was acknowledged, and exists once | promise 1 |
-//! | Linearizable Reads | a read sees everything acknowledged before it was asked | thesis 6.4 |
+//! | Linearizable Reads | a read covers the index of everything acknowledged, of any key, before it was asked | thesis 6.4 |
+//! | Replaced Commands | what a client was told not to have happened never does | H31 |
+//! | Linearizability | for each key some order, within the times of the clients, explains every answer | Herlihy and Wing 1990; promise 2 |
 //! | Liveness | after the faults the group answers and all members agree | |
+//!
+//! What storage faults come to: a torn tail is dropped at the next start; after a failed sync, and while a full disk refuses, nothing more
+//! is acknowledged, the process ends and comes back with what was acknowledged; a flipped bit behind which there are sound batches is
+//! refused at the start, and the replica is replaced under another id, as one whose disk is gone. (A flipped bit in the very last batch
+//! cannot be told from a torn write, so none is flipped there.)
 
+mod clients;
+mod clock;
 mod coverage;
+mod event;
+mod healing;
 mod history;
-mod load;
 mod machine;
 mod model;
 mod network;
 mod operator;
+mod options;
+mod oracle;
+mod process;
 mod replica;
+mod settle;
 mod storm;
+mod watch;
 mod world;
 
-pub use coverage::Coverage;
+pub use coverage::{Coverage, FEATURES, Tally};
 pub use history::Violation;
 pub use world::{HEALED_WITHIN, Report, Sabotage, World};

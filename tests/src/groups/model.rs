@@ -3,8 +3,12 @@
 //! Kept twice per replica: as asked of the disk, and as the disk acknowledged.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
-use synod_consensus::{Entry, EntryKind, HardState, LogIndex, Position, Recovered, Term, Write};
+use synod_consensus::{
+    Configuration, Entry, EntryKind, HardState, LogIndex, Position, Recovered, SnapshotMeta, Term,
+    Write,
+};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// Kind and payload of an entry, in eight bytes.
@@ -23,20 +27,50 @@ pub(crate) struct Model {
     pub(crate) hard_state: HardState,
     pub(crate) base: Position,
     entries: VecDeque<(Term, u64)>,
+    /// The one at the base and those of the entries, with the entries that set them.
+    configurations: Vec<(LogIndex, Arc<Configuration>)>,
+}
+
+fn configuration_at(base: &SnapshotMeta) -> Vec<(LogIndex, Arc<Configuration>)> {
+    vec![(base.configuration_index, base.configuration.clone().into())]
 }
 
 impl Model {
     pub(crate) fn recovered(recovered: &Recovered) -> Self {
-        Self {
+        let mut model = Self {
             exists: true,
             hard_state: recovered.hard_state,
             base: recovered.base.position,
-            entries: recovered
-                .entries
-                .iter()
-                .map(|entry| (entry.term, digest(entry)))
-                .collect(),
+            entries: VecDeque::new(),
+            configurations: configuration_at(&recovered.base),
+        };
+        model.extend(&recovered.entries);
+        model
+    }
+
+    fn extend(&mut self, entries: &[Entry]) {
+        for entry in entries {
+            self.entries.push_back((entry.term, digest(entry)));
+            if let Some(configuration) = entry.configuration() {
+                self.configurations
+                    .push((entry.index, configuration.into()));
+            }
         }
+    }
+
+    /// The last configuration in the log: that is the one in force, committed or not (Raft paper 6).
+    pub(crate) fn configuration(&self) -> (LogIndex, &Configuration) {
+        static NONE: Configuration = Configuration {
+            voters: std::collections::BTreeSet::new(),
+            outgoing: std::collections::BTreeSet::new(),
+            learners: std::collections::BTreeSet::new(),
+            learners_next: std::collections::BTreeSet::new(),
+        };
+        self.configurations
+            .last()
+            .map_or((LogIndex::ZERO, &NONE), |(index, configuration)| {
+                (*index, &**configuration)
+            })
     }
 
     pub(crate) fn last(&self) -> Position {
@@ -77,8 +111,10 @@ impl Model {
                         .expect("appends lie behind the base");
                     self.entries.truncate(kept as usize);
                     let gone = before - self.entries.len();
-                    self.entries
-                        .extend(entries.iter().map(|entry| (entry.term, digest(entry))));
+                    let base = self.base.index;
+                    self.configurations
+                        .retain(|(at, _)| *at < first.index || *at <= base);
+                    self.extend(entries);
                     return gone;
                 }
             }
@@ -91,12 +127,18 @@ impl Model {
                 {
                     self.entries.drain(..gone as usize);
                     self.base = to.position;
+                    let kept = self
+                        .configurations
+                        .drain(..)
+                        .filter(|(at, _)| *at > to.position.index);
+                    self.configurations = configuration_at(to).into_iter().chain(kept).collect();
                 }
             }
             Write::Reset { to } => {
                 self.exists = true;
                 self.entries.clear();
                 self.base = to.position;
+                self.configurations = configuration_at(to);
             }
             Write::Drop => *self = Self::default(),
         }

@@ -7,13 +7,15 @@ use rand::Rng;
 use rand::seq::IteratorRandom;
 use synod_consensus::{Change, ReplicaId, Role, Status};
 
+use super::event::Event;
 use super::replica::Replica;
-use super::world::{Event, World};
+use super::world::World;
 use crate::disk::VirtualDisk;
 
 /// Machines that one world ever has.
-const MACHINES_MAX: u64 = 14;
-const VOTERS_MAX: usize = 5;
+const MACHINES_MAX: u64 = 18;
+const VOTERS_MAX: usize = 7;
+const LEARNERS_MAX: usize = 3;
 
 impl World {
     /// The leader of the latest term, if it knows that its configuration is committed and simple.
@@ -21,20 +23,20 @@ impl World {
         let statuses = self
             .replicas
             .values()
-            .filter_map(|replica| Some(replica.process.as_ref()?.group.status()));
+            .filter_map(|replica| Some(&replica.process.as_ref()?.status));
         let leader = statuses
             .filter(|status| status.role == Role::Leader)
             .max_by_key(|status| status.term)?;
         let settled =
             !leader.configuration.is_joint() && leader.configuration_index <= leader.commit;
-        settled.then_some(leader)
+        settled.then(|| leader.clone())
     }
 
     /// Whether a configuration change is under way somewhere.
     pub(crate) fn is_changing(&self) -> bool {
         self.replicas
             .values()
-            .filter_map(|replica| Some(replica.process.as_ref()?.group.status()))
+            .filter_map(|replica| Some(&replica.process.as_ref()?.status))
             .any(|status| {
                 status.role == Role::Leader
                     && (status.configuration.is_joint()
@@ -42,10 +44,11 @@ impl World {
             })
     }
 
+    /// Lost for good, or about to be found so.
     fn is_gone(&self, replica: ReplicaId) -> bool {
         self.replicas
             .get(&replica)
-            .is_none_or(|replica| replica.retired)
+            .is_none_or(|replica| replica.retired || replica.damaged)
     }
 
     /// One decision; returns whom it concerned.
@@ -54,8 +57,20 @@ impl World {
         self.push(pause, Event::Operate);
         let leader = self.settled_leader()?;
         self.retire_removed(&leader);
-        if self.rng.random_bool(0.2) {
-            return self.hand_over(&leader);
+        match self.rng.random_range(0..20) {
+            0..4 => return self.hand_over(&leader),
+            4 | 5 => {
+                let voters = leader.configuration.voters.iter().copied();
+                self.preferred = voters.choose(&mut self.rng);
+                let (now, preferred) = (self.now, self.preferred);
+                for replica in self.replicas.values_mut() {
+                    if let Some(process) = &mut replica.process {
+                        process.group.prefer(process.clock.shows(now), preferred);
+                    }
+                }
+                return None;
+            }
+            _ => {}
         }
         let (voters, learners) = self.wish(&leader)?;
         let alive = voters.iter().filter(|voter| !self.is_gone(**voter)).count();
@@ -68,13 +83,9 @@ impl World {
             learners,
         };
         let now = self.now;
-        let group = &mut self
-            .replicas
-            .get_mut(&leader.replica)?
-            .process
-            .as_mut()?
-            .group;
-        match group.change(now, change) {
+        let process = self.replicas.get_mut(&leader.replica)?.process.as_mut()?;
+        let shown = process.clock.shows(now);
+        match process.group.change(shown, change) {
             Ok(_) => {
                 self.coverage.count("changes_begun");
                 if self.rng.random_bool(0.5) {
@@ -119,15 +130,25 @@ impl World {
             .copied()
             .filter(|voter| *voter != leader.replica);
         let to = heirs.choose(&mut self.rng)?;
-        let now = self.now;
-        let group = &mut self
-            .replicas
-            .get_mut(&leader.replica)?
-            .process
-            .as_mut()?
-            .group;
-        let _ = group.transfer(now, to);
-        Some(leader.replica)
+        let (now, from) = (self.now, leader.replica);
+        let process = self.replicas.get_mut(&from)?.process.as_mut()?;
+        let shown = process.clock.shows(now);
+        let _ = process.group.transfer(shown, to);
+        if self.rng.random_bool(0.4) {
+            // The former leader, or the next one, is cut off just when the place changes hands.
+            let alone = if self.rng.random() { from } else { to };
+            let others = self.replicas.keys().copied().filter(|id| *id != alone);
+            let links = others
+                .flat_map(|other| [(alone, other), (other, alone)])
+                .collect();
+            let soon = Duration::from_micros(self.rng.random_range(0..20_000));
+            let lasting = Duration::from_millis(self.rng.random_range(300..3_000));
+            self.push(soon, Event::Cut { links, lasting });
+            if self.rng.random() {
+                self.suspect(from, 0..300);
+            }
+        }
+        Some(from)
     }
 
     /// The next configuration, by chance but never one that cannot decide.
@@ -140,7 +161,9 @@ impl World {
         learners.retain(|learner| !self.is_gone(*learner));
         self.newcomers
             .retain(|newcomer| !leader.configuration.contains(*newcomer));
-        if learners.is_empty() && voters.len() < VOTERS_MAX && self.rng.random_bool(0.7) {
+        let wanted = if voters.len() < 5 { 1 } else { 2 };
+        let few = learners.len() < wanted && voters.len() < VOTERS_MAX;
+        if few && self.rng.random_bool(0.7) {
             learners.insert(self.newcomer()?);
             return Some((voters, learners));
         }
@@ -150,7 +173,7 @@ impl World {
             learners.remove(&learner);
             return Some((voters, learners));
         }
-        match self.rng.random_range(0..8) {
+        match self.rng.random_range(0..10) {
             0 | 1 => {
                 let learner = learners.pop_first()?;
                 voters.insert(learner);
@@ -170,8 +193,21 @@ impl World {
                 voters.remove(&voter);
                 learners.insert(voter);
             }
-            6 => {
+            6 if learners.len() < LEARNERS_MAX => {
                 learners.insert(self.newcomer()?);
+            }
+            7 | 8 => {
+                // As many at once as a minority is.
+                let count = learners.len().min((voters.len() - 1) / 2);
+                for _ in 0..count {
+                    let voter = voters.iter().copied().choose(&mut self.rng)?;
+                    voters.remove(&voter);
+                }
+                let newcomers: Vec<_> = learners.iter().copied().take(count).collect();
+                for learner in newcomers {
+                    learners.remove(&learner);
+                    voters.insert(learner);
+                }
             }
             _ => {
                 learners.pop_first()?;
@@ -191,7 +227,9 @@ impl World {
         self.last_machine += 1;
         let id = ReplicaId::new(self.last_machine);
         let disk = VirtualDisk::new(self.rng.random());
-        self.replicas.insert(id, Replica::new(id, disk, None));
+        let slow_ppm = self.draw_slowness();
+        self.replicas
+            .insert(id, Replica::new(id, disk, None, slow_ppm));
         self.newcomers.insert(id);
         self.coverage.count("newcomers");
         self.push(Duration::ZERO, Event::Start { id });
@@ -207,9 +245,9 @@ impl World {
         let Some(replica) = self.replicas.get_mut(&id) else {
             return;
         };
-        if replica.checkpoint(now, everything).is_err() {
+        let coverage = &mut self.coverage;
+        if replica.checkpoint(now, everything, coverage).is_err() {
             self.fail(id);
         }
-        self.coverage.count("compactions");
     }
 }

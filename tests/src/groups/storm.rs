@@ -6,7 +6,8 @@ use rand::Rng;
 use rand::seq::IteratorRandom;
 use synod_consensus::{ReplicaId, Role};
 
-use super::world::{Event, World};
+use super::event::Event;
+use super::world::World;
 
 /// Without an acknowledgement for so long, faults stay away.
 const NO_PROGRESS_MAX: Duration = Duration::from_secs(8);
@@ -34,41 +35,66 @@ impl World {
         if self.rng.random_bool(0.4) {
             let leads = |id: &&ReplicaId| {
                 let process = self.replicas[*id].process.as_ref();
-                process.is_some_and(|process| process.group.status().role == Role::Leader)
+                process.is_some_and(|process| process.status.role == Role::Leader)
             };
             victim = up.iter().find(leads).copied().unwrap_or(victim);
         }
         self.coverage.count("faults");
         match self.rng.random_range(0..100) {
-            0..18 => self.crash(victim, false),
-            18..32 => self.crash(victim, true),
-            32..38 => {
+            0..16 => self.crash(victim, false),
+            16..28 => self.crash(victim, true),
+            28..34 => {
                 self.coverage.count("power_lost_while_writing");
                 let nth = self.rng.random_range(1..4);
                 self.replicas[&victim].disk.lose_power_in(nth);
             }
-            38..42 => {
+            34..38 => {
                 self.coverage.count("syncs_failed");
                 self.replicas[&victim].disk.fail_sync_in(1);
             }
-            42..45 => {
+            38..40 => {
                 self.coverage.count("blackouts");
                 for id in up {
                     self.crash(id, true);
                 }
             }
-            45..53 => {
+            40..48 => {
                 self.coverage.count("stalls");
-                let until = self.now + self.span(50, 5_000);
+                // Some long enough that a leader gives way (H21).
+                let lasting = if self.rng.random_bool(0.35) {
+                    Duration::from_millis(self.rng.random_range(4_000..7_000))
+                } else {
+                    self.span(50, 5_000)
+                };
+                let until = self.now + lasting;
                 self.replicas.get_mut(&victim).expect("up").stalled_until = until;
             }
-            53..61 => {
+            48..56 => {
                 self.coverage.count("pauses");
                 let until = self.now + self.span(50, 4_000);
                 self.replicas.get_mut(&victim).expect("up").paused_until = until;
             }
-            61..64 => self.wipe(victim),
+            56..61 => {
+                if self.may_lose(victim) {
+                    self.coverage.count("wiped");
+                    self.retire(victim);
+                }
+            }
+            61..67 => self.damage(victim),
+            67..71 => self.fill(victim),
+            71..75 => self.suspect(victim, 0..150),
             _ => self.partition(victim),
+        }
+    }
+
+    /// The failure detectors of the others take `peer` for dead, one after the other, so many milliseconds from now.
+    pub(crate) fn suspect(&mut self, peer: ReplicaId, within: core::ops::Range<u64>) {
+        self.coverage.count("suspicions");
+        let others = self.replicas.values().filter(|replica| replica.is_up());
+        let lives: Vec<_> = others.map(|replica| (replica.id(), replica.life)).collect();
+        for (id, life) in lives {
+            let at = Duration::from_millis(self.rng.random_range(within.clone()));
+            self.push(at, Event::Suspect { id, life, peer });
         }
     }
 
@@ -92,11 +118,18 @@ impl World {
             return;
         };
         if let Some(process) = replica.stop(power) {
+            let is_installing = process.is_installing();
+            process
+                .watch
+                .crashes(&process.status, is_installing, &mut self.coverage);
             self.coverage
                 .add("outcomes_unknown", process.pending.len() as u64);
         }
         let back = self.span(5, 6_000);
         self.push(back, Event::Start { id });
+        if self.rng.random() {
+            self.suspect(id, 100..400);
+        }
     }
 
     /// A disk refused: its process ends as if the power had gone, and comes back.
@@ -114,10 +147,10 @@ impl World {
         }
     }
 
-    /// The disk is lost for good; only while the others can replace it.
-    fn wipe(&mut self, victim: ReplicaId) {
+    /// Whether the others can do without this disk, and replace it.
+    fn may_lose(&self, victim: ReplicaId) -> bool {
         let Some(leader) = self.settled_leader() else {
-            return;
+            return false;
         };
         let configuration = &leader.configuration;
         let all_agree = self
@@ -126,23 +159,40 @@ impl World {
             .filter(|replica| !replica.retired && configuration.contains(replica.id()))
             .all(|replica| {
                 replica.process.as_ref().is_some_and(|process| {
-                    process.group.status().configuration_index == leader.configuration_index
+                    process.status.configuration_index == leader.configuration_index
                 })
             });
         let complete = configuration.members().iter().all(|member| {
             self.replicas
                 .get(member)
-                .is_some_and(|replica| !replica.retired)
+                .is_some_and(|replica| !replica.retired && !replica.damaged)
         });
-        if configuration.voters.len() >= 3
+        configuration.voters.len() >= 3
             && configuration.contains(victim)
             && all_agree
             && complete
             && !self.is_changing()
-        {
-            self.coverage.count("wiped");
-            self.retire(victim);
+    }
+
+    /// The machine goes down, and a bit of its log flips meanwhile: at its return the log is refused, or was not touched where it counts.
+    fn damage(&mut self, victim: ReplicaId) {
+        if self.may_lose(victim) {
+            self.crash(victim, true);
+            let replica = self.replicas.get_mut(&victim).expect("just crashed");
+            if replica.damage(&mut self.rng) {
+                self.coverage.count("bits_flipped");
+            }
         }
+    }
+
+    /// The disk has hardly any room left, for a while.
+    fn fill(&mut self, victim: ReplicaId) {
+        self.coverage.count("disks_filled");
+        let disk = &self.replicas[&victim].disk;
+        let left = self.rng.random_range(0..8_000);
+        disk.set_capacity(Some(disk.used() + left));
+        let until = self.span(500, 8_000);
+        self.push(until, Event::Room { id: victim });
     }
 
     fn partition(&mut self, victim: ReplicaId) {
@@ -150,7 +200,11 @@ impl World {
         let all: Vec<_> = self.replicas.keys().copied().collect();
         let others: Vec<_> = all.iter().copied().filter(|id| *id != victim).collect();
         let mut links = Vec::new();
-        match self.rng.random_range(0..8) {
+        let way = self.rng.random_range(0..8);
+        if matches!(way, 4 | 5) {
+            self.coverage.count("one_way_cuts");
+        }
+        match way {
             0..4 => others
                 .iter()
                 .for_each(|other| links.extend([(victim, *other), (*other, victim)])),
@@ -185,5 +239,8 @@ impl World {
             self.span(100, 3_000)
         };
         self.push(until, Event::Mend { links });
+        if self.rng.random() {
+            self.suspect(victim, 100..400);
+        }
     }
 }

@@ -7,15 +7,18 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use synod_consensus::{
-    CheckedOptions, Configuration, GroupOptions, Message, PersistToken, ReplicaId, Role,
-};
+use synod_consensus::{CheckedOptions, Configuration, Message, ReplicaId, Term};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::coverage::Coverage;
+use super::event::Event;
 use super::history::{History, Judged, Violation, broken};
 use super::network::Network;
-use super::replica::Replica;
+use super::options;
+use super::oracle::Oracle;
+use super::process::{Process, Witnesses};
+use super::replica::{Replica, Started};
+use super::watch::Cause;
 use crate::disk::VirtualDisk;
 
 /// How long after the last fault the group may take to answer again and agree: several elections, a snapshot, a configuration left.
@@ -49,83 +52,6 @@ pub struct Report {
     pub healed_in: Duration,
 }
 
-#[derive(Debug)]
-pub(crate) enum Event {
-    Deliver {
-        to: ReplicaId,
-        bytes: Vec<u8>,
-    },
-    Write {
-        id: ReplicaId,
-        life: u64,
-    },
-    Written {
-        id: ReplicaId,
-        life: u64,
-        tokens: Vec<PersistToken>,
-    },
-    Apply {
-        id: ReplicaId,
-        life: u64,
-    },
-    Install {
-        id: ReplicaId,
-        life: u64,
-    },
-    Snapshot {
-        id: ReplicaId,
-        life: u64,
-        to: ReplicaId,
-    },
-    Tick {
-        id: ReplicaId,
-        life: u64,
-    },
-    Start {
-        id: ReplicaId,
-    },
-    Checkpoint {
-        id: ReplicaId,
-    },
-    Mend {
-        links: Vec<(ReplicaId, ReplicaId)>,
-    },
-    CrashAMember,
-    Command,
-    Read,
-    Operate,
-    Storm,
-}
-
-impl Event {
-    /// Whose process or disk it concerns; `None`: the world's own.
-    fn whose(&self) -> Option<ReplicaId> {
-        match self {
-            Self::Deliver { to, .. } => Some(*to),
-            Self::Write { id, .. }
-            | Self::Written { id, .. }
-            | Self::Apply { id, .. }
-            | Self::Install { id, .. }
-            | Self::Snapshot { id, .. }
-            | Self::Tick { id, .. } => Some(*id),
-            _ => None,
-        }
-    }
-
-    /// The life of the process that it belongs to.
-    fn life(&self) -> Option<u64> {
-        match self {
-            Self::Write { life, .. }
-            | Self::Written { life, .. }
-            | Self::Apply { life, .. }
-            | Self::Install { life, .. }
-            | Self::Snapshot { life, .. }
-            | Self::Tick { life, .. } => Some(*life),
-            _ => None,
-        }
-    }
-}
-
 /// One group, its machines, clients, operator and weather.
 pub struct World {
     seed: u64,
@@ -139,18 +65,24 @@ pub struct World {
     /// Machines that wait to be added.
     pub(crate) newcomers: BTreeSet<ReplicaId>,
     pub(crate) history: History,
+    pub(crate) oracle: Oracle,
     pub(crate) coverage: Coverage,
-    pub(crate) last_command: u64,
     /// When something was last acknowledged, and how much there was by then.
     pub(crate) answered: (Duration, u64),
     pub(crate) last_machine: u64,
     pub(crate) command_gap: u64,
     pub(crate) storm_gap: u64,
-    disk_latency: Duration,
-    founders: u64,
+    pub(super) disk_latency: Duration,
+    pub(super) founders: u64,
+    /// The latest leader.
+    pub(super) leading: Option<(ReplicaId, Term)>,
+    /// Who should lead, as the operator sees it.
+    pub(super) preferred: Option<ReplicaId>,
+    /// Events so far.
+    pub(super) steps: u64,
     sabotage: Option<Sabotage>,
-    elected: bool,
-    healing: bool,
+    pub(super) elected: bool,
+    pub(super) healing: bool,
     trace: u64,
     talkative: bool,
 }
@@ -168,8 +100,8 @@ impl World {
     /// Everything about a run follows from `seed`.
     pub fn from_seed(seed: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let options = draw_options(&mut rng, None);
-        let founders = [1, 2, 3, 3, 3, 4, 5, 5][rng.random_range(0..8)];
+        let options = options::draw(&mut rng, None);
+        let founders = [1, 2, 3, 3, 3, 4, 5, 5, 6, 7][rng.random_range(0..10)];
         let mut world = Self {
             seed,
             now: Duration::ZERO,
@@ -180,14 +112,17 @@ impl World {
             replicas: BTreeMap::new(),
             newcomers: BTreeSet::new(),
             history: History::new(Judged::All),
+            oracle: Oracle::default(),
             coverage: Coverage::default(),
-            last_command: 0,
             answered: (Duration::ZERO, 0),
             last_machine: founders,
             command_gap: rng.random_range(3_000..20_000),
             storm_gap: rng.random_range(1_000..4_000),
             disk_latency: Duration::from_micros(rng.random_range(50..2_000)),
             founders,
+            leading: None,
+            preferred: None,
+            steps: 0,
             sabotage: None,
             elected: false,
             healing: false,
@@ -198,9 +133,10 @@ impl World {
         let founding = Configuration::of_voters((1..=founders).map(ReplicaId::new));
         for id in (1..=founders).map(ReplicaId::new) {
             let disk = VirtualDisk::new(world.rng.random());
+            let slow_ppm = world.draw_slowness();
             world
                 .replicas
-                .insert(id, Replica::new(id, disk, Some(founding.clone())));
+                .insert(id, Replica::new(id, disk, Some(founding.clone()), slow_ppm));
             world.push(Duration::ZERO, Event::Start { id });
         }
         for event in [Event::Command, Event::Read, Event::Operate] {
@@ -222,7 +158,7 @@ impl World {
             self.history = History::new(Judged::Only("Acknowledged Commands"));
         }
         self.sabotage = Some(sabotage);
-        self.options = draw_options(&mut ChaCha8Rng::seed_from_u64(self.seed), bug);
+        self.options = options::draw(&mut ChaCha8Rng::seed_from_u64(self.seed), bug);
         if sabotage == Sabotage::LyingSyncs {
             self.replicas
                 .values()
@@ -231,9 +167,26 @@ impl World {
         self
     }
 
+    /// How much the next machine's clock loses: two of them never differ by more than the options allow.
+    pub(super) fn draw_slowness(&mut self) -> u32 {
+        let most = self.options.clock_drift_ppm;
+        match self.rng.random_range(0..3) {
+            0 => 0,
+            1 => most,
+            _ => self.rng.random_range(0..most),
+        }
+    }
+
     pub(crate) fn push(&mut self, after: Duration, event: Event) {
         self.order += 1;
         self.events.insert((self.now + after, self.order), event);
+    }
+
+    /// Lets everything pass but violations of this invariant, to show that it alone would have noticed.
+    #[must_use]
+    pub fn looking_for(mut self, invariant: &'static str) -> Self {
+        self.history = History::new(Judged::Only(invariant));
+        self
     }
 
     /// Runs both phases.
@@ -257,6 +210,8 @@ impl World {
             self.step()?;
         }
         self.check_acknowledged()?;
+        let judged = self.oracle.judge(|id| self.history.place(id));
+        self.history.judge(judged)?;
         Ok(Report {
             coverage: self.coverage,
             trace: self.trace,
@@ -277,6 +232,7 @@ impl World {
             .pop_first()
             .expect("clients and timers never end");
         self.now = at;
+        self.steps += 1;
         if let Some(event) = self.held_back(event) {
             self.note(order, &event);
             let concerned = if self.history.forgives() {
@@ -288,33 +244,17 @@ impl World {
             } else {
                 self.happen(event)?
             };
-            if let Some(id) = concerned {
-                self.settle(id)?;
+            if let Some((id, cause)) = concerned {
+                self.settle(id, cause)?;
             }
         }
         Ok(())
     }
 
     fn note(&mut self, order: u64, event: &Event) {
-        let (kind, who, what) = match event {
-            Event::Deliver { to, bytes } => (1, to.get(), xxh3_64_with_seed(bytes, 0)),
-            Event::Write { id, .. } => (2, id.get(), 0),
-            Event::Written { id, tokens, .. } => (3, id.get(), tokens.len() as u64),
-            Event::Apply { id, .. } => (4, id.get(), 0),
-            Event::Install { id, .. } => (5, id.get(), 0),
-            Event::Snapshot { id, to, .. } => (6, id.get(), to.get()),
-            Event::Tick { id, .. } => (7, id.get(), 0),
-            Event::Start { id } => (8, id.get(), 0),
-            Event::Checkpoint { id } => (9, id.get(), 0),
-            Event::Mend { links } => (10, links.len() as u64, 0),
-            Event::CrashAMember => (11, 0, 0),
-            Event::Command => (12, 0, self.last_command),
-            Event::Read => (13, 0, 0),
-            Event::Operate => (14, 0, 0),
-            Event::Storm => (15, 0, 0),
-        };
         let nanos = self.now.as_nanos() as u64;
-        let numbers = [nanos, order, kind, who, what];
+        let [kind, who, what] = event.numbers();
+        let numbers = [nanos, order, kind, who, what, self.oracle.next_id()];
         self.trace = xxh3_64_with_seed(&numbers.map(u64::to_le_bytes).concat(), self.trace);
         if self.talkative {
             match event {
@@ -351,15 +291,23 @@ impl World {
         Some(event)
     }
 
-    /// Lets one event happen; returns the replica whose outputs have to be drawn.
-    fn happen(&mut self, event: Event) -> Result<Option<ReplicaId>, Violation> {
+    /// Lets one event happen; returns the replica whose outputs have to be drawn, and why.
+    fn happen(&mut self, event: Event) -> Result<Option<(ReplicaId, Cause)>, Violation> {
         let now = self.now;
         match event {
             Event::Deliver { to, bytes } => {
                 let message: Message = rmp_serde::from_slice(&bytes).expect("encoded by a replica");
                 self.count_event();
-                self.running(to).group.receive(now, message);
-                return Ok(Some(to));
+                let (name, term) = (message.name(), message.term);
+                let replica = self.replicas.get_mut(&to).expect("held back otherwise");
+                let process = replica.process.as_mut().expect("held back otherwise");
+                let role = process.status.role;
+                process
+                    .watch
+                    .receives(name, &bytes, role, &mut self.coverage);
+                let shown = process.clock.shows(now);
+                process.group.receive(shown, message);
+                return Ok(Some((to, Cause::Message { name, term })));
             }
             Event::Write { id, .. } => {
                 let replica = self.replicas.get_mut(&id).expect("held back otherwise");
@@ -367,7 +315,7 @@ impl World {
                 if let Some(process) = &mut replica.process {
                     process.write_due = false;
                 }
-                match replica.write() {
+                match replica.write(&mut self.coverage) {
                     Ok(tokens) => {
                         let told = Duration::from_micros(self.rng.random_range(1..400));
                         self.push(told, Event::Written { id, life, tokens });
@@ -378,60 +326,73 @@ impl World {
             Event::Written { id, tokens, .. } => {
                 for token in tokens {
                     self.count_event();
-                    self.running(id).group.persisted(now, token);
+                    let process = self.running(id);
+                    process.watch.write_told(token.serial());
+                    let shown = process.clock.shows(now);
+                    process.group.persisted(shown, token);
                 }
-                return Ok(Some(id));
+                return Ok(Some((id, Cause::Other)));
             }
             Event::Apply { id, .. } => {
                 self.count_event();
-                let replica = self.replicas.get_mut(&id).expect("held back otherwise");
+                let (replica, mut witnesses) = self.with_witnesses(id);
                 if let Some(process) = &mut replica.process {
                     process.apply_due = false;
                 }
-                match replica.apply(now, &mut self.history, &mut self.coverage) {
-                    Ok(more) => {
-                        if more {
-                            self.schedule_apply(id);
-                        }
-                    }
+                match replica.apply(now, &mut witnesses) {
+                    Ok(true) => self.schedule_apply(id),
+                    Ok(false) => {}
                     Err(violation) => self.history.judge(Err(violation))?,
                 }
-                return Ok(Some(id));
+                return Ok(Some((id, Cause::Other)));
             }
             Event::Install { id, .. } => {
                 self.count_event();
-                if self
-                    .replicas
-                    .get_mut(&id)
-                    .expect("held back otherwise")
-                    .install(now)
-                    .is_err()
-                {
+                let replica = self.replicas.get_mut(&id).expect("held back otherwise");
+                if replica.install(now).is_err() {
                     self.fail(id);
                 }
-                return Ok(Some(id));
+                return Ok(Some((id, Cause::Installed)));
             }
             Event::Snapshot { id, to, .. } => {
                 let replica = self.replicas.get_mut(&id).expect("held back otherwise");
-                if let Some(snapshot) = replica.snapshot() {
-                    self.running(id).group.provide_snapshot(now, to, snapshot);
-                }
-                return Ok(Some(id));
+                replica.snapshot(now, to);
+                return Ok(Some((id, Cause::Other)));
             }
-            Event::Tick { id, .. } => {
+            Event::Tick { id, at, .. } => {
                 let process = self.running(id);
-                process.tick_at = None;
-                if process.group.wake_at().is_some_and(|at| at <= now) {
-                    process.group.tick(now);
+                if process.tick_at != Some(at) {
+                    return Ok(None);
                 }
-                return Ok(Some(id));
+                process.tick_at = None;
+                let shown = process.clock.shows(now);
+                let due = process.group.wake_at().filter(|at| *at <= shown);
+                let cause = due.map_or(Cause::Other, |at| Cause::Tick(shown - at));
+                if due.is_some() {
+                    process.group.tick(shown);
+                }
+                return Ok(Some((id, cause)));
             }
             Event::Start { id } => return self.start(id),
             Event::Checkpoint { id } => {
                 self.take_checkpoint(id);
-                return Ok(Some(id));
+                return Ok(Some((id, Cause::Other)));
+            }
+            Event::Suspect { id, peer, .. } => {
+                let process = self.running(id);
+                let shown = process.clock.shows(now);
+                process.group.peer_silent(shown, peer);
+                return Ok(Some((id, Cause::Other)));
+            }
+            Event::Cut { links, lasting } => {
+                if !self.healing {
+                    self.coverage.count("cut_at_the_worst_moment");
+                    self.network.cut(&links);
+                    self.push(lasting, Event::Mend { links });
+                }
             }
             Event::Mend { links } => self.network.mend(&links),
+            Event::Room { id } => self.replicas[&id].disk.set_capacity(None),
             Event::CrashAMember => {
                 let members: Vec<_> = self
                     .replicas
@@ -446,11 +407,17 @@ impl World {
                     self.crash(victim, power);
                 }
             }
-            Event::Command => return Ok(self.client_commands()),
-            Event::Read => return Ok(self.client_reads()),
+            Event::Crash { id, .. } => {
+                if !self.healing {
+                    self.coverage.count("faults");
+                    self.crash(id, true);
+                }
+            }
+            Event::Command => return Ok(self.client_commands().map(|id| (id, Cause::Other))),
+            Event::Read => return Ok(self.client_reads().map(|id| (id, Cause::Other))),
             Event::Operate => {
                 if !self.healing {
-                    return Ok(self.operate());
+                    return Ok(self.operate().map(|id| (id, Cause::Other)));
                 }
             }
             Event::Storm => {
@@ -462,7 +429,18 @@ impl World {
         Ok(None)
     }
 
-    fn running(&mut self, id: ReplicaId) -> &mut super::replica::Process {
+    /// A replica, and those who see everything.
+    pub(super) fn with_witnesses(&mut self, id: ReplicaId) -> (&mut Replica, Witnesses<'_>) {
+        let replica = self.replicas.get_mut(&id).expect("held back otherwise");
+        let witnesses = Witnesses {
+            history: &mut self.history,
+            oracle: &mut self.oracle,
+            coverage: &mut self.coverage,
+        };
+        (replica, witnesses)
+    }
+
+    pub(super) fn running(&mut self, id: ReplicaId) -> &mut Process {
         self.replicas
             .get_mut(&id)
             .and_then(|replica| replica.process.as_mut())
@@ -477,7 +455,8 @@ impl World {
         });
     }
 
-    fn start(&mut self, id: ReplicaId) -> Result<Option<ReplicaId>, Violation> {
+    fn start(&mut self, id: ReplicaId) -> Result<Option<(ReplicaId, Cause)>, Violation> {
+        let now = self.now;
         let seed = self.rng.random();
         let Some(replica) = self.replicas.get_mut(&id) else {
             return Ok(None);
@@ -489,16 +468,34 @@ impl World {
             replica.disk.let_syncs_lie(true);
         }
         let first = replica.life == 0;
-        if let Err(violation) = replica.start(self.options.clone(), seed, self.now, &self.history) {
-            self.history.judge(Err(violation))?;
-            replica.retired = true;
-            return Ok(None);
+        let options = self.options.clone();
+        let (history, coverage) = (&self.history, &mut self.coverage);
+        match replica.start(options, seed, self.now, history, coverage) {
+            Ok(Started::Running) => {}
+            Ok(Started::NoRoom) => {
+                self.coverage.count("start_refused_by_a_full_disk");
+                self.push(Duration::from_millis(500), Event::Start { id });
+                return Ok(None);
+            }
+            Ok(Started::Refused) => {
+                self.coverage.count("damage_refused");
+                self.retire(id);
+                return Ok(None);
+            }
+            Err(violation) => {
+                self.history.judge(Err(violation))?;
+                replica.retired = true;
+                return Ok(None);
+            }
         }
+        let preferred = self.preferred;
+        let process = self.running(id);
+        process.group.prefer(process.clock.shows(now), preferred);
         if first {
             let pause = Duration::from_millis(self.rng.random_range(200..3_000));
             self.push(pause, Event::Checkpoint { id });
         }
-        Ok(Some(id))
+        Ok(Some((id, Cause::Other)))
     }
 
     pub(crate) fn retire(&mut self, id: ReplicaId) {
@@ -507,238 +504,4 @@ impl World {
             replica.retired = true;
         }
     }
-
-    /// Draws a replica's outputs, sets its timers, holds it against the invariants.
-    fn settle(&mut self, id: ReplicaId) -> Result<(), Violation> {
-        let Some(replica) = self.replicas.get_mut(&id) else {
-            return Ok(());
-        };
-        let drained = if self.history.forgives() {
-            let (history, coverage) = (&mut self.history, &mut self.coverage);
-            match catch_unwind(AssertUnwindSafe(|| replica.drain(history, coverage))) {
-                Ok(drained) => drained?,
-                Err(_) => return self.stopped_itself(Some(id)),
-            }
-        } else {
-            replica.drain(&mut self.history, &mut self.coverage)?
-        };
-        if !replica.is_up() {
-            return Ok(());
-        }
-        let life = replica.life;
-        for message in drained.messages {
-            self.send(&message);
-        }
-        if drained.write {
-            self.schedule_write(id);
-        }
-        if drained.apply {
-            self.schedule_apply(id);
-        }
-        if drained.install {
-            let at = Duration::from_micros(self.rng.random_range(100..30_000));
-            self.push(at, Event::Install { id, life });
-        }
-        for to in drained.snapshot_for {
-            let at = Duration::from_micros(self.rng.random_range(10..20_000));
-            self.push(at, Event::Snapshot { id, life, to });
-        }
-        self.check(id)?;
-        if drained.removed {
-            self.retire(id);
-            return Ok(());
-        }
-        let now = self.now;
-        let process = self.running(id);
-        let due = process.group.wake_at().map(|at| at.max(now));
-        if let Some(at) = due.filter(|at| process.tick_at.is_none_or(|set| *at < set)) {
-            process.tick_at = Some(at);
-            self.push(at - now, Event::Tick { id, life });
-        }
-        Ok(())
-    }
-
-    fn check(&mut self, id: ReplicaId) -> Result<(), Violation> {
-        let replica = self.replicas.get_mut(&id).expect("just drained");
-        let Some((status, before)) = replica.check(&mut self.history, &mut self.coverage)? else {
-            return Ok(());
-        };
-        self.elected |= status.role == Role::Leader;
-        if status.commit > before {
-            let process = self.replicas[&id].process.as_ref().expect("just checked");
-            let durable = |voter: ReplicaId, index, term| {
-                self.replicas.get(&voter).is_some_and(|replica| {
-                    replica.durable.covers(index, term) || index <= replica.checkpointed
-                })
-            };
-            self.history.commits(
-                id,
-                before,
-                status.commit,
-                &process.asked,
-                &status.configuration,
-                durable,
-            )?;
-        }
-        Ok(())
-    }
-
-    fn send(&mut self, message: &Message) {
-        let bytes = rmp_serde::to_vec_named(message).expect("messages encode");
-        let arrivals = self.network.carry(&mut self.rng, message.from, message.to);
-        match arrivals.len() {
-            0 => self.coverage.count("messages_lost"),
-            1 => {}
-            _ => self.coverage.count("messages_doubled"),
-        }
-        for arrival in arrivals {
-            self.push(
-                arrival,
-                Event::Deliver {
-                    to: message.to,
-                    bytes: bytes.clone(),
-                },
-            );
-        }
-    }
-
-    fn schedule_write(&mut self, id: ReplicaId) {
-        let latency = self.disk_latency.as_micros() as u64;
-        let slow = if self.rng.random_bool(0.01) { 30 } else { 1 };
-        let at = Duration::from_micros(self.rng.random_range(latency / 2..latency * 2) * slow);
-        let replica = self.replicas.get_mut(&id).expect("just drained");
-        let life = replica.life;
-        let process = replica.process.as_mut().expect("just drained");
-        if !core::mem::replace(&mut process.write_due, true) {
-            self.push(at, Event::Write { id, life });
-        }
-    }
-
-    fn schedule_apply(&mut self, id: ReplicaId) {
-        let slow = if self.rng.random_bool(0.01) { 500 } else { 1 };
-        let at = Duration::from_micros(self.rng.random_range(1..100) * slow);
-        let replica = self.replicas.get_mut(&id).expect("just drained");
-        let life = replica.life;
-        let Some(process) = replica.process.as_mut() else {
-            return;
-        };
-        if !core::mem::replace(&mut process.apply_due, true) {
-            self.push(at, Event::Apply { id, life });
-        }
-    }
-
-    /// A replica met an assertion, in a world with a safeguard taken away: it stays down, which loses nothing.
-    fn stopped_itself(&mut self, whose: Option<ReplicaId>) -> Result<(), Violation> {
-        self.coverage.count("stopped_by_assertion");
-        if let Some(id) = whose {
-            self.retire(id);
-        }
-        Ok(())
-    }
-
-    /// Faults are over: links are whole, processes run, disks move.
-    fn heal(&mut self) {
-        self.healing = true;
-        self.network.heal();
-        let now = self.now;
-        let ids: Vec<_> = self.replicas.keys().copied().collect();
-        for id in ids {
-            let replica = self.replicas.get_mut(&id).expect("listed");
-            replica.paused_until = now;
-            replica.stalled_until = now;
-            if !replica.is_up() && !replica.retired {
-                self.push(Duration::ZERO, Event::Start { id });
-            }
-        }
-    }
-
-    /// One leader, one configuration, and every living member has applied what the leader has.
-    fn agrees(&self) -> bool {
-        let Some(leader) = self.settled_leader() else {
-            return false;
-        };
-        if leader.applied < leader.commit || leader.applied < self.history.committed() {
-            return false;
-        }
-        leader
-            .configuration
-            .members()
-            .iter()
-            .filter(|member| self.replicas.get(member).is_some_and(|r| !r.retired))
-            .all(|member| {
-                let process = self.replicas[member].process.as_ref();
-                process.is_some_and(|process| {
-                    let status = process.group.status();
-                    let near = status.applied.plus(64) >= leader.applied;
-                    near && status.leader == Some(leader.replica)
-                        && status.configuration_index == leader.configuration_index
-                })
-            })
-    }
-
-    /// What was acknowledged is in the state of the leader that everybody follows.
-    fn check_acknowledged(&mut self) -> Result<(), Violation> {
-        let Some(leader) = self.settled_leader() else {
-            return Ok(());
-        };
-        let last = self.history.last_acknowledged();
-        if leader.applied < last {
-            let detail = format!(
-                "{last} was acknowledged, the leader's state ends at {}",
-                leader.applied
-            );
-            return self.history.judge(broken("Acknowledged Commands", detail));
-        }
-        Ok(())
-    }
-
-    fn describe(&self) -> String {
-        let line = |replica: &Replica| match &replica.process {
-            Some(process) => {
-                let s = process.group.status();
-                format!(
-                    "{} {:?} term {} leader {:?} commit {} applied {} last {} configuration {} {:?}",
-                    s.replica,
-                    s.role,
-                    s.term,
-                    s.leader,
-                    s.commit,
-                    s.applied,
-                    s.last,
-                    s.configuration_index,
-                    s.configuration
-                )
-            }
-            None => format!("{} down, retired {}", replica.id(), replica.retired),
-        };
-        let founders = self.founders;
-        format!(
-            "{founders} founders\n  {}",
-            self.replicas
-                .values()
-                .map(line)
-                .collect::<Vec<_>>()
-                .join("\n  ")
-        )
-    }
-}
-
-/// Small windows and pages, so that limits are met.
-fn draw_options(
-    rng: &mut ChaCha8Rng,
-    sabotage: Option<synod_consensus::Sabotage>,
-) -> CheckedOptions {
-    let options = GroupOptions {
-        append_bytes: [800, 4_000, 512 << 10][rng.random_range(0..3)],
-        inflight_appends: [2, 8, 128][rng.random_range(0..3)],
-        inflight_bytes: [5_000, 8 << 20][rng.random_range(0..2)],
-        chunk_bytes: [700, 5_000, 256 << 10][rng.random_range(0..3)],
-        uncommitted_bytes: [8_000, 64_000, 16 << 20][rng.random_range(0..3)],
-        apply_bytes: [500, 1 << 20][rng.random_range(0..2)],
-        keep_entries: [0, 10, 200][rng.random_range(0..3)],
-        disk_stall: Duration::from_secs(3),
-        sabotage,
-        ..GroupOptions::default()
-    };
-    options.check().expect("these hang together")
 }

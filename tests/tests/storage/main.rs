@@ -4,7 +4,8 @@
 //! - `crashes`: random batches and power lost at random moments, against the in-memory store as the oracle.
 //! - `damage`: a torn tail is recovered, everything else is refused.
 //! - `files`: files go, quiet groups do not hold them.
-//! - `checkpoints`, `writers`: states on disk, and the threads.
+//! - `real`: the same faults on real files.
+//! - `checkpoints`, `partials`, `writers`: states on disk, states in pieces, and the threads.
 //! - `identity`: who the store is.
 //!
 //! Not here: groups above the store (the group simulator).
@@ -15,6 +16,8 @@ mod damage;
 mod files;
 mod identity;
 mod log;
+mod partials;
+mod real;
 mod writers;
 
 use bytes::Bytes;

@@ -16,13 +16,13 @@ use tests::disk::VirtualDisk;
 use super::{LOG, append, born, key, meta, open, options};
 
 #[derive(Debug)]
-enum Heard {
+pub(super) enum Heard {
     Completed(Vec<(ReplicaKey, PersistToken)>),
     Checkpointed(Vec<(ReplicaKey, LogIndex)>),
     Failed(String),
 }
 
-struct Sink(Sender<Heard>);
+pub(super) struct Sink(pub(super) Sender<Heard>);
 
 impl WriteSink for Sink {
     fn completed(&self, done: Vec<(ReplicaKey, PersistToken)>) {
@@ -67,7 +67,7 @@ fn token(serial: u64) -> PersistToken {
     panic!("a lone voter that campaigns persists its vote")
 }
 
-fn request(key: ReplicaKey, writes: Vec<Write>) -> WriteRequest {
+pub(super) fn request(key: ReplicaKey, writes: Vec<Write>) -> WriteRequest {
     WriteRequest {
         key,
         token: Some(token(key.group.get())),
@@ -85,7 +85,7 @@ fn log_writer(disk: &VirtualDisk) -> (LogWriter, [Receiver<Heard>; 2]) {
     (writer, [first_heard, second_heard])
 }
 
-fn completed(heard: &Receiver<Heard>) -> Vec<ReplicaKey> {
+pub(super) fn completed(heard: &Receiver<Heard>) -> Vec<ReplicaKey> {
     match heard.recv().unwrap() {
         Heard::Completed(done) => done.into_iter().map(|(key, _)| key).collect(),
         other => panic!("{other:?}"),

@@ -1,0 +1,135 @@
+//! What can happen next in the world.
+
+use core::time::Duration;
+
+use synod_consensus::{PersistToken, ReplicaId};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+#[derive(Debug)]
+pub(crate) enum Event {
+    Deliver {
+        to: ReplicaId,
+        bytes: Vec<u8>,
+    },
+    Write {
+        id: ReplicaId,
+        life: u64,
+    },
+    Written {
+        id: ReplicaId,
+        life: u64,
+        tokens: Vec<PersistToken>,
+    },
+    Apply {
+        id: ReplicaId,
+        life: u64,
+    },
+    Install {
+        id: ReplicaId,
+        life: u64,
+    },
+    Snapshot {
+        id: ReplicaId,
+        life: u64,
+        to: ReplicaId,
+    },
+    Tick {
+        id: ReplicaId,
+        life: u64,
+        /// Void when another time was set since.
+        at: Duration,
+    },
+    Start {
+        id: ReplicaId,
+    },
+    Checkpoint {
+        id: ReplicaId,
+    },
+    /// A failure detector takes a peer for dead, rightly or not.
+    Suspect {
+        id: ReplicaId,
+        life: u64,
+        peer: ReplicaId,
+    },
+    /// Links break just when it matters.
+    Cut {
+        links: Vec<(ReplicaId, ReplicaId)>,
+        lasting: Duration,
+    },
+    Mend {
+        links: Vec<(ReplicaId, ReplicaId)>,
+    },
+    /// A full disk has room again.
+    Room {
+        id: ReplicaId,
+    },
+    CrashAMember,
+    /// A process dies just when it matters, and its machine with it.
+    Crash {
+        id: ReplicaId,
+        life: u64,
+    },
+    Command,
+    Read,
+    Operate,
+    Storm,
+}
+
+impl Event {
+    /// Whose process or disk it concerns; `None`: the world's own.
+    pub(crate) fn whose(&self) -> Option<ReplicaId> {
+        match self {
+            Self::Deliver { to, .. } => Some(*to),
+            Self::Write { id, .. }
+            | Self::Written { id, .. }
+            | Self::Apply { id, .. }
+            | Self::Install { id, .. }
+            | Self::Snapshot { id, .. }
+            | Self::Suspect { id, .. }
+            | Self::Crash { id, .. }
+            | Self::Tick { id, .. } => Some(*id),
+            _ => None,
+        }
+    }
+
+    /// The life of the process that it belongs to.
+    pub(crate) fn life(&self) -> Option<u64> {
+        match self {
+            Self::Write { life, .. }
+            | Self::Written { life, .. }
+            | Self::Apply { life, .. }
+            | Self::Install { life, .. }
+            | Self::Snapshot { life, .. }
+            | Self::Suspect { life, .. }
+            | Self::Crash { life, .. }
+            | Self::Tick { life, .. } => Some(*life),
+            _ => None,
+        }
+    }
+
+    /// What the trace remembers of it.
+    pub(crate) fn numbers(&self) -> [u64; 3] {
+        let (kind, who, what) = match self {
+            Self::Deliver { to, bytes } => (1, to.get(), xxh3_64_with_seed(bytes, 0)),
+            Self::Write { id, .. } => (2, id.get(), 0),
+            Self::Written { id, tokens, .. } => (3, id.get(), tokens.len() as u64),
+            Self::Apply { id, .. } => (4, id.get(), 0),
+            Self::Install { id, .. } => (5, id.get(), 0),
+            Self::Snapshot { id, to, .. } => (6, id.get(), to.get()),
+            Self::Tick { id, .. } => (7, id.get(), 0),
+            Self::Start { id } => (8, id.get(), 0),
+            Self::Checkpoint { id } => (9, id.get(), 0),
+            Self::Mend { links } => (10, links.len() as u64, 0),
+            Self::CrashAMember => (11, 0, 0),
+            Self::Command => (12, 0, 0),
+            Self::Read => (13, 0, 0),
+            Self::Operate => (14, 0, 0),
+            Self::Storm => (15, 0, 0),
+            Self::Room { id } => (16, id.get(), 0),
+            Self::Crash { id, .. } => (19, id.get(), 0),
+            Self::Suspect { id, peer, .. } => (17, id.get(), peer.get()),
+            Self::Cut { links, .. } => (18, links.len() as u64, 0),
+        };
+        [kind, who, what]
+    }
+}
