@@ -25,6 +25,9 @@ mod table;
 pub(crate) use builder::resolve;
 pub use builder::{NodeBuilder, StartError};
 pub use founding::SeatsError;
+#[cfg(test)]
+pub(crate) use founding::chosen_alone;
+pub(crate) use founding::gave_word;
 pub(crate) use protocol::{Answer, Call, NodeFrame};
 pub use protocol::{MemberStatus, NodeStatus};
 pub(crate) use replicas::LOST;

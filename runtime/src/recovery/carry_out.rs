@@ -49,11 +49,11 @@ impl Plan {
             // First the marks of a recovery that was begun and has changed nothing.
             for site in &mut self.sites {
                 let is_begun = |mark: &mut Mark| mark.phase == Phase::Begun;
-                if site.mark.take_if(is_begun).is_some() {
+                if let Some(mark) = site.mark.take_if(is_begun) {
                     if steps.over() {
                         return Ok(steps.done);
                     }
-                    Mark::discard(&disk(site.lock.path())?)?;
+                    mark.call_off(&disk(site.lock.path())?)?;
                 }
             }
             for site in &mut self.sites {

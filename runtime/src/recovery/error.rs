@@ -29,6 +29,14 @@ pub enum RecoveryError {
         /// As given.
         place: PathBuf,
     },
+    /// With it there may be a majority.
+    #[error(
+        "the store {place} promised to found the cluster and has not come up in it yet: start its node first, for with it nothing may be lost; or, if it never can, leave it out"
+    )]
+    FounderAsleep {
+        /// As given.
+        place: PathBuf,
+    },
     /// Two arguments, one store.
     #[error(
         "{place} is given twice, or is a copy of another store that is given: pass each store once"

@@ -27,6 +27,15 @@ pub(super) enum Phase {
     Begun,
     /// Everything that this store has to do is done.
     Finished,
+    /// It was taken back before anything changed. What is left of it is which ids it had allotted.
+    CalledOff,
+}
+
+impl Phase {
+    /// Replicas may have changed, here or elsewhere.
+    pub(super) fn has_begun(self) -> bool {
+        matches!(self, Self::Begun | Self::Finished)
+    }
 }
 
 /// The state of a recovery in one store.
@@ -50,7 +59,7 @@ struct Part {
 pub enum JournalError {
     /// Run the command again.
     #[error(
-        "a recovery of the store {place} was begun and not finished: give `synod recover` again, with the same arguments, before the node is started"
+        "a recovery of the store {place} was begun and not finished: stop the nodes that it was given with, and give `synod recover` again with the same arguments"
     )]
     Unfinished {
         /// The store.
@@ -137,13 +146,11 @@ impl Mark {
         Ok(mark)
     }
 
-    /// Takes the mark away: nothing has changed. Durable on return.
-    pub(super) fn discard(disk: &dyn Disk) -> Result<(), JournalError> {
-        let removed = disk.remove(FILE).and_then(|()| disk.sync_directory());
-        removed.map_err(|source| JournalError::Write {
-            place: disk.place(),
-            source,
-        })
+    /// Takes the recovery back: nothing has changed. Durable on return.
+    pub(super) fn call_off(mut self, disk: &dyn Disk) -> Result<(), JournalError> {
+        self.phase = Phase::CalledOff;
+        self.parts = 0;
+        self.write(disk)
     }
 
     /// The groups of the plan.
@@ -179,11 +186,14 @@ impl Mark {
 /// Asked by a node before it touches its log: a store that a recovery has begun to change must not start. One that was only prepared
 /// has not changed; by starting, the operator takes the word back.
 pub(crate) fn before_start(disk: &dyn Disk) -> Result<(), JournalError> {
-    match Mark::read(disk)?.map(|mark| mark.phase) {
-        None | Some(Phase::Finished) => Ok(()),
-        Some(Phase::Begun) => Err(JournalError::Unfinished {
+    let Some(mark) = Mark::read(disk)? else {
+        return Ok(());
+    };
+    match mark.phase {
+        Phase::Finished | Phase::CalledOff => Ok(()),
+        Phase::Begun => Err(JournalError::Unfinished {
             place: disk.place(),
         }),
-        Some(Phase::Prepared) => Mark::discard(disk),
+        Phase::Prepared => mark.call_off(disk),
     }
 }

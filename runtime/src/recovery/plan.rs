@@ -164,7 +164,7 @@ impl Plan {
             };
             let has_begun = |other: &Option<Mark>| {
                 let same = other.as_ref().filter(|other| other.head.id == mark.head.id);
-                same.is_some_and(|other| other.phase != Phase::Prepared)
+                same.is_some_and(|other| other.phase.has_begun())
             };
             let groups = mark.groups(&LookOnly::new(first.path()))?;
             let behind = locked.iter().find(|(_, admission, other)| {
@@ -186,8 +186,6 @@ impl Plan {
             if let Some((place, _, _)) = locked.iter().find(|(_, _, other)| !has_begun(other)) {
                 return Err(foreign(place));
             }
-            let finished =
-                |mark: &Option<Mark>| mark.as_ref().is_some_and(|m| m.phase == Phase::Finished);
             let is_given = |store: &u64| locked.iter().any(|(_, a, _)| a.store == *store);
             let missing = mark
                 .head
@@ -195,8 +193,8 @@ impl Plan {
                 .iter()
                 .filter(|(store, _)| !is_given(store));
             let missing: Vec<&str> = missing.map(|(_, name)| name.as_str()).collect();
-            // Once one store has finished, all have changed: the others may finish by themselves.
-            if !missing.is_empty() && !locked.iter().any(|(_, _, mark)| finished(mark)) {
+            // Where one has changed, all have begun: each may finish by itself.
+            if !missing.is_empty() && !has_changed(locked, &groups)? {
                 return Err(RecoveryError::StoresMissing {
                     first: first.path().to_path_buf(),
                     names: missing.join(", "),
@@ -238,6 +236,17 @@ impl Plan {
         let is_emptied = |plan: &&GroupPlan| matches!(plan.fate, Fate::Emptied { .. });
         self.groups.iter().filter(is_emptied).count()
     }
+}
+
+/// Whether one of these stores has carried out some of a plan that it has begun, or all of it.
+fn has_changed(locked: &[Locked], groups: &[GroupPlan]) -> Result<bool, RecoveryError> {
+    for (lock, _, mark) in locked {
+        let finished = mark.as_ref().is_some_and(|m| m.phase == Phase::Finished);
+        if finished || Survey::knows_one_of(lock, groups)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 type Locked = (LockedStore, crate::storage::Admission, Option<Mark>);
@@ -475,9 +484,9 @@ fn heard_of(surveys: &[Survey], marks: &[Option<Mark>]) -> Ids {
             ids.serial = ids.serial.max(serial.saturating_add(1));
         }
     }
-    // What an earlier recovery allotted, though this store's system log may not say so.
-    let finished = |mark: &&Mark| mark.phase == Phase::Finished;
-    for mark in marks.iter().flatten().filter(finished) {
+    // What an earlier recovery allotted, though this store's system log may not say so. One that was taken back had heard of those
+    // before it.
+    for mark in marks.iter().flatten() {
         ids.store = ids.store.max(mark.head.next_store);
         ids.serial = ids.serial.max(mark.head.next_serial);
     }

@@ -14,7 +14,7 @@ use synod_consensus::{
 use super::RecoveryError;
 use super::plan::{Fate, GroupPlan};
 use crate::storage::{
-    Admission, CheckpointError, Checkpoints, LockedStore, LogOptions, LookOnly, OpenError,
+    Admission, CheckpointError, Checkpoints, Disk, LockedStore, LogOptions, LookOnly, OpenError,
     SealedError, SegmentedLog, read_sealed,
 };
 use crate::system::SystemState;
@@ -51,6 +51,10 @@ impl Survey {
         })?;
         match lock.identity().admission {
             Some(admission) => Ok((lock, admission)),
+            // It may have voted: with it, a founding that seems lost goes on.
+            None if crate::node::gave_word(&LookOnly::new(path)) => {
+                Err(RecoveryError::FounderAsleep { place })
+            }
             None => Err(RecoveryError::NotAdmitted { place }),
         }
     }
@@ -104,12 +108,14 @@ impl Survey {
             background: false,
             ..LogOptions::default()
         };
-        let log = SegmentedLog::open(Box::new(LookOnly::new(place.join("log"))), options).map_err(
-            |error| match error {
-                OpenError::Damaged { .. } => useless(error.to_string()),
-                _ => unread(&error),
-            },
-        )?;
+        let log_disk = LookOnly::new(place.join("log"));
+        if log_disk.list().is_ok_and(|files| files.is_empty()) {
+            return Err(useless("its log is gone".to_owned()));
+        }
+        let log = SegmentedLog::open(Box::new(log_disk), options).map_err(|error| match error {
+            OpenError::Damaged { .. } => useless(error.to_string()),
+            _ => unread(&error),
+        })?;
         let checkpoints =
             Checkpoints::open(Box::new(LookOnly::new(place.join("state")))).map_err(|error| {
                 match error {

@@ -50,3 +50,10 @@ impl Kept {
         write_sealed(disk, FOUNDING, &wire::encode(self))
     }
 }
+
+/// Whether the store on this disk promised to found a cluster. What cannot be read promised for all anybody knows.
+pub(crate) fn gave_word(disk: &dyn Disk) -> bool {
+    Kept::read(disk).map_or(true, |kept| {
+        kept.is_some_and(|kept| kept.durable.electorate.is_some())
+    })
+}

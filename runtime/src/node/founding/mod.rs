@@ -26,8 +26,9 @@
 //! # Crashes
 //!
 //! Between any two steps the next start goes on: the machine from its file, a chosen record from there to the births
-//! (a store that is not admitted yet acknowledged nothing, so what a former try left in the log goes first), an admitted store
-//! as usual. A store that was born once is never born again (E26), even if its identity was lost: [`Kept::born`].
+//! (what a former try left in the log, bare beginnings, goes in the same write), an admitted store
+//! as usual. A store that was born once is never born again (E26), even if its identity was lost: [`Kept::born`], and whatever
+//! its log and its states hold.
 
 mod charter;
 mod holder;
@@ -40,7 +41,9 @@ mod words;
 
 pub(crate) use charter::{Charter, born_on};
 pub(crate) use holder::Holder;
-pub(crate) use kept::Kept;
+pub(crate) use kept::{Kept, gave_word};
 pub(crate) use seats::Seats;
 pub use seats::SeatsError;
 pub(crate) use seek::{Came, Seeker, misdirected, seek};
+#[cfg(test)]
+pub(crate) use tests::chosen_alone;

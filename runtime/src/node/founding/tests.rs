@@ -228,7 +228,8 @@ async fn a_seed_that_ends_at_any_write_founds_the_same_cluster_when_it_is_back()
 }
 
 /// What the file of a seed alone in its list holds once the record is chosen.
-fn chosen_alone(name: &str, key: &Bytes) -> Kept {
+/// What a store keeps that founded a cluster all alone and was not born yet.
+pub(crate) fn chosen_alone(name: &str, key: &Bytes) -> Kept {
     let me = SeedName::new(name).unwrap();
     let seat = Seat {
         me: me.clone(),
