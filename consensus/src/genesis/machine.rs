@@ -103,6 +103,10 @@ impl Genesis {
         // A statement without a word binds to nothing: nobody can count this disk in before it gave its word. After that the list
         // of the word stays, whatever this start brings.
         if durable.electorate.is_none() && (durable.list != list || durable.card != card) {
+            // The chair may have counted it in with the former card, under which nobody would know it: that disk is gone.
+            if durable.card != card {
+                durable.incarnation = Incarnation(genesis.draw.next());
+            }
             (durable.list, durable.card) = (list.clone(), card);
             genesis.version += 1;
         }

@@ -51,6 +51,8 @@ struct Town {
     wire: VecDeque<(char, Message)>,
     /// Kinds of messages that do not get from one to the other. A statement with a word in it is a "word".
     lost: BTreeSet<(&'static str, char, char)>,
+    /// Seeds whose certificate was renewed, with another key.
+    renewed: BTreeSet<char>,
     /// Every message that was ever sent.
     sent: Vec<(char, Message)>,
 }
@@ -77,7 +79,10 @@ impl Town {
                 let seat = Seat {
                     me: name(letter),
                     list: list(letters),
-                    card: card(letter),
+                    card: match self.renewed.contains(&letter) {
+                        true => Card::new(Bytes::from_static(b"renewed")).unwrap(),
+                        false => card(letter),
+                    },
                     candidate: Record::new(ClusterId(u128::from(starts)), Bytes::new()).unwrap(),
                     restored: seed.disk.clone(),
                 };
@@ -345,6 +350,39 @@ fn a_seed_wiped_before_it_gave_its_word_witnesses_on_its_new_disk() {
     assert!(town.chosen('a').is_some());
     assert_eq!(town.chosen('a'), town.chosen('c'));
     assert_eq!(town.joins('b'), town.chosen('a'));
+}
+
+#[test]
+fn a_seed_whose_card_changed_before_it_gave_its_word_is_no_founder_under_the_old_one() {
+    // a counted b in with its old key. Voting for that, b would found a cluster in which nobody knows it.
+    let mut town = Town::default();
+    town.lose("word", 'a', "b");
+    for seed in "cba".chars() {
+        town.start(seed, "abc");
+    }
+    let former = town.disk('b').incarnation;
+    let electorate = town.disk('a').electorate.clone().unwrap();
+    assert_eq!(electorate.card(&name('b')), Some(&card('b')));
+    town.renewed.insert('b');
+    town.lost.clear();
+    town.restart('b', "abc");
+    town.run_ms(3_000);
+    assert_ne!(town.disk('b').incarnation, former);
+    assert!(town.chosen('a').is_some());
+    assert_eq!(town.chosen('a'), town.chosen('c'));
+    assert_eq!(
+        (town.chosen('b'), town.joins('b')),
+        (None, town.chosen('a'))
+    );
+    // Once it was not counted in yet, the new card is as good as any.
+    let mut town = Town::default();
+    town.start('b', "ab");
+    town.renewed.insert('b');
+    town.restart('b', "ab");
+    town.start('a', "ab");
+    town.run_ms(3_000);
+    assert!(town.chosen('a').is_some());
+    assert_eq!(town.chosen('a'), town.chosen('b'));
 }
 
 #[test]

@@ -300,7 +300,7 @@ pub enum StartError {
     Sealed(#[from] SealedError),
     /// A founder that lost its identity may have voted.
     #[error(
-        "the store {path} was one of the founders of a cluster, and the file `identity` in it is gone: restore it, or remove the whole directory and join as a new store under another name"
+        "the store {path} has data of a cluster, and the file `identity` in it is gone: restore it, or remove the whole directory and join as a new store under another name"
     )]
     IdentityGone {
         /// Its directory.

@@ -6,7 +6,9 @@
 
 use core::time::Duration;
 
-use synod_consensus::{GroupId, LogStore, ReplicaKey, SnapshotMeta, Write};
+use synod_consensus::{
+    GroupId, HardState, LogStore, Position, Recovered, ReplicaKey, SnapshotMeta, Write,
+};
 use tokio::sync::mpsc;
 
 use super::builder::{Entrance, NodeBuilder, StartError, resolve};
@@ -15,7 +17,7 @@ use super::founding::{Came, Charter, Kept, Seats, Seeker, born_on, seek};
 use super::inbound::NodeInbound;
 use super::protocol::{Admission as AdmissionAnswer, Answer, Call};
 use crate::group::Clock;
-use crate::storage::{Admission, SegmentedLog, StoreDirectory, read_sealed, write_sealed};
+use crate::storage::{Admission, Disk, SegmentedLog, StoreDirectory, read_sealed, write_sealed};
 use crate::system::{Founding, MemberEntry};
 use crate::transport::{CallError, Transport};
 use crate::wire::{self, Sharding};
@@ -59,19 +61,10 @@ pub(super) async fn enter(
             kept,
         });
     }
-    if kept.as_ref().is_some_and(|kept| kept.born) {
+    if kept.as_ref().is_some_and(|kept| kept.born) || has_lived(directory, log)? {
         return Err(StartError::IdentityGone {
             path: directory.path().to_owned(),
         });
-    }
-    // A store without admission acknowledged nothing: what an interrupted founding left behind goes.
-    let leftovers: Vec<_> = log
-        .replicas()
-        .into_iter()
-        .map(|key| (key, vec![Write::Drop]))
-        .collect();
-    if !leftovers.is_empty() {
-        log.write(&leftovers).map_err(internal)?;
     }
     if !matches!(builder.entrance, Entrance::Seeds(_))
         && let Some(word) = kept
@@ -154,7 +147,13 @@ pub(super) async fn enter(
             )
         }
     };
-    log.write(&born).map_err(internal)?;
+    // What an interrupted birth left behind goes.
+    let leftovers = log.replicas().into_iter();
+    let batch: Vec<_> = leftovers
+        .map(|key| (key, vec![Write::Drop]))
+        .chain(born)
+        .collect();
+    log.write(&batch).map_err(internal)?;
     directory.admit(admission)?;
     let mut kept = Kept::read(directory.disk())?;
     remember_birth(directory, &mut kept)?;
@@ -163,6 +162,24 @@ pub(super) async fn enter(
         admitted,
         kept,
     })
+}
+
+/// Whether replicas of this store have ever voted or held anything. An interrupted birth leaves bare beginnings and no state: what
+/// is more was acknowledged by a store that was admitted and has lost its identity since. Born again, it would forget that (E26).
+fn has_lived(directory: &StoreDirectory, log: &SegmentedLog) -> Result<bool, StartError> {
+    for key in log.replicas() {
+        let found = log.recover(key).map_err(internal)?;
+        let is_bare = |found: &Recovered| {
+            found.hard_state == HardState::default()
+                && found.base.position == Position::ZERO
+                && found.entries.is_empty()
+        };
+        if !found.as_ref().is_none_or(is_bare) {
+            return Ok(true);
+        }
+    }
+    let state = directory.state().and_then(|state| state.list());
+    Ok(!state?.is_empty())
 }
 
 fn internal(error: impl std::fmt::Display) -> StartError {
@@ -212,6 +229,13 @@ pub(super) async fn ask_to_join(
         for address in addresses {
             resolved.extend(resolve(address).await);
         }
+        // One template may name all nodes, this one too.
+        if resolved.contains(&transport.local_addr()) {
+            resolved.retain(|address| *address != transport.local_addr());
+            reason = "only this node's own address is named".to_owned();
+        }
+        // Whoever is no member of ours says nothing for those who are; only when nobody else is named, that is the answer.
+        let (asked, mut strangers) = (resolved.len(), Vec::new());
         for address in resolved {
             let left = give_up.map(|patience| patience.saturating_sub(clock.now()));
             let patience = left.map_or(CALL_PATIENCE, |left| left.clamp(CALL_LEAST, CALL_PATIENCE));
@@ -225,12 +249,16 @@ pub(super) async fn ask_to_join(
                     Ok(_) | Err(_) => reason = format!("{address}: the answer is none to a join"),
                 },
                 Err(error @ CallError::Refused { .. }) => {
-                    return Err(StartError::NotAdmitted {
-                        reason: format!("{address}: {error}"),
-                    });
+                    reason = format!("{address}: {error}");
+                    strangers.push(reason.clone());
                 }
                 Err(error) => reason = format!("{address}: {error}"),
             }
+        }
+        if asked > 0 && strangers.len() == asked {
+            return Err(StartError::NotAdmitted {
+                reason: strangers.join("; "),
+            });
         }
         let now = clock.now();
         if let Some(patience) = give_up.filter(|patience| now >= *patience) {

@@ -76,9 +76,14 @@ async fn launch(
     endpoint: &mut Option<Transport>,
 ) -> Result<Node, StartError> {
     let (path, listen) = builder.check()?;
-    if builder.entrance == Entrance::Known && !path.exists() {
+    // What is refused here leaves the directory as it was: a store keeps the name of its first start for ever.
+    if builder.entrance == Entrance::Known && !path.join(IDENTITY_FILE).exists() {
         return Err(StartError::NoEntrance);
     }
+    let files = builder.certificates.as_ref();
+    let presented = files
+        .map(|files| Identity::load(&files.ca, &files.certificate, &files.key))
+        .transpose()?;
     let default_name = path
         .file_name()
         .map(|name| name.to_string_lossy().into_owned());
@@ -112,8 +117,8 @@ async fn launch(
     if directory.identity().admission.is_none() && builder.entrance == Entrance::Known {
         return Err(StartError::NoEntrance);
     }
-    let identity = match &builder.certificates {
-        Some(files) => Identity::load(&files.ca, &files.certificate, &files.key)?,
+    let identity = match presented {
+        Some(identity) => identity,
         None => {
             let parent = path
                 .parent()
@@ -500,6 +505,7 @@ async fn seek(
     let call = wire::encode(&Call::Introduce { record: mine });
     let mut asked: Option<Duration> = None;
     let mut judged = seeds.is_empty();
+    let mut warned = false;
     loop {
         let seen = sight.all();
         let mut known = kept.clone();
@@ -540,6 +546,7 @@ async fn seek(
                 named.extend(resolve(seed).await);
             }
             addresses.extend(&named);
+            let (mut strangers, mut found_ours) = (Vec::new(), hears_somebody);
             for address in addresses {
                 if address == shared.transport.local_addr() {
                     continue;
@@ -551,6 +558,7 @@ async fn seek(
                 match answer.map(|answer| wire::decode(&answer)) {
                     Ok(Ok(Answer::View { records })) => {
                         judged |= named.contains(&address);
+                        found_ours = true;
                         gossip.do_send(Introduce(records));
                     }
                     // A member says so, by its system log (M21).
@@ -559,12 +567,26 @@ async fn seek(
                     Err(CallError::Refused { reason, .. })
                         if now < SEEDS_JUDGED && named.contains(&address) =>
                     {
-                        shared.fail(&format!(
+                        strangers.push(format!(
                             "--join or --seeds names {address}, where this store does not belong: {reason}"
                         ));
                     }
                     _ => {}
                 }
+            }
+            // In a cluster that has moved on an old template may name somebody else's node, too.
+            let named_ours = named
+                .iter()
+                .filter(|at| **at != shared.transport.local_addr());
+            match strangers.first() {
+                Some(reason) if !found_ours && strangers.len() == named_ours.count() => {
+                    shared.fail(reason);
+                }
+                Some(reason) if !warned => {
+                    tracing::warn!(reason, "going on with those who are of this cluster");
+                    (judged, warned) = (true, true);
+                }
+                _ => {}
             }
         }
         actix_rt::time::sleep(SEEK_PAUSE).await;

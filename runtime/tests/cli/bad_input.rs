@@ -29,6 +29,78 @@ fn an_empty_store_without_a_way_to_start_says_which_ways_there_are() {
 }
 
 #[test]
+fn what_is_refused_before_the_start_leaves_a_directory_empty() {
+    // A mounted volume exists already. What was written there under its own name would keep the right one out for ever.
+    let home = Home::new();
+    let path = home.store("volume");
+    std::fs::create_dir(&path).expect("a directory");
+    let empty = || std::fs::read_dir(&path).expect("readable").next().is_none();
+    refused(&home, "volume", &[]);
+    assert!(empty());
+    let nowhere = home.path().join("nowhere.pem").display().to_string();
+    let files = ["--ca", &nowhere, "--cert", &nowhere, "--key", &nowhere];
+    refused(&home, "volume", &[&["--found"], &files[..]].concat());
+    assert!(empty());
+    home.start("volume", &["--found", "--shards", "4", "--name", "n1"]);
+}
+
+#[test]
+fn a_store_that_has_lost_its_identity_is_not_born_again() {
+    // E26: its replicas voted and acknowledged. Neither a founder nor a joiner forgets that, whatever its template says.
+    let home = Home::new();
+    let first = home.start("n1", &["--found", "--shards", "4"]);
+    let second = home.start("n2", &["--join", &first.address]);
+    printed(&home.run(&["put", "k", "v", "--at", &first.address]));
+    second.kill();
+    let member = first.address.clone();
+    let ways = [("n2", vec!["--join", &member]), ("n1", vec!["--found"])];
+    let kept = |name: &str| home.store(name).join("identity");
+    let aside = home.path().join("identity.aside");
+    let (name, way) = &ways[0];
+    std::fs::rename(kept(name), &aside).expect("a file");
+    let said = refused(&home, name, way);
+    assert!(said.contains("`identity`"), "{said}");
+    // Nothing was dropped: put back, it goes on.
+    std::fs::rename(&aside, kept(name)).expect("a file");
+    let second = home.start(name, &[]);
+    first.kill();
+    let (name, way) = &ways[1];
+    std::fs::rename(kept(name), &aside).expect("a file");
+    let said = refused(&home, name, way);
+    assert!(said.contains("`identity`"), "{said}");
+    std::fs::rename(&aside, kept(name)).expect("a file");
+    let first = home.start(name, &[]);
+    for node in [&first, &second] {
+        let got = home.run(&["get", "k", "--at", &node.address]);
+        assert_eq!(printed(&got), "v", "at {}", node.name);
+    }
+}
+
+#[test]
+fn one_template_may_name_the_node_itself_and_somebody_elses() {
+    let home = Home::new();
+    let other = home.start("m1", &["--found", "--shards", "4"]);
+    let first = home.start("n1", &["--found", "--shards", "4"]);
+    let own = super::loopback::lasting().to_string();
+    let template = [&own, &other.address, &first.address].map(String::as_str);
+    let template = template.join(",");
+    let second = ["--join", &template, "--listen", &own];
+    let joined = home.start("n2", &second);
+    printed(&home.run(&["put", "k", "v", "--at", &joined.address]));
+    joined.kill();
+    // Now with data, and the strangers are asked first.
+    let again = home.start("n2", &second);
+    let goes_on = || {
+        again
+            .said(&home)
+            .contains("going on with those who are of this cluster")
+    };
+    assert!(super::harness::look(|| goes_on().then_some(())).is_some());
+    let got = home.run(&["get", "k", "--at", &again.address]);
+    assert_eq!(printed(&got), "v");
+}
+
+#[test]
 fn a_port_in_use_is_named_and_the_store_stays_empty() {
     let home = Home::new();
     let taken = UdpSocket::bind("127.0.0.1:0").expect("a free port");

@@ -25,7 +25,7 @@ const GLANCE: Duration = Duration::from_millis(50);
 const LOOKS: usize = 1_200;
 
 /// Looks until there is something, from outside of any executor.
-fn look<T>(mut at: impl FnMut() -> Option<T>) -> Option<T> {
+pub(crate) fn look<T>(mut at: impl FnMut() -> Option<T>) -> Option<T> {
     for _ in 0..LOOKS {
         if let Some(seen) = at() {
             return Some(seen);

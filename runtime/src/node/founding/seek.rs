@@ -132,10 +132,16 @@ impl<'a> Seeking<'a> {
         let seats = seeker.seats;
         let me = seats.seat_of(&seeker.member.name)?;
         let clock = Clock::start();
+        let card = Card::new(seeker.member.key.clone()).map_err(super::SeatsError::from)?;
+        // The others know this disk by the key of its word: founding with it, and unable to present it, is a voter that never comes.
+        let promised = seeker.kept.as_ref().map(|kept| &kept.durable);
+        if promised.is_some_and(|kept| kept.electorate.is_some() && kept.card != card) {
+            return Err(other_key());
+        }
         let seat = Seat {
             me: me.clone(),
             list: seats.list().clone(),
-            card: Card::new(seeker.member.key.clone()).map_err(super::SeatsError::from)?,
+            card,
             candidate: seeker.charter.record(rand::random()),
             restored: seeker.kept.take().map(|kept| kept.durable),
         };
@@ -197,10 +203,7 @@ impl<'a> Seeking<'a> {
                     let founding = Charter::founding(&electorate, &record)?;
                     let member = &self.seeker.member;
                     let Some(store) = store_of(&founding, &member.name, &member.key) else {
-                        return Err(StartError::NotAdmitted {
-                            reason: "this node gave its word with the key of another certificate: start it with that certificate"
-                                .to_owned(),
-                        });
+                        return Err(other_key());
                     };
                     came = Some(Came::Founder(founding, store));
                 }
@@ -417,6 +420,13 @@ impl<'a> Seeking<'a> {
             tracing::warn!(reason, "in no cluster yet; going on");
         }
         Ok(())
+    }
+}
+
+fn other_key() -> StartError {
+    StartError::NotAdmitted {
+        reason: "this node gave its word with the key of another certificate: start it with that certificate"
+            .to_owned(),
     }
 }
 
