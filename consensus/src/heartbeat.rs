@@ -183,6 +183,11 @@ impl Group {
         }
         peer.active_at = peer.active_at.max(sent);
         peer.round = peer.round.max(round);
+        if round <= peer.probed_in {
+            // It may have been said before what was sent since could arrive.
+            self.take_acknowledgement(from, matched);
+            return true;
+        }
         match &mut peer.feed {
             // Everything through `upto` was sent before this heartbeat, and did not arrive before it. (Or the follower restarted
             // and has yet to learn that its log is this one: then an empty append tells it.)

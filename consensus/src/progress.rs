@@ -26,13 +26,15 @@ pub(crate) struct Progress {
     pub(crate) promised_until: Duration,
     /// The last heartbeat round it answered.
     pub(crate) round: u64,
+    /// The heartbeat round in which it was last probed: answers to that round and to earlier ones know nothing of what came after.
+    pub(crate) probed_in: u64,
     /// When it left the configuration. It is fed for a while longer, so that it learns of it, and counts nowhere.
     pub(crate) departed_at: Option<Duration>,
 }
 
 #[derive(Debug)]
 pub(crate) enum Feed {
-    /// One append at a time; `waiting` until it or a heartbeat is answered.
+    /// One append at a time; `waiting` until it, or a heartbeat after it, is answered.
     Probe { waiting: bool },
     /// Appends follow each other without waiting.
     Replicate(Window),
@@ -41,13 +43,23 @@ pub(crate) enum Feed {
 }
 
 /// Appends on the way, oldest first.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Window {
+    /// Where the logs were known to meet when it began.
+    pub(crate) met: LogIndex,
     appends: VecDeque<(LogIndex, usize)>,
     bytes: usize,
 }
 
 impl Window {
+    fn beginning_after(met: LogIndex) -> Self {
+        Self {
+            met,
+            appends: VecDeque::new(),
+            bytes: 0,
+        }
+    }
+
     pub(crate) fn is_full(&self, appends: usize, bytes: usize) -> bool {
         self.appends.len() >= appends || self.bytes >= bytes
     }
@@ -84,6 +96,7 @@ impl Progress {
             active_at: now,
             promised_until: Duration::ZERO,
             round: 0,
+            probed_in: 0,
             departed_at: None,
         }
     }
@@ -97,7 +110,7 @@ impl Progress {
     /// The logs are known to meet at `next - 1`: from now on appends follow each other.
     pub(crate) fn replicate(&mut self, next: LogIndex) {
         self.next = next.max(self.matched.next());
-        self.feed = Feed::Replicate(Window::default());
+        self.feed = Feed::Replicate(Window::beginning_after(self.next.previous()));
     }
 
     /// The follower's log is durable and equal through `matched`. Returns whether that is news.
@@ -137,7 +150,7 @@ mod tests {
     #[test]
     fn the_window_counts_appends_and_bytes_and_empties() {
         // H33: the byte counter must return to zero.
-        let mut window = Window::default();
+        let mut window = Window::beginning_after(LogIndex::ZERO);
         window.sent(LogIndex::new(3), 100);
         window.sent(LogIndex::new(5), 50);
         assert!(window.is_full(2, 1_000) && window.is_full(9, 150) && !window.is_full(3, 151));

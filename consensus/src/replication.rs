@@ -8,7 +8,7 @@ use crate::group::Group;
 use crate::leadership::next_multiple;
 use crate::message::Body;
 use crate::options::Sabotage;
-use crate::progress::Feed;
+use crate::progress::{Feed, Progress};
 use crate::{Entry, EntryKind, LogIndex, Position, ReplicaId};
 
 /// The leader's side.
@@ -32,7 +32,12 @@ impl Group {
         };
         let peer = &mut leadership.peers[place];
         let room = match &mut peer.feed {
-            Feed::Probe { waiting } => !core::mem::replace(waiting, true),
+            Feed::Probe { waiting: true } => false,
+            Feed::Probe { waiting } => {
+                *waiting = true;
+                peer.probed_in = leadership.round;
+                true
+            }
             Feed::Replicate(window) => {
                 peer.next <= last
                     && !window.is_full(self.options.inflight_appends, self.options.inflight_bytes)
@@ -68,40 +73,50 @@ impl Group {
     }
 
     pub(crate) fn handle_appended(&mut self, from: ReplicaId, matched: LogIndex) {
-        let (now, base, last) = (self.now, self.log.base().index, self.log.last_index());
-        let committed = self.committed;
-        let Some(leadership) = &mut self.leadership else {
+        let base = self.log.base().index;
+        let Some(peer) = self.take_acknowledgement(from, matched) else {
             return;
         };
-        let Some(peer) = leadership.peer(from) else {
+        if matched == LogIndex::ZERO || matched < peer.matched {
             return;
-        };
-        if matched > last {
-            return; // no follower can have more of this log than there is
         }
-        let news = peer.acknowledged(matched);
-        if news {
-            peer.active_at = now;
+        match &peer.feed {
+            // Of less than was probed for it says nothing: with a slow disk, a follower has received more than it acknowledges.
+            Feed::Probe { .. } if matched >= base && matched.next() >= peer.next => {
+                peer.replicate(matched.next());
+            }
+            // H71: any base to go on from ends the snapshot. So does its own arrival, even if the log has left that behind
+            // meanwhile: then the next append finds out, and another snapshot is sent.
+            Feed::Snapshot(shipment) if matched >= base || shipment.is_passed_by(matched) => {
+                peer.probe(matched.next());
+            }
+            Feed::Probe { .. } | Feed::Snapshot(_) | Feed::Replicate(_) => {}
         }
-        // What it holds now may have been committed without it, and no later commit need come to tell it so.
-        let untold = news && committed.min(matched) > peer.told_commit;
-        if matched > LogIndex::ZERO && matched == peer.matched {
-            match &peer.feed {
-                Feed::Probe { .. } if matched >= base => peer.replicate(matched.next()),
-                // H71: any base to go on from ends the snapshot. So does its own arrival, even if the log has left that behind
-                // meanwhile: then the next append finds out, and another snapshot is sent.
-                Feed::Snapshot(shipment) if matched >= base || shipment.is_passed_by(matched) => {
-                    peer.probe(matched.next());
-                }
-                Feed::Probe { .. } | Feed::Snapshot(_) | Feed::Replicate(_) => {}
+    }
+
+    /// Counts what a follower says that it holds. Returns what is known of it, unless that is nobody's follower or makes no sense.
+    pub(crate) fn take_acknowledgement(
+        &mut self,
+        from: ReplicaId,
+        matched: LogIndex,
+    ) -> Option<&mut Progress> {
+        if matched > self.log.last_index() {
+            return None; // no follower can have more of this log than there is
+        }
+        let leadership = self.leadership.as_mut()?;
+        let place = leadership.place(from).ok()?;
+        let peer = &mut leadership.peers[place];
+        if peer.acknowledged(matched) {
+            peer.active_at = self.now;
+            leadership.acknowledged = true;
+            // What it holds now may have been committed without it, and no later commit need come to tell it so.
+            if self.committed.min(matched) > peer.told_commit {
+                leadership
+                    .notice_at
+                    .get_or_insert(next_multiple(self.now, self.options.commit_notice));
             }
         }
-        leadership.acknowledged |= news;
-        if untold {
-            leadership
-                .notice_at
-                .get_or_insert(next_multiple(now, self.options.commit_notice));
-        }
+        Some(peer)
     }
 
     pub(crate) fn handle_conflict(&mut self, from: ReplicaId, rejected: LogIndex, hint: Position) {
@@ -115,7 +130,12 @@ impl Group {
         };
         let stale = match peer.feed {
             Feed::Probe { .. } => rejected != peer.next.previous(),
-            Feed::Replicate(_) => rejected <= peer.matched,
+            // A follower's hint lies before what it holds of this log only until it holds it: who says less was overtaken by its own
+            // later word. One append that comes late makes the follower refuse all that came before it; sent again once, they need
+            // not be sent again for each refusal.
+            Feed::Replicate(ref window) => {
+                rejected <= peer.matched || hint.index < window.met.max(peer.matched)
+            }
             Feed::Snapshot(_) => true,
         };
         if stale {

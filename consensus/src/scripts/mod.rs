@@ -18,6 +18,7 @@ mod lease_stories;
 mod lease_traces;
 mod log_stories;
 mod net;
+mod overtaking_stories;
 mod paper;
 mod partition_stories;
 mod preference_stories;
