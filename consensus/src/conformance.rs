@@ -97,7 +97,7 @@ fn only_reset_creates_a_replica(open: Open<'_>) {
     let mut store = open();
     for write in [
         Write::HardState(HardState::default()),
-        Write::Append(entries(1, 1..=1)),
+        Write::Append(entries(1, 1..=1).into()),
         Write::Compact {
             to: meta(0, 0, &[]),
         },
@@ -117,7 +117,7 @@ fn only_reset_creates_a_replica(open: Open<'_>) {
             key,
             vec![
                 born(meta(0, 0, &[1, 2, 3])),
-                Write::Append(entries(1, 1..=2)),
+                Write::Append(entries(1, 1..=2).into()),
             ],
         )])
         .expect("reset creates");
@@ -142,11 +142,14 @@ fn append_replaces_its_index_and_everything_after(open: Open<'_>) {
     store
         .write(&[(
             key,
-            vec![born(meta(0, 0, &[1])), Write::Append(entries(1, 1..=9))],
+            vec![
+                born(meta(0, 0, &[1])),
+                Write::Append(entries(1, 1..=9).into()),
+            ],
         )])
         .expect("write");
     store
-        .write(&[(key, vec![Write::Append(entries(2, 4..=5))])])
+        .write(&[(key, vec![Write::Append(entries(2, 4..=5).into())])])
         .expect("overwrite");
     let mut log = entries(1, 1..=3);
     log.extend(entries(2, 4..=5));
@@ -166,8 +169,8 @@ fn append_replaces_its_index_and_everything_after(open: Open<'_>) {
         .write(&[(
             key,
             vec![
-                Write::Append(entries(3, 6..=7)),
-                Write::Append(entries(4, 7..=7)),
+                Write::Append(entries(3, 6..=7).into()),
+                Write::Append(entries(4, 7..=7).into()),
             ],
         )])
         .expect("twice in one batch");
@@ -193,7 +196,10 @@ fn a_gap_is_refused_and_harms_nothing(open: Open<'_>) {
     store
         .write(&[(
             key,
-            vec![born(meta(2, 10, &[1])), Write::Append(entries(3, 11..=12))],
+            vec![
+                born(meta(2, 10, &[1])),
+                Write::Append(entries(3, 11..=12).into()),
+            ],
         )])
         .expect("write");
     for bad in [
@@ -202,7 +208,7 @@ fn a_gap_is_refused_and_harms_nothing(open: Open<'_>) {
         vec![entry(3, 13, b"x"), entry(3, 15, b"y")],
         entries(3, 1..=1),
     ] {
-        let refused = store.write(&[(key, vec![Write::Append(bad)])]);
+        let refused = store.write(&[(key, vec![Write::Append(bad.into())])]);
         assert!(
             matches!(refused, Err(StoreError::Gap { .. })),
             "a gap is refused, not written: {refused:?}"
@@ -219,7 +225,7 @@ fn a_gap_is_refused_and_harms_nothing(open: Open<'_>) {
         "compacting beyond the end is refused: {refused:?}"
     );
     store
-        .write(&[(key, vec![Write::Append(entries(3, 13..=13))])])
+        .write(&[(key, vec![Write::Append(entries(3, 13..=13).into())])])
         .expect("a refused write does not stop the store");
     let expected = Recovered {
         hard_state: HardState::default(),
@@ -254,10 +260,10 @@ fn one_bad_write_refuses_the_whole_batch(open: Open<'_>) {
             good,
             vec![
                 Write::HardState(hard_state),
-                Write::Append(entries(9, 1..=1)),
+                Write::Append(entries(9, 1..=1).into()),
             ],
         ),
-        (bad, vec![Write::Append(entries(9, 2..=2))]),
+        (bad, vec![Write::Append(entries(9, 2..=2).into())]),
     ];
     assert!(
         matches!(store.write(&batch), Err(StoreError::Gap { .. })),
@@ -302,7 +308,7 @@ fn hard_state_is_the_last_one_written(open: Open<'_>) {
                 key,
                 vec![
                     Write::HardState(hard_state),
-                    Write::Append(entries(term, term..=term)),
+                    Write::Append(entries(term, term..=term).into()),
                 ],
             )])
             .expect("write");
@@ -329,7 +335,10 @@ fn compact_forgets_a_prefix(open: Open<'_>) {
     store
         .write(&[(
             key,
-            vec![born(meta(0, 0, &[1])), Write::Append(entries(1, 1..=10))],
+            vec![
+                born(meta(0, 0, &[1])),
+                Write::Append(entries(1, 1..=10).into()),
+            ],
         )])
         .expect("write");
     store
@@ -393,7 +402,7 @@ fn compact_forgets_a_prefix(open: Open<'_>) {
         "a log may be compacted to nothing",
     );
     store
-        .write(&[(key, vec![Write::Append(entries(2, 11..=11))])])
+        .write(&[(key, vec![Write::Append(entries(2, 11..=11).into())])])
         .expect("append after the base");
     let expected = Recovered {
         entries: entries(2, 11..=11),
@@ -423,7 +432,7 @@ fn reset_forgets_all_entries_and_keeps_the_hard_state(open: Open<'_>) {
             vec![
                 born(meta(0, 0, &[1])),
                 Write::HardState(hard_state),
-                Write::Append(entries(4, 1..=5)),
+                Write::Append(entries(4, 1..=5).into()),
             ],
         )])
         .expect("write");
@@ -434,7 +443,7 @@ fn reset_forgets_all_entries_and_keeps_the_hard_state(open: Open<'_>) {
                 Write::Reset {
                     to: meta(4, 50, &[1, 2, 3]),
                 },
-                Write::Append(entries(4, 51..=52)),
+                Write::Append(entries(4, 51..=52).into()),
             ],
         )])
         .expect("reset");
@@ -479,7 +488,7 @@ fn fetch_is_bounded_by_index_and_bytes(open: Open<'_>) {
     store
         .write(&[(
             key,
-            vec![born(meta(0, 0, &[1])), Write::Append(log.clone())],
+            vec![born(meta(0, 0, &[1])), Write::Append(log.clone().into())],
         )])
         .expect("write");
     let fetch = |store: &dyn LogStore, from, through, bytes| {
@@ -521,7 +530,10 @@ fn drop_forgets_one_incarnation_only(open: Open<'_>) {
     store
         .write(&[(
             old,
-            vec![born(meta(0, 0, &[1])), Write::Append(entries(1, 1..=3))],
+            vec![
+                born(meta(0, 0, &[1])),
+                Write::Append(entries(1, 1..=3).into()),
+            ],
         )])
         .expect("write");
     store
@@ -543,7 +555,7 @@ fn drop_forgets_one_incarnation_only(open: Open<'_>) {
         Some(&expected),
         "the new incarnation never reads the old log",
     );
-    let refused = store.write(&[(old, vec![Write::Append(entries(1, 4..=4))])]);
+    let refused = store.write(&[(old, vec![Write::Append(entries(1, 4..=4).into())])]);
     assert_eq!(
         refused,
         Err(StoreError::UnknownReplica { key: old }),
@@ -566,7 +578,7 @@ fn replicas_do_not_see_each_other(open: Open<'_>) {
         let batch = |k: &ReplicaKey| {
             (
                 *k,
-                vec![Write::Append(entries(k.group.get(), round..=round))],
+                vec![Write::Append(entries(k.group.get(), round..=round).into())],
             )
         };
         store
@@ -593,7 +605,7 @@ fn many_small_batches_survive_reopening(open: Open<'_>) {
         .expect("write");
     for i in 1..=300 {
         store
-            .write(&[(key, vec![Write::Append(entries(1, i..=i))])])
+            .write(&[(key, vec![Write::Append(entries(1, i..=i).into())])])
             .expect("write");
         if i % 50 == 0 {
             store
@@ -637,7 +649,7 @@ fn all_kinds_and_sizes_of_payload_come_back(open: Open<'_>) {
     store
         .write(&[(
             key,
-            vec![born(meta(0, 0, &[1])), Write::Append(log.clone())],
+            vec![born(meta(0, 0, &[1])), Write::Append(log.clone().into())],
         )])
         .expect("write");
     let expected = Recovered {

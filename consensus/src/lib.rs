@@ -13,9 +13,11 @@
 //!
 //! The order of what a group knows: purged <= snapshot <= applied <= committed, persisted <= last.
 
+mod chain;
 mod configuration;
 pub mod conformance;
 mod election;
+mod entries;
 mod entry;
 mod error;
 mod follower_read;
@@ -48,6 +50,7 @@ mod storage;
 mod transfer;
 
 pub use configuration::{Change, Configuration};
+pub use entries::Entries;
 pub use entry::{Entry, EntryKind};
 pub use error::{ChangeError, ProposeError, ReadError, RestoreError, TransferError};
 pub use group::Group;

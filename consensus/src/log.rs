@@ -3,17 +3,16 @@
 //! Here: entries, their positions, and the configurations among them. Not here: what is durable (`persistence`), what is committed
 //! (`group`). An append at `i` drops everything from `i` on, the configurations too (H39, H47).
 
-use std::collections::VecDeque;
-
+use crate::chain::Chain;
 use crate::error::RestoreError;
-use crate::{Configuration, Entry, LogIndex, Position, SnapshotMeta, Term};
+use crate::{Configuration, Entries, Entry, LogIndex, Position, SnapshotMeta, Term};
 
 #[derive(Debug)]
 pub(crate) struct Log {
     /// The last compacted entry.
     base: Position,
     /// Contiguous from `base.index + 1`.
-    entries: VecDeque<Entry>,
+    entries: Chain,
     /// Ascending; the first one is effective at `base`, the last one in the log is effective now, committed or not (H42).
     configurations: Vec<(LogIndex, Configuration)>,
     /// Only for tests that put H42 back: no configuration behind this is in force.
@@ -25,7 +24,7 @@ impl Log {
         let configurations = vec![(base.configuration_index, base.configuration.clone())];
         Self {
             base: base.position,
-            entries: VecDeque::new(),
+            entries: Chain::default(),
             configurations,
             in_force_through: None,
         }
@@ -63,11 +62,11 @@ impl Log {
     }
 
     pub(crate) fn last(&self) -> Position {
-        self.entries.back().map_or(self.base, Entry::position)
+        self.entries.last().map_or(self.base, Entry::position)
     }
 
     pub(crate) fn last_index(&self) -> LogIndex {
-        self.base.index.plus(self.entries.len() as u64)
+        self.last().index
     }
 
     /// The configuration that is effective now and the entry that set it.
@@ -93,17 +92,17 @@ impl Log {
 
     /// Gives memory back that only busy times need.
     pub(crate) fn release_buffers(&mut self) {
-        self.entries.shrink_to_fit();
+        self.entries.release_buffers();
         self.configurations.shrink_to_fit();
     }
 
-    fn slot(&self, index: LogIndex) -> Option<usize> {
-        let offset = self.base.index.next().entries_until(index)?;
-        usize::try_from(offset).ok()
+    pub(crate) fn entry(&self, index: LogIndex) -> Option<&Entry> {
+        self.entries.get(index)
     }
 
-    pub(crate) fn entry(&self, index: LogIndex) -> Option<&Entry> {
-        self.entries.get(self.slot(index)?)
+    /// Everything that is not compacted.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter()
     }
 
     /// The term at `index`; `None` when it is compacted or behind the end.
@@ -122,6 +121,21 @@ impl Log {
 
     /// Takes the next entry.
     pub(crate) fn push(&mut self, entry: Entry) {
+        self.assert_follows(&entry);
+        self.learn_configuration(&entry);
+        self.entries.push(entry);
+    }
+
+    /// Takes the next entries, which follow each other.
+    pub(crate) fn extend(&mut self, run: Entries) {
+        if let Some(first) = run.first() {
+            self.assert_follows(first);
+        }
+        run.iter().for_each(|entry| self.learn_configuration(entry));
+        self.entries.extend(run);
+    }
+
+    fn assert_follows(&self, entry: &Entry) {
         assert_eq!(
             entry.index,
             self.last_index().next(),
@@ -131,18 +145,21 @@ impl Log {
             entry.term >= self.last().term,
             "terms in a log never go back"
         );
+    }
+
+    fn learn_configuration(&mut self, entry: &Entry) {
         if let Some(configuration) = entry.configuration() {
             self.configurations.push((entry.index, configuration));
         }
-        self.entries.push_back(entry);
     }
 
     /// Drops `from` and everything after it. Returns whether another configuration is effective now.
     pub(crate) fn truncate_from(&mut self, from: LogIndex) -> bool {
-        let kept = self
-            .slot(from)
-            .expect("compacted entries are never truncated");
-        self.entries.truncate(kept);
+        assert!(
+            from > self.base.index,
+            "compacted entries are never truncated"
+        );
+        self.entries.truncate_from(from);
         let before = self.configurations.len();
         while self.configurations.len() > 1 && self.configuration().0 >= from {
             self.configurations.pop();
@@ -152,65 +169,40 @@ impl Log {
 
     /// Entries from `from` on, as many as fit into `max_bytes` but at least one, none after `through`. Contiguous by construction.
     pub(crate) fn slice(
-        &self,
+        &mut self,
         from: LogIndex,
         through: LogIndex,
         max_bytes: usize,
-    ) -> (Vec<Entry>, usize) {
-        let end = through.min(self.last_index());
-        let (Some(start), Some(count)) = (self.slot(from), from.previous().entries_until(end))
-        else {
-            return (Vec::new(), 0);
-        };
-        let mut bytes = 0;
-        let mut fitting = 0;
-        for entry in self.entries.range(start..start + count as usize) {
-            let charge = entry.charge();
-            if fitting > 0 && bytes + charge > max_bytes {
-                break;
-            }
-            bytes += charge;
-            fitting += 1;
-        }
-        (
-            self.entries
-                .range(start..start + fitting)
-                .cloned()
-                .collect(),
-            bytes,
-        )
+    ) -> (Entries, usize) {
+        self.entries.slice(from, through, max_bytes)
     }
 
     /// Bytes charged for the entries in `(after, through]`.
-    pub(crate) fn charge(&self, after: LogIndex, through: LogIndex) -> usize {
-        let (Some(start), Some(end)) = (self.slot(after.next()), self.slot(through.next())) else {
-            return 0;
-        };
-        self.entries
-            .range(start..end.max(start))
-            .map(Entry::charge)
-            .sum()
+    pub(crate) fn charge(&mut self, after: LogIndex, through: LogIndex) -> usize {
+        self.entries.charge(after, through)
     }
 
     /// The last position at or before `limit.index` whose term is at most `limit.term`: the best guess where a log that ends its
     /// `limit.term` there still agrees with this one. One round trip per term, not per entry (Raft paper 5.3, end).
     pub(crate) fn last_within(&self, limit: Position) -> Position {
-        let end = self
-            .slot(limit.index.min(self.last_index()).next())
-            .unwrap_or(0);
-        let older = self.entries.range(..end);
+        let base = self.base.index;
+        let end = limit.index.min(self.last_index());
+        let at = |nth: u64| self.entry(base.plus(nth)).expect("between base and last");
         let mut low = 0;
-        let mut high = older.len();
+        let mut high = base.entries_until(end).unwrap_or(0);
         while low < high {
-            let middle = low + (high - low) / 2;
-            if self.entries[middle].term <= limit.term {
-                low = middle + 1
+            let middle = low + (high - low).div_ceil(2);
+            if at(middle).term <= limit.term {
+                low = middle
             } else {
-                high = middle
+                high = middle - 1
             }
         }
-        low.checked_sub(1)
-            .map_or(self.base, |nth| self.entries[nth].position())
+        if low == 0 {
+            self.base
+        } else {
+            at(low).position()
+        }
     }
 
     /// What stands for the prefix through `index`; `None` when that is compacted or behind the end.
@@ -238,10 +230,7 @@ impl Log {
             self.base,
             self.last()
         );
-        let gone = self
-            .slot(meta.position.index.next())
-            .expect("at or after the base");
-        self.entries.drain(..gone);
+        self.entries.drop_through(meta.position.index);
         self.base = meta.position;
         let passed = self
             .configurations
@@ -291,7 +280,7 @@ mod tests {
     #[test]
     fn a_slice_is_contiguous_and_bounded() {
         // H32: limiting by size must not leave holes.
-        let log = log(&[1; 10]);
+        let mut log = log(&[1; 10]);
         let charge = 8 + Entry::OVERHEAD;
         let (entries, bytes) = log.slice(LogIndex::new(3), LogIndex::new(9), 3 * charge);
         assert_eq!(

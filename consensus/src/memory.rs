@@ -4,13 +4,29 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use crate::chain::Chain;
 use crate::storage::{HardState, LogStore, Recovered, ReplicaKey, StoreError, Write};
 use crate::{Entry, LogIndex, SnapshotMeta};
 
 /// A [`LogStore`] that forgets everything with the process.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryStore {
-    replicas: BTreeMap<ReplicaKey, Recovered>,
+    replicas: BTreeMap<ReplicaKey, Replica>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Replica {
+    hard_state: HardState,
+    base: SnapshotMeta,
+    entries: Chain,
+}
+
+impl Replica {
+    fn last(&self) -> LogIndex {
+        self.entries
+            .last()
+            .map_or(self.base.position.index, |entry| entry.index)
+    }
 }
 
 impl MemoryStore {
@@ -18,10 +34,6 @@ impl MemoryStore {
     pub fn new() -> Self {
         Self::default()
     }
-}
-
-fn last(base: &SnapshotMeta, entries: usize) -> LogIndex {
-    base.position.index.plus(entries as u64)
 }
 
 /// Where a log would begin and end while a batch is only being checked.
@@ -110,7 +122,11 @@ impl LogStore for MemoryStore {
     }
 
     fn recover(&self, key: ReplicaKey) -> Result<Option<Recovered>, StoreError> {
-        Ok(self.replicas.get(&key).cloned())
+        Ok(self.replicas.get(&key).map(|replica| Recovered {
+            hard_state: replica.hard_state,
+            base: replica.base.clone(),
+            entries: replica.entries.iter().cloned().collect(),
+        }))
     }
 
     fn fetch(
@@ -129,11 +145,10 @@ impl LogStore for MemoryStore {
             return Err(StoreError::Compacted { key, from, base });
         }
         let mut bytes = 0;
-        let skipped = from.get() - base.get() - 1;
         let within = replica
             .entries
             .iter()
-            .skip(usize::try_from(skipped).unwrap_or(usize::MAX))
+            .skip_while(|e| e.index < from)
             .take_while(|e| e.index <= through);
         let fitting = within.enumerate().take_while(|(nth, entry)| {
             bytes += entry.payload.len();
@@ -148,7 +163,7 @@ impl MemoryStore {
     fn outline(&self, key: ReplicaKey) -> Option<Outline> {
         self.replicas.get(&key).map(|replica| Outline {
             base: replica.base.position.index,
-            last: last(&replica.base, replica.entries.len()),
+            last: replica.last(),
         })
     }
 
@@ -169,28 +184,18 @@ impl MemoryStore {
             }
             Write::Append(entries) => {
                 if let Some(first) = entries.first() {
-                    let kept = first.index.get() - replica.base.position.index.get() - 1;
-                    replica.entries.truncate(
-                        usize::try_from(kept).expect("a log in memory fits the address space"),
-                    );
-                    replica.entries.extend_from_slice(entries);
+                    replica.entries.truncate_from(first.index);
+                    replica.entries.extend(entries.clone());
                 }
             }
             Write::Compact { to } => {
-                let gone = to
-                    .position
-                    .index
-                    .get()
-                    .saturating_sub(replica.base.position.index.get());
-                if gone > 0 {
-                    replica.entries.drain(
-                        ..usize::try_from(gone).expect("a log in memory fits the address space"),
-                    );
+                if to.position.index > replica.base.position.index {
+                    replica.entries.drop_through(to.position.index);
                     replica.base = to.clone();
                 }
             }
             Write::Reset { to } => {
-                replica.entries.clear();
+                replica.entries = Chain::default();
                 replica.base = to.clone();
             }
             Write::Drop => unreachable!("handled above"),

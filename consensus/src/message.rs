@@ -8,7 +8,7 @@ use core::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::{Entry, GroupId, LogIndex, Position, ReadId, ReplicaId, SnapshotMeta, Term};
+use crate::{Entries, Entry, GroupId, LogIndex, Position, ReadId, ReplicaId, SnapshotMeta, Term};
 
 /// Terms and indexes above this are of nobody who follows the rules: at a billion a second they take 146 years. Below it, no sum overflows.
 const NUMBER_MAX: u64 = 1 << 62;
@@ -167,7 +167,7 @@ pub(crate) enum Body {
     /// `entries` follow directly on `prev`; empty ones only probe.
     Append {
         prev: Position,
-        entries: Vec<Entry>,
+        entries: Entries,
         commit: LogIndex,
     },
     /// The sender's log is durable and equal to the leader's through `matched` (H25).

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::snapshot::{ChunkReceived, ChunkWanted, ShipmentEnd, SnapshotId};
 use crate::storage::{PersistToken, Write};
-use crate::{Configuration, Entry, LogIndex, Message, ReadId, ReplicaId, SnapshotMeta, Term};
+use crate::{Configuration, Entries, LogIndex, Message, ReadId, ReplicaId, SnapshotMeta, Term};
 
 /// Writes that belong together.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -51,7 +51,7 @@ pub enum Output {
     /// Send; it may be lost.
     Send(Message),
     /// Committed and durable here, contiguous, all kinds; call `applied` with the last index when the state holds them.
-    Apply(Vec<Entry>),
+    Apply(Entries),
     /// Store a piece of a snapshot, then call `chunk_stored`, once for each piece and in order. It need not be durable before
     /// `Install`; what survives a restart is told by `partial_snapshot`.
     StoreChunk(ChunkReceived),

@@ -73,10 +73,9 @@ impl Survivor {
         self.last() > Position::ZERO || !self.configuration().voters.is_empty()
     }
 
-    /// Everything in its log that is not compacted. The entries share its memory.
+    /// Everything in its log that is not compacted. Their payloads share its memory.
     pub fn entries(&self) -> Vec<Entry> {
-        let log = &self.0.log;
-        log.slice(log.first_index(), log.last_index(), usize::MAX).0
+        self.0.log.entries().cloned().collect()
     }
 
     fn base(&self) -> SnapshotMeta {
@@ -325,7 +324,7 @@ impl Recovery {
             Write::HardState(hard_state),
         ];
         if !entries.is_empty() {
-            writes.push(Write::Append(entries));
+            writes.push(Write::Append(entries.into()));
         }
         writes
     }

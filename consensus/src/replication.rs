@@ -9,7 +9,7 @@ use crate::leadership::next_multiple;
 use crate::message::Body;
 use crate::options::Sabotage;
 use crate::progress::{Feed, Progress};
-use crate::{Entry, EntryKind, LogIndex, Position, ReplicaId};
+use crate::{Entries, Entry, EntryKind, LogIndex, Position, ReplicaId};
 
 /// The leader's side.
 impl Group {
@@ -167,7 +167,7 @@ impl Group {
         &mut self,
         from: ReplicaId,
         prev: Position,
-        mut entries: Vec<Entry>,
+        mut entries: Entries,
         commit: LogIndex,
     ) {
         if self.installing.is_some() || !is_chain(prev, &entries) {
@@ -182,7 +182,8 @@ impl Group {
                 .entries_until(known)
                 .expect("compared above")
                 .min(entries.len() as u64);
-            entries.drain(..usize::try_from(skip).expect("at most the number of entries"));
+            let skip = usize::try_from(skip).expect("at most the number of entries");
+            entries = entries.part(skip..entries.len());
             prev = Position::new(
                 self.log
                     .term_at(known)
@@ -233,12 +234,13 @@ impl Group {
                     self.configuration_changed();
                 }
             }
-            for entry in entries.drain(fresh..) {
-                let kind = entry.kind;
-                self.log.push(entry);
-                if kind == EntryKind::Configuration {
-                    self.configuration_changed();
-                }
+            let fresh = entries.part(fresh..entries.len());
+            let reconfigured = fresh
+                .iter()
+                .any(|entry| entry.kind == EntryKind::Configuration);
+            self.log.extend(fresh);
+            if reconfigured {
+                self.configuration_changed();
             }
         }
         if self.is_sabotaged(Sabotage::CutWithoutConflict) && end < self.log.last_index() {

@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Entry, GroupId, LogIndex, Position, ReplicaId, SnapshotMeta, Term};
+use crate::{Entries, Entry, GroupId, LogIndex, Position, ReplicaId, SnapshotMeta, Term};
 
 /// Names one replica's log. A new incarnation has a new replica id, so it can never read the old one's log (H77).
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
@@ -34,7 +34,7 @@ pub enum Write {
     /// Replaces the hard state.
     HardState(HardState),
     /// Contiguous entries; the first one, at `i`, replaces `i` and everything after it. `i` is within the log or just behind its end.
-    Append(Vec<Entry>),
+    Append(Entries),
     /// Forgets the entries through `to.position`, which lies within the log; what follows stays.
     Compact {
         /// The new beginning.

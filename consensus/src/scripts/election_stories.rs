@@ -162,7 +162,7 @@ fn a_later_last_term_beats_a_longer_log() {
         1,
         Body::Append {
             prev: at(0, 0),
-            entries: entries(1, 1..=9),
+            entries: entries(1, 1..=9).into(),
             commit: LogIndex::ZERO,
         },
     ));

@@ -18,7 +18,7 @@ fn append(
         term,
         Body::Append {
             prev,
-            entries,
+            entries: entries.into(),
             commit: LogIndex::new(commit),
         },
     )

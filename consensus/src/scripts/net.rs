@@ -8,8 +8,8 @@ use bytes::Bytes;
 use crate::message::Body;
 use crate::storage::{HardState, LogStore, Write};
 use crate::{
-    Change, Configuration, Entry, EntryKind, Group, GroupId, GroupOptions, LogIndex, MemoryStore,
-    Message, Output, Persist, Position, ReadId, ReplicaId, ReplicaKey, Restored, Role,
+    Change, Configuration, Entries, Entry, EntryKind, Group, GroupId, GroupOptions, LogIndex,
+    MemoryStore, Message, Output, Persist, Position, ReadId, ReplicaId, ReplicaKey, Restored, Role,
     SnapshotMeta, Status, Term, TransferOutcome,
 };
 
@@ -28,7 +28,7 @@ pub(super) struct Node {
     pub(super) disk_held: bool,
     /// While true, nothing is applied.
     pub(super) apply_held: bool,
-    to_apply: VecDeque<Vec<Entry>>,
+    to_apply: VecDeque<Entries>,
     /// Payloads of applied `Normal` entries, in order.
     pub(super) applied: Vec<Entry>,
     /// Its checkpoint and its snapshots.
@@ -144,7 +144,7 @@ impl Net {
             let writes = vec![
                 Write::Reset { to: base.clone() },
                 Write::HardState(hard_state),
-                Write::Append(entries.clone()),
+                Write::Append(entries.clone().into()),
             ];
             let mut store = MemoryStore::new();
             store.write(&[(key, writes)]).unwrap();

@@ -173,7 +173,7 @@ fn what_one_survivor_knows_to_be_committed_outweighs_a_later_term() {
     let Some(Write::Append(kept)) = recovery.writes(&all[1], renamed, []).pop() else {
         panic!("the common part is written")
     };
-    assert_eq!(kept, entries(1, 1..=1));
+    assert_eq!(*kept, entries(1, 1..=1));
     // Without that knowledge the rule of elections decides alone.
     let ignorant = [
         survivor(2, &founding, 4, 1, &held),

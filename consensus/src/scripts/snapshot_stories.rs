@@ -491,7 +491,7 @@ fn an_older_configuration_in_the_snapshot_takes_the_place_of_a_newer_one_in_the_
     log[44].payload = Configuration::of_voters([3, 4, 5].map(id)).encode();
     let append = Body::Append {
         prev: at(0, 0),
-        entries: log,
+        entries: log.into(),
         commit: LogIndex::ZERO,
     };
     net.deliver(say(1, 3, 1, append));
@@ -590,7 +590,7 @@ fn a_snapshot_that_the_log_holds_is_not_installed() {
         1,
         Body::Append {
             prev: at(0, 0),
-            entries: entries(1, 1..=6),
+            entries: entries(1, 1..=6).into(),
             commit: LogIndex::ZERO,
         },
     ));
@@ -640,7 +640,7 @@ fn an_installed_configuration_replaces_what_the_old_log_said() {
         1,
         Body::Append {
             prev: at(0, 0),
-            entries: entries(1, 1..=50),
+            entries: entries(1, 1..=50).into(),
             commit: LogIndex::ZERO,
         },
     ));
@@ -696,7 +696,7 @@ fn a_crash_between_installing_and_resetting_the_log_is_told_apart() {
         1,
         Body::Append {
             prev: at(0, 0),
-            entries: entries(1, 1..=50),
+            entries: entries(1, 1..=50).into(),
             commit: LogIndex::ZERO,
         },
     ));

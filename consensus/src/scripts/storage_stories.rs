@@ -23,7 +23,7 @@ fn append(
         term,
         Body::Append {
             prev,
-            entries,
+            entries: entries.into(),
             commit: LogIndex::new(commit),
         },
     )

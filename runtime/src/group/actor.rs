@@ -21,7 +21,7 @@ pub(crate) use checkpoint::{
 pub(crate) use placement::{CarryOut, Drained, StepAside};
 pub(crate) use proposals::{Propose, ProposeSystem, Read};
 use synod_consensus::{
-    Entry, EntryKind, Group, GroupId, LogIndex, Message, Output, PersistToken, Position, ReadId,
+    Entries, EntryKind, Group, GroupId, LogIndex, Message, Output, PersistToken, Position, ReadId,
     ReplicaId, ReplicaKey, Role, SnapshotMeta, Term,
 };
 use tokio::sync::oneshot;
@@ -201,14 +201,14 @@ impl GroupActor {
         );
     }
 
-    fn apply(&mut self, entries: Vec<Entry>, ctx: &mut Context<Self>) {
+    fn apply(&mut self, entries: Entries, ctx: &mut Context<Self>) {
         let Some(last) = entries.last().map(|entry| Position {
             term: entry.term,
             index: entry.index,
         }) else {
             return;
         };
-        for entry in entries {
+        for entry in &entries {
             self.bytes_since_checkpoint += entry.payload.len() as u64 + 32;
             let outcome = match entry.kind {
                 EntryKind::Normal => match self.machine.apply(entry.index, &entry.payload) {

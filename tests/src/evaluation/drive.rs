@@ -254,7 +254,7 @@ impl World {
                 }
             }
             Output::Apply(entries) => {
-                for entry in entries {
+                for entry in &entries {
                     let seat = &mut self.nodes[node].seats[shard];
                     let mut state = seat.state.lock().expect("no panics while held");
                     let applied = match entry.kind {

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use synod::storage::{Checkpoints, SegmentedLog};
 use synod_consensus::{
-    Entry, Group, HardState, LogIndex, Message, Output, Persist, Promise, ReadId, ReplicaId, Role,
-    SnapshotId, SnapshotMeta, Status, Term, TransferOutcome,
+    Entries, Group, HardState, LogIndex, Message, Output, Persist, Promise, ReadId, ReplicaId,
+    Role, SnapshotId, SnapshotMeta, Status, Term, TransferOutcome,
 };
 
 use super::clock::Clock;
@@ -72,7 +72,7 @@ pub(crate) struct Process {
     /// What the log was asked to hold.
     pub(crate) asked: Model,
     pub(super) queue: VecDeque<Persist>,
-    pub(super) to_apply: VecDeque<Vec<Entry>>,
+    pub(super) to_apply: VecDeque<Entries>,
     pub(super) to_install: Option<(SnapshotMeta, SnapshotId)>,
     pub(super) shelf: Shelf,
     pub(crate) machine: Machine,

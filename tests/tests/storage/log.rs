@@ -88,7 +88,9 @@ fn gap_is_refused_without_touching_the_disk() {
     );
     let inner = log.write(&[(
         key(1, 1),
-        vec![Write::Append(vec![entry(1, 4, 1), entry(1, 6, 1)])],
+        vec![Write::Append(
+            [entry(1, 4, 1), entry(1, 6, 1)].into_iter().collect(),
+        )],
     )]);
     assert!(matches!(inner, Err(StoreError::Gap { .. })), "{inner:?}");
     let compacted = log.write(&[(key(1, 1), vec![compact(1, 2), append(1, 2..=2, 10)])]);

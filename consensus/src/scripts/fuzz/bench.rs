@@ -279,7 +279,7 @@ impl Bench {
                 let prev = self.position(prev);
                 Body::Append {
                     prev,
-                    entries: Self::entries(prev, &pieces),
+                    entries: Self::entries(prev, &pieces).into(),
                     commit: self.index(commit),
                 }
             }

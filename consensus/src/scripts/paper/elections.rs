@@ -67,7 +67,7 @@ fn messages_of_an_earlier_term_change_nothing() {
     let before = net.status(3);
     let append = Body::Append {
         prev: at(1, 1),
-        entries: entries(3, 2..=4),
+        entries: entries(3, 2..=4).into(),
         commit: LogIndex::new(4),
     };
     net.deliver(say(1, 3, 4, append));

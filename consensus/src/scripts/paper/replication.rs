@@ -14,7 +14,7 @@ fn append(
     let commit = LogIndex::ZERO;
     let body = Body::Append {
         prev,
-        entries,
+        entries: entries.into(),
         commit,
     };
     say(from, to, term, body)

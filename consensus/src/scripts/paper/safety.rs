@@ -54,7 +54,7 @@ fn figure_8_c() -> Net {
     net.wire.clear();
     let body = Body::Append {
         prev: at(1, 1),
-        entries: entries(2, 2..=2),
+        entries: entries(2, 2..=2).into(),
         commit: LogIndex::ZERO,
     };
     net.deliver(say(1, 3, 4, body));

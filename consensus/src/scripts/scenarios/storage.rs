@@ -54,7 +54,7 @@ fn a_completion_of_a_write_that_was_replaced_twice_vouches_for_nothing() {
     // the last one may be acknowledged, and only to the last leader.
     let mut net = Net::new(7);
     net.isolate(1);
-    let append = |from, term, prev, entries| {
+    let append = |from, term, prev, entries: Vec<crate::Entry>| {
         let commit = LogIndex::ZERO;
         say(
             from,
@@ -62,7 +62,7 @@ fn a_completion_of_a_write_that_was_replaced_twice_vouches_for_nothing() {
             term,
             Body::Append {
                 prev,
-                entries,
+                entries: entries.into(),
                 commit,
             },
         )

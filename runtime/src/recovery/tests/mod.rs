@@ -157,7 +157,7 @@ fn stores(behind: &[u64]) -> TempDir {
             let writes = vec![
                 Write::Reset { to },
                 Write::HardState(state),
-                Write::Append(entries),
+                Write::Append(entries.into()),
             ];
             log.write(&[(key, writes)]).unwrap();
         }
