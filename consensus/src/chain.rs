@@ -20,12 +20,6 @@ impl Chain {
         self.runs.is_empty() && self.open.is_empty()
     }
 
-    pub(crate) fn first(&self) -> Option<&Entry> {
-        self.runs
-            .front()
-            .map_or(self.open.first(), |run| run.first())
-    }
-
     pub(crate) fn last(&self) -> Option<&Entry> {
         self.open.last().or_else(|| self.runs.back()?.last())
     }
@@ -281,7 +275,6 @@ mod tests {
                         prop_assert_eq!(found, (Entries::from(expected), charge));
                     }
                 }
-                prop_assert_eq!(chain.first(), plain.front());
                 prop_assert_eq!(chain.last(), plain.back());
                 prop_assert_eq!(chain.is_empty(), plain.is_empty());
                 prop_assert!(chain.iter().eq(plain.iter()));
