@@ -29,7 +29,9 @@ pub struct GroupOptions {
     pub chunk_window_bytes: usize,
     /// Largest snapshot that a follower takes, in bytes. Default 1 GiB.
     pub snapshot_bytes: usize,
-    /// Bytes proposed and not yet committed; beyond it proposals are refused as busy. Default 16 MiB.
+    /// Bytes proposed and not yet committed; beyond it proposals are refused as busy. What is taken on commits at no more than one
+    /// window (`append_bytes` times `inflight_appends`, at most `inflight_bytes`) per round trip: with small windows, make this
+    /// smaller, too, or what was accepted waits for long. Default 16 MiB: two round trips of the default window.
     pub uncommitted_bytes: usize,
     /// Largest payload of one entry, in bytes. Default 16 MiB.
     pub entry_bytes: usize,

@@ -59,24 +59,6 @@ impl Shelf {
         self.partial.take_if(|(_, held, _)| *held == id);
     }
 
-    /// What the end of the process leaves: of what was received, these first bytes.
-    pub(crate) fn left_behind(self, bytes: impl FnOnce(usize) -> usize) -> Self {
-        let partial = self.partial.map(|(meta, id, mut data)| {
-            data.truncate(bytes(data.len()));
-            (meta, id, data)
-        });
-        Self {
-            sources: BTreeMap::new(),
-            partial,
-        }
-    }
-
-    /// What is held of a snapshot that is not whole, or not installed yet.
-    pub(crate) fn partial(&self) -> Option<(SnapshotMeta, SnapshotId, u64)> {
-        let (meta, id, data) = self.partial.as_ref()?;
-        Some((meta.clone(), *id, data.len() as u64))
-    }
-
     /// The whole, if it is what its name says.
     pub(crate) fn take_whole(&mut self, id: SnapshotId) -> Option<Bytes> {
         let (_, _, data) = self.partial.take_if(|(_, held, _)| *held == id)?;

@@ -362,6 +362,52 @@ fn a_full_window_waits() {
     assert_eq!(net.log(2), net.log(1));
 }
 
+/// Half round trips until 3, which missed so many entries of 100 bytes each, has them all; nobody proposes anything meanwhile.
+fn half_round_trips_behind(entries: usize, appends: usize) -> usize {
+    let options = GroupOptions {
+        append_bytes: 800,
+        inflight_appends: appends,
+        ..GroupOptions::default()
+    };
+    let mut net = Net::with(3, options);
+    net.elect(1);
+    net.run_ms(100);
+    net.isolate(3);
+    let payload = "x".repeat(100 - crate::Entry::OVERHEAD);
+    for _ in 0..entries {
+        net.propose(1, &payload);
+    }
+    net.settle();
+    net.heal();
+    net.pass_ms(500);
+    let mut halves = 0;
+    while net.status(3).last != net.status(1).last {
+        for message in core::mem::take(&mut net.wire) {
+            net.deliver(message);
+        }
+        for replica in 1..=3 {
+            while net.write_one(replica) || net.apply_one(replica) {}
+            net.drain(replica);
+        }
+        halves += 1;
+    }
+    halves
+}
+
+#[test]
+fn a_follower_far_behind_gets_one_window_per_round_trip() {
+    // Its speed is the window over the round trip, no less (H33) and, with the window that was asked for, no more.
+    for (entries, appends) in [(1_600, 2), (1_600, 8), (3_200, 2)] {
+        let halves = half_round_trips_behind(entries, appends);
+        let least = 2 * entries / (8 * appends);
+        let probing = 8; // a heartbeat, its answer, and the search for the place where the logs meet
+        assert!(
+            (least - 2..=least + probing).contains(&halves),
+            "{entries} entries, {appends} appends of 8: {halves} half round trips, {least} at best"
+        );
+    }
+}
+
 #[test]
 fn uncommitted_bytes_are_bounded_and_return_to_zero() {
     // H35

@@ -14,7 +14,7 @@ use super::world::World;
 
 impl World {
     /// Whom a client takes for the leader: mostly the latest, sometimes one that was.
-    fn addressee(&mut self) -> Option<ReplicaId> {
+    fn addressee(&mut self, share_of_stale: f64) -> Option<ReplicaId> {
         let mut leading: Vec<_> = self
             .replicas
             .values()
@@ -26,7 +26,7 @@ impl World {
         leading.sort_unstable();
         let latest = leading.last()?.1;
         let stale = leading[self.rng.random_range(0..leading.len())].1;
-        Some(if self.rng.random_bool(0.4) {
+        Some(if self.rng.random_bool(share_of_stale) {
             stale
         } else {
             latest
@@ -50,7 +50,7 @@ impl World {
     pub(crate) fn client_commands(&mut self) -> Option<ReplicaId> {
         let pause = Duration::from_micros(self.rng.random_range(1_000..self.command_gap));
         self.push(pause, Event::Command);
-        let to = self.addressee()?;
+        let to = self.addressee(0.4)?;
         let burst = if self.rng.random_bool(0.1) {
             self.rng.random_range(2..24)
         } else {
@@ -98,7 +98,7 @@ impl World {
         self.push(pause, Event::Read);
         let by_leader = self.rng.random_bool(0.7);
         let to = if by_leader {
-            self.addressee()?
+            self.addressee(0.8)? // who only reads has no reason to look for another leader
         } else {
             let up = self.replicas.values().filter(|replica| replica.is_up());
             up.map(Replica::id).choose(&mut self.rng)?

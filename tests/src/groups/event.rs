@@ -24,14 +24,26 @@ pub(crate) enum Event {
         id: ReplicaId,
         life: u64,
     },
-    Install {
+    /// The thread for snapshots does its next piece of work.
+    Freight {
         id: ReplicaId,
         life: u64,
     },
-    Snapshot {
+    /// A checkpoint is opened to be shipped.
+    Provide {
         id: ReplicaId,
         life: u64,
         to: ReplicaId,
+    },
+    /// The state of a snapshot is durable and decoded.
+    Fetched {
+        id: ReplicaId,
+        life: u64,
+    },
+    /// A checkpoint that nobody could use is replaced.
+    CheckpointAnew {
+        id: ReplicaId,
+        life: u64,
     },
     Tick {
         id: ReplicaId,
@@ -59,11 +71,26 @@ pub(crate) enum Event {
     Mend {
         links: Vec<(ReplicaId, ReplicaId)>,
     },
+    /// Links get slow.
+    Congest {
+        links: Vec<(ReplicaId, ReplicaId)>,
+        by: Duration,
+        lasting: Duration,
+    },
+    Relieve {
+        links: Vec<(ReplicaId, ReplicaId)>,
+    },
     /// A full disk has room again.
     Room {
         id: ReplicaId,
     },
     CrashAMember,
+    /// A process is killed, and started again after so long.
+    Restart {
+        id: ReplicaId,
+        life: u64,
+        back: Duration,
+    },
     /// A process dies just when it matters, and its machine with it.
     Crash {
         id: ReplicaId,
@@ -83,8 +110,11 @@ impl Event {
             Self::Write { id, .. }
             | Self::Written { id, .. }
             | Self::Apply { id, .. }
-            | Self::Install { id, .. }
-            | Self::Snapshot { id, .. }
+            | Self::Freight { id, .. }
+            | Self::Provide { id, .. }
+            | Self::Fetched { id, .. }
+            | Self::CheckpointAnew { id, .. }
+            | Self::Restart { id, .. }
             | Self::Suspect { id, .. }
             | Self::Crash { id, .. }
             | Self::Tick { id, .. } => Some(*id),
@@ -98,8 +128,11 @@ impl Event {
             Self::Write { life, .. }
             | Self::Written { life, .. }
             | Self::Apply { life, .. }
-            | Self::Install { life, .. }
-            | Self::Snapshot { life, .. }
+            | Self::Freight { life, .. }
+            | Self::Provide { life, .. }
+            | Self::Fetched { life, .. }
+            | Self::CheckpointAnew { life, .. }
+            | Self::Restart { life, .. }
             | Self::Suspect { life, .. }
             | Self::Crash { life, .. }
             | Self::Tick { life, .. } => Some(*life),
@@ -114,8 +147,13 @@ impl Event {
             Self::Write { id, .. } => (2, id.get(), 0),
             Self::Written { id, tokens, .. } => (3, id.get(), tokens.len() as u64),
             Self::Apply { id, .. } => (4, id.get(), 0),
-            Self::Install { id, .. } => (5, id.get(), 0),
-            Self::Snapshot { id, to, .. } => (6, id.get(), to.get()),
+            Self::Freight { id, .. } => (5, id.get(), 0),
+            Self::Provide { id, to, .. } => (6, id.get(), to.get()),
+            Self::Fetched { id, .. } => (20, id.get(), 0),
+            Self::CheckpointAnew { id, .. } => (21, id.get(), 0),
+            Self::Restart { id, back, .. } => (22, id.get(), back.as_millis() as u64),
+            Self::Congest { links, by, .. } => (23, links.len() as u64, by.as_millis() as u64),
+            Self::Relieve { links } => (24, links.len() as u64, 0),
             Self::Tick { id, .. } => (7, id.get(), 0),
             Self::Start { id } => (8, id.get(), 0),
             Self::Checkpoint { id } => (9, id.get(), 0),

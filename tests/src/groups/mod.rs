@@ -34,12 +34,17 @@
 //! What storage faults come to: a torn tail is dropped at the next start; after a failed sync, and while a full disk refuses, nothing more
 //! is acknowledged, the process ends and comes back with what was acknowledged; a flipped bit behind which there are sound batches is
 //! refused at the start, and the replica is replaced under another id, as one whose disk is gone. (A flipped bit in the very last batch
-//! cannot be told from a torn write, so none is flipped there.)
+//! cannot be told from a torn write, so none is flipped there.) Snapshots travel as the runtime ships them: read in pieces from the
+//! newest checkpoint's file when a permit and the budget allow, gathered in a partial file that a crash may shorten, damage or take
+//! away. A flipped bit in a checkpoint is found by whoever it is shipped to, and another checkpoint is made.
+//!
+//! That each check can fail is shown by itself in `self_test`, and by bugs put back in `tests/groups.rs`.
 
 mod clients;
 mod clock;
 mod coverage;
 mod event;
+mod freight;
 mod healing;
 mod history;
 mod machine;
@@ -50,7 +55,10 @@ mod options;
 mod oracle;
 mod process;
 mod replica;
+#[cfg(test)]
+mod self_test;
 mod settle;
+mod shipping;
 mod storm;
 mod watch;
 mod world;

@@ -16,6 +16,8 @@ pub(crate) struct Network {
     latency: Duration,
     /// Cut links and how many faults cut each.
     cut: BTreeMap<(ReplicaId, ReplicaId), u32>,
+    /// Links that are slow, by how much, and how many faults slow each.
+    slow: BTreeMap<(ReplicaId, ReplicaId), (Duration, u32)>,
     healed: bool,
 }
 
@@ -27,6 +29,7 @@ impl Network {
             late: [0.001, 0.01, 0.05][rng.random_range(0..3)],
             latency: Duration::from_micros(rng.random_range(50..3_000)),
             cut: BTreeMap::new(),
+            slow: BTreeMap::new(),
             healed: false,
         }
     }
@@ -34,6 +37,7 @@ impl Network {
     /// Faults are over: every message arrives once and soon.
     pub(crate) fn heal(&mut self) {
         self.cut.clear();
+        self.slow.clear();
         self.healed = true;
     }
 
@@ -49,6 +53,26 @@ impl Network {
                 *count -= 1;
                 if *count == 0 {
                     self.cut.remove(link);
+                }
+            }
+        }
+    }
+
+    /// Makes links slower by so much; of two that slow a link the greater counts.
+    pub(crate) fn congest(&mut self, links: &[(ReplicaId, ReplicaId)], by: Duration) {
+        for link in links {
+            let (most, count) = self.slow.entry(*link).or_default();
+            *most = by.max(*most);
+            *count += 1;
+        }
+    }
+
+    pub(crate) fn relieve(&mut self, links: &[(ReplicaId, ReplicaId)]) {
+        for link in links {
+            if let Some((_, count)) = self.slow.get_mut(link) {
+                *count -= 1;
+                if *count == 0 {
+                    self.slow.remove(link);
                 }
             }
         }
@@ -75,13 +99,17 @@ impl Network {
             return Vec::new();
         }
         let copies = if rng.random_bool(self.doubled) { 2 } else { 1 };
+        let queued = match self.slow.get(&(from, to)) {
+            Some((by, _)) => by.mul_f64(rng.random_range(0.8..1.0)),
+            None => Duration::ZERO,
+        };
         let arrival = |_| {
             let late = if rng.random_bool(self.late) {
                 Duration::from_millis(rng.random_range(5..1_500))
             } else {
                 Duration::ZERO
             };
-            delay(rng) + late
+            delay(rng) + late + queued
         };
         (0..copies).map(arrival).collect()
     }

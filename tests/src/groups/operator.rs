@@ -137,13 +137,15 @@ impl World {
         if self.rng.random_bool(0.4) {
             // The former leader, or the next one, is cut off just when the place changes hands.
             let alone = if self.rng.random() { from } else { to };
-            let others = self.replicas.keys().copied().filter(|id| *id != alone);
-            let links = others
-                .flat_map(|other| [(alone, other), (other, alone)])
-                .collect();
+            let links = self.all_links_of(alone);
             let soon = Duration::from_micros(self.rng.random_range(0..20_000));
-            let lasting = Duration::from_millis(self.rng.random_range(300..3_000));
+            let longest = if self.rng.random() { 900 } else { 3_000 };
+            let lasting = Duration::from_millis(self.rng.random_range(300..longest));
             self.push(soon, Event::Cut { links, lasting });
+            if alone == from && self.rng.random() {
+                let life = self.replicas[&to].life;
+                self.push(soon, Event::Crash { id: to, life });
+            }
             if self.rng.random() {
                 self.suspect(from, 0..300);
             }
@@ -246,7 +248,10 @@ impl World {
             return;
         };
         let coverage = &mut self.coverage;
-        if replica.checkpoint(now, everything, coverage).is_err() {
+        if replica
+            .checkpoint(now, everything, false, coverage)
+            .is_err()
+        {
             self.fail(id);
         }
     }

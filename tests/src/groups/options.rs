@@ -29,8 +29,8 @@ pub(crate) fn draw(
         apply_bytes: [500, 1 << 20][rng.random_range(0..2)],
         keep_entries: [0, 10, 200][rng.random_range(0..3)],
         disk_stall: Duration::from_secs(3),
-        lease: Duration::from_millis([0, 400, 1_000, 1_500][rng.random_range(0..4)]),
-        clock_drift_ppm: [50_000, 400_000][rng.random_range(0..2)],
+        lease: Duration::from_millis([0, 400, 1_000, 1_500, 1_500, 1_500][rng.random_range(0..6)]),
+        clock_drift_ppm: [50_000, 160_000, 400_000][rng.random_range(0..3)],
         sabotage,
         ..GroupOptions::default()
     };

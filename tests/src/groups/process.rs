@@ -8,19 +8,19 @@ use std::collections::{BTreeMap, VecDeque};
 
 use synod::storage::{Checkpoints, SegmentedLog};
 use synod_consensus::{
-    Entries, Group, HardState, LogIndex, Message, Output, Persist, Promise, ReadId, ReplicaId,
-    Role, SnapshotId, SnapshotMeta, Status, Term, TransferOutcome,
+    Entries, Group, HardState, LogIndex, Message, Output, Persist, Position, Promise, ReadId, Role,
+    ShipmentEnd, SnapshotId, Status, Term, TransferOutcome,
 };
 
 use super::clock::Clock;
 use super::coverage::Coverage;
+use super::freight::{Freight, Task};
 use super::history::{History, Violation, broken};
 use super::machine::Machine;
 use super::model::Model;
 use super::oracle::Oracle;
 use super::replica::Replica;
 use super::watch::{Cause, Watch};
-use crate::shelf::Shelf;
 
 /// A command that a client waits for.
 #[derive(Clone, Copy, Debug)]
@@ -63,6 +63,13 @@ impl Reading {
     }
 }
 
+/// A snapshot that is durable, decoded, and not the state yet.
+#[derive(Debug)]
+pub(super) struct Adopted {
+    pub(super) position: Position,
+    pub(super) machine: Machine,
+}
+
 #[derive(Debug)]
 pub(crate) struct Process {
     pub(crate) group: Group,
@@ -73,8 +80,9 @@ pub(crate) struct Process {
     pub(crate) asked: Model,
     pub(super) queue: VecDeque<Persist>,
     pub(super) to_apply: VecDeque<Entries>,
-    pub(super) to_install: Option<(SnapshotMeta, SnapshotId)>,
-    pub(super) shelf: Shelf,
+    pub(super) to_install: Option<SnapshotId>,
+    pub(super) adopted: Option<Adopted>,
+    pub(super) freight: Freight,
     pub(crate) machine: Machine,
     pub(crate) pending: BTreeMap<LogIndex, Pending>,
     pub(crate) reads: BTreeMap<ReadId, Reading>,
@@ -101,6 +109,7 @@ impl Process {
         clock: Clock,
         log: SegmentedLog,
         checkpoints: Checkpoints,
+        freight: Freight,
     ) -> Self {
         Self {
             clock,
@@ -110,7 +119,8 @@ impl Process {
             queue: VecDeque::new(),
             to_apply: VecDeque::new(),
             to_install: None,
-            shelf: Shelf::default(),
+            adopted: None,
+            freight,
             machine: Machine::default(),
             pending: BTreeMap::new(),
             reads: BTreeMap::new(),
@@ -136,7 +146,12 @@ pub(crate) struct Wishes {
     pub(crate) write: bool,
     pub(crate) apply: bool,
     pub(crate) install: bool,
-    pub(crate) snapshot_for: Vec<ReplicaId>,
+    /// The thread for snapshots has something to do.
+    pub(crate) freight: bool,
+    /// Somebody asks for a shipment, or ended one.
+    pub(crate) shipments: bool,
+    /// What was shipped could not be used: another checkpoint has to be made.
+    pub(crate) checkpoint: bool,
     pub(crate) removed: bool,
 }
 
@@ -221,6 +236,7 @@ impl Replica {
             oracle,
             coverage,
         } = witnesses;
+        let at = now;
         let now = process.clock.shows(now);
         while let Some(output) = process.group.poll_output() {
             match output {
@@ -259,23 +275,39 @@ impl Replica {
                     wishes.apply = true;
                 }
                 Output::StoreChunk(chunk) => {
-                    let held = process.shelf.store(&chunk);
-                    process.group.chunk_stored(now, chunk.id, held);
+                    process.freight.push(Task::Store(chunk));
+                    wishes.freight = true;
                 }
-                Output::DropPartial { id } => process.shelf.drop_partial(id),
+                Output::DropPartial { id } => {
+                    process.freight.push(Task::Drop(id));
+                    wishes.freight = true;
+                }
                 Output::Install { meta, id } => {
-                    coverage.count("snapshot_installed");
-                    process.to_install = Some((*meta, id));
+                    process.to_install = Some(id);
+                    process.freight.push(Task::Install(*meta, id));
+                    wishes.freight = true;
                     wishes.install = true;
                 }
                 Output::ReadChunk(wanted) => {
-                    let data = process.shelf.read(&wanted);
-                    process.group.chunk_read(now, wanted, data);
+                    process.freight.read(wanted, at);
+                    wishes.freight = true;
                 }
-                Output::ShipmentEnded { to, .. } => process.shelf.end(to),
+                Output::ShipmentEnded { to, end } => {
+                    process.freight.end(to);
+                    wishes.shipments = true;
+                    wishes.checkpoint |= end == ShipmentEnd::Refused;
+                    coverage.count(match end {
+                        ShipmentEnd::Arrived => "shipment_arrived",
+                        ShipmentEnd::Abandoned => "shipment_abandoned",
+                        ShipmentEnd::Refused => "shipment_refused",
+                    });
+                }
                 Output::SnapshotNeeded { to } => {
                     coverage.count("snapshot_begun");
-                    wishes.snapshot_for.push(to);
+                    if process.freight.request(to, at) {
+                        coverage.count("shipment_gave_way");
+                    }
+                    wishes.shipments = true;
                 }
                 Output::ReadReady { id: read, index } => {
                     coverage.count("read_confirmed");
@@ -286,12 +318,12 @@ impl Replica {
                         ))?;
                     }
                     if let Some(reading) = process.reads.remove(&read) {
-                        let machine = &process.machine;
-                        history.read(machine.applied, reading.floor)?;
-                        oracle.answer(reading.id, machine.read(reading.key), machine.applied);
                         if reading.by_leader && reading.beside_others && reading.step == step {
                             history.leased(id, process.status.term)?;
                         }
+                        let machine = &process.machine;
+                        history.read(machine.applied, reading.floor)?;
+                        oracle.answer(reading.id, machine.read(reading.key), machine.applied);
                         if let Some(name) = reading.answered(step) {
                             coverage.count(name);
                         }

@@ -7,7 +7,7 @@ use core::time::Duration;
 
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
-use synod::storage::{Checkpoint, Checkpoints, LogOptions, SegmentedLog};
+use synod::storage::{Checkpoints, LogOptions, Partials, SegmentedLog};
 use synod_consensus::{
     CheckedOptions, Configuration, Group, GroupId, LogIndex, LogStore, Persist, PersistToken,
     ReplicaId, ReplicaKey, Restored, Term,
@@ -15,12 +15,12 @@ use synod_consensus::{
 
 use super::clock::Clock;
 use super::coverage::Coverage;
+use super::freight::Freight;
 use super::history::{History, Violation, broken};
 use super::machine::Machine;
 use super::model::Model;
 use super::process::Process;
 use crate::disk::VirtualDisk;
-use crate::shelf::Shelf;
 
 /// A replica's machine; the disk outlives the process.
 #[derive(Debug)]
@@ -34,19 +34,21 @@ pub(crate) struct Replica {
     pub(crate) durable: Model,
     /// What the newest durable checkpoint covers.
     pub(crate) checkpointed: LogIndex,
+    /// What a checkpoint that may have become durable covers: its machine died over it.
+    pub(super) attempted: Option<LogIndex>,
     pub(crate) paused_until: Duration,
     pub(crate) stalled_until: Duration,
     /// It will not come back: removed, or its disk is gone.
     pub(crate) retired: bool,
     /// The configuration it was born with; a newcomer's is empty.
     birth: Configuration,
-    /// What its last process left of a snapshot.
-    left: Shelf,
+    /// How many bytes of a snapshot its last process held.
+    left: u64,
     /// How much its clock loses, in millionths.
     slow_ppm: u32,
     /// The last term that its disk acknowledged.
     pub(super) last_term: Term,
-    /// A bit of its log was flipped while it was down.
+    /// A bit of its log or checkpoint was flipped.
     pub(crate) damaged: bool,
 }
 
@@ -78,6 +80,7 @@ pub(crate) enum Started {
 struct Found {
     log: SegmentedLog,
     checkpoints: Checkpoints,
+    partials: Partials,
     restored: Restored,
     asked: Model,
     machine: Machine,
@@ -85,6 +88,8 @@ struct Found {
 
 /// The folder of the log.
 const LOG: &str = "log";
+/// The folder of checkpoints and of what arrives of snapshots.
+pub(super) const STATE: &str = "state";
 /// Behind the header, the first batch of a log file.
 const FIRST_FRAME: usize = 4096;
 
@@ -106,11 +111,12 @@ impl Replica {
             life: 0,
             durable: Model::default(),
             checkpointed: LogIndex::ZERO,
+            attempted: None,
             paused_until: Duration::ZERO,
             stalled_until: Duration::ZERO,
             retired: false,
             birth: founding.unwrap_or_default(),
-            left: Shelf::default(),
+            left: 0,
             slow_ppm,
             last_term: Term::ZERO,
             damaged: false,
@@ -144,11 +150,14 @@ impl Replica {
         let Found {
             log,
             checkpoints,
+            partials,
             restored,
             asked,
             machine,
         } = found;
-        if self.durable.exists && (asked != self.durable || machine.applied != self.checkpointed) {
+        let is_known =
+            machine.applied == self.checkpointed || self.attempted.take() == Some(machine.applied);
+        if self.durable.exists && (asked != self.durable || !is_known) {
             let (before, found) = (self.durable.last(), asked.last());
             let detail = format!(
                 "{id}: log {before} acknowledged, {found} found; state {} and {}",
@@ -156,6 +165,7 @@ impl Replica {
             );
             history.judge(broken("Recovery", detail))?;
         }
+        history.applied(id, machine.applied, machine.chain)?;
         self.durable = asked.clone();
         self.checkpointed = machine.applied;
         let clock = Clock::new(Duration::from_millis(seed % 1_000_000), self.slow_ppm);
@@ -170,7 +180,8 @@ impl Replica {
         if core::mem::take(&mut self.damaged) {
             coverage.count("bit_flipped_where_nothing_lies");
         }
-        let mut process = Process::new(group, clock, log, checkpoints);
+        let freight = Freight::new(partials, 1 + seed as usize % 3);
+        let mut process = Process::new(group, clock, log, checkpoints, freight);
         process.asked = asked;
         process.machine = machine;
         let status = &process.status;
@@ -184,12 +195,17 @@ impl Replica {
             );
             history.judge(broken("Monotone", detail))?;
         }
-        process.shelf = core::mem::take(&mut self.left);
-        if let Some((meta, id, held)) = process.shelf.partial() {
-            if held > 0 {
-                coverage.count("restart_with_a_part_of_a_snapshot");
+        let left = core::mem::take(&mut self.left);
+        match process.freight.partials.held(self.key) {
+            Some((meta, id, held)) => {
+                if held > 0 {
+                    coverage.count("restart_with_a_part_of_a_snapshot");
+                }
+                process.freight.left_by_a_crash = Some(id);
+                process.group.partial_snapshot(shown, meta, id, held);
             }
-            process.group.partial_snapshot(shown, meta, id, held);
+            None if left > 0 => coverage.count("partial_gone_after_a_crash"),
+            None => {}
         }
         self.process = Some(process);
         Ok(Started::Running)
@@ -200,7 +216,9 @@ impl Replica {
         let log = SegmentedLog::open(self.disk.folder(LOG), log_options(salt))
             .map_err(|error| error.to_string())?;
         let checkpoints =
-            Checkpoints::open(self.disk.folder("state")).map_err(|error| error.to_string())?;
+            Checkpoints::open(self.disk.folder(STATE)).map_err(|error| error.to_string())?;
+        let partials = Partials::open(self.disk.folder(STATE), |key| key == self.key)
+            .map_err(|error| error.to_string())?;
         let (restored, asked, machine) =
             match log.recover(self.key).map_err(|error| error.to_string())? {
                 None => {
@@ -228,6 +246,7 @@ impl Replica {
         Ok(Found {
             log,
             checkpoints,
+            partials,
             restored,
             asked,
             machine,
@@ -236,13 +255,11 @@ impl Replica {
 
     /// The process ends; with `power`, the machine loses what was not synced.
     pub(crate) fn stop(&mut self, power: bool) -> Option<Process> {
-        let mut process = self.process.take();
+        let process = self.process.take();
         self.life += 1;
-        if let Some(process) = &mut process {
-            // The pieces are plain bytes in a file: a machine that goes down may lose the last of them.
-            let quarters = if power { self.life as usize % 5 } else { 4 };
-            let shelf = core::mem::take(&mut process.shelf);
-            self.left = shelf.left_behind(|bytes| bytes * quarters / 4);
+        if let Some(process) = &process {
+            let held = process.freight.partials.held(self.key);
+            self.left = held.map_or(0, |(_, _, held)| held);
         }
         if power {
             self.disk.crash()
@@ -327,92 +344,5 @@ impl Replica {
             .flip_bit(LOG, name, offset, rng.random_range(0..8));
         self.damaged = true;
         true
-    }
-
-    /// Writes a checkpoint of the present state; then the log may forget.
-    pub(crate) fn checkpoint(
-        &mut self,
-        now: Duration,
-        everything: bool,
-        coverage: &mut Coverage,
-    ) -> Result<(), DiskFailed> {
-        let Some(process) = &mut self.process else {
-            return Ok(());
-        };
-        if process.to_install.is_some() || process.machine.applied <= self.checkpointed {
-            return Ok(());
-        }
-        let Some(meta) = process.group.meta_at(process.machine.applied) else {
-            return Ok(());
-        };
-        let now = process.clock.shows(now);
-        let through = meta.position.index;
-        let checkpoint = Checkpoint {
-            key: self.key,
-            meta,
-            data: process.machine.encode(),
-        };
-        process
-            .checkpoints
-            .0
-            .put(&[checkpoint])
-            .map_err(|_| DiskFailed)?;
-        self.checkpointed = through;
-        if everything {
-            coverage.count("compacted_whole");
-            process.group.compact_all(now, through)
-        } else {
-            if process.group.options().keep_entries > 0 {
-                coverage.count("compacted_but_for_a_tail");
-            }
-            process.group.compact(now, through)
-        }
-        Ok(())
-    }
-
-    /// Installs the snapshot that was handed out.
-    pub(crate) fn install(&mut self, now: Duration) -> Result<(), DiskFailed> {
-        let Some(process) = &mut self.process else {
-            return Ok(());
-        };
-        let Some((meta, id)) = process.to_install.take() else {
-            return Ok(());
-        };
-        process.to_apply.clear();
-        let Some(data) = process.shelf.take_whole(id) else {
-            let now = process.clock.shows(now);
-            process.group.install_refused(now, id);
-            return Ok(());
-        };
-        let checkpoint = Checkpoint {
-            key: self.key,
-            meta: meta.clone(),
-            data: data.clone(),
-        };
-        process
-            .checkpoints
-            .0
-            .put(&[checkpoint])
-            .map_err(|_| DiskFailed)?;
-        process.machine = Machine::decode(&data).unwrap_or_default();
-        self.checkpointed = meta.position.index;
-        process.pending.clear(); // H69: nobody learns what became of them
-        let now = process.clock.shows(now);
-        process.group.installed(now, meta.position);
-        Ok(())
-    }
-
-    /// Offers a state to a follower that needs one.
-    pub(crate) fn snapshot(&mut self, now: Duration, to: ReplicaId) {
-        let Some(process) = &mut self.process else {
-            return;
-        };
-        let Some(meta) = process.group.meta_at(process.machine.applied) else {
-            return;
-        };
-        let data = process.machine.encode();
-        let offer = process.shelf.offer(to, meta, data);
-        let now = process.clock.shows(now);
-        process.group.provide_snapshot(now, to, offer);
     }
 }

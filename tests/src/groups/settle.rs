@@ -42,20 +42,21 @@ impl World {
         if drained.apply {
             self.schedule_apply(id);
         }
-        if drained.install {
-            let at = Duration::from_micros(self.rng.random_range(100..30_000));
-            self.push(at, Event::Install { id, life });
-            if !self.healing && self.rng.random_bool(0.06) {
-                let sooner = self.rng.random_range(Duration::ZERO..at);
-                self.push(sooner, Event::Crash { id, life });
-            }
+        if drained.freight {
+            self.schedule_freight(id);
         }
-        for to in drained.snapshot_for {
-            let at = Duration::from_micros(self.rng.random_range(10..20_000));
-            self.push(at, Event::Snapshot { id, life, to });
-            self.disturb_snapshot(at, id, to);
+        if drained.install && !self.healing && self.rng.random_bool(0.06) {
+            let soon = Duration::from_micros(self.rng.random_range(0..20_000));
+            self.push(soon, Event::Crash { id, life });
+        }
+        if drained.shipments {
+            self.admit_shipments(id);
         }
         self.check(id, cause)?;
+        if drained.checkpoint {
+            let soon = Duration::from_micros(self.rng.random_range(100..50_000));
+            self.push(soon, Event::CheckpointAnew { id, life });
+        }
         if drained.removed {
             self.retire(id);
             return Ok(());
@@ -71,7 +72,7 @@ impl World {
     }
 
     /// Now and then, half-way through a snapshot from `from` to `to`, its receiver has reason to campaign.
-    fn disturb_snapshot(&mut self, begins: Duration, from: ReplicaId, to: ReplicaId) {
+    pub(super) fn disturb_snapshot(&mut self, begins: Duration, from: ReplicaId, to: ReplicaId) {
         if self.healing {
             return;
         }
@@ -93,6 +94,17 @@ impl World {
             }
             _ => {}
         }
+    }
+
+    /// Now and then, a node that is told to give up its place is shut down or loses its links just then.
+    fn disturb_transfer(&mut self, from: ReplicaId) {
+        if self.healing || !self.rng.random_bool(0.3) {
+            return;
+        }
+        let links = self.all_links_of(from);
+        let soon = Duration::from_micros(self.rng.random_range(0..6_000));
+        let lasting = Duration::from_millis(self.rng.random_range(300..3_000));
+        self.push(soon, Event::Cut { links, lasting });
     }
 
     fn check(&mut self, id: ReplicaId, cause: Cause) -> Result<(), Violation> {
@@ -135,6 +147,9 @@ impl World {
             process
                 .watch
                 .sends(name, message.term, &bytes, &mut self.coverage);
+        }
+        if message.name() == "campaign_now" {
+            self.disturb_transfer(message.from);
         }
         let arrivals = self.network.carry(&mut self.rng, message.from, message.to);
         match arrivals.len() {

@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use rand::Rng;
-use rand::seq::IteratorRandom;
+use rand::seq::{IteratorRandom, SliceRandom};
 use synod_consensus::{ReplicaId, Role};
 
 use super::event::Event;
@@ -110,6 +110,15 @@ impl World {
 
     /// The process dies and comes back; with `power`, the machine loses what it did not sync.
     pub(crate) fn crash(&mut self, id: ReplicaId, power: bool) {
+        self.down(id, power);
+        let back = self.span(5, 6_000);
+        self.push(back, Event::Start { id });
+        if self.rng.random() {
+            self.suspect(id, 100..400);
+        }
+    }
+
+    fn down(&mut self, id: ReplicaId, power: bool) {
         if self.is_changing() {
             self.coverage.count("configuration_changes_with_a_crash");
         }
@@ -125,10 +134,8 @@ impl World {
             self.coverage
                 .add("outcomes_unknown", process.pending.len() as u64);
         }
-        let back = self.span(5, 6_000);
-        self.push(back, Event::Start { id });
-        if self.rng.random() {
-            self.suspect(id, 100..400);
+        if power && self.rng.random_bool(0.3) && replica.damage_partial(&mut self.rng) {
+            self.coverage.count("partial_bits_flipped"); // what was not synced may come back as anything
         }
     }
 
@@ -148,7 +155,7 @@ impl World {
     }
 
     /// Whether the others can do without this disk, and replace it.
-    fn may_lose(&self, victim: ReplicaId) -> bool {
+    pub(super) fn may_lose(&self, victim: ReplicaId) -> bool {
         let Some(leader) = self.settled_leader() else {
             return false;
         };
@@ -195,8 +202,75 @@ impl World {
         self.push(until, Event::Room { id: victim });
     }
 
+    /// All links from and to a machine.
+    pub(super) fn all_links_of(&self, id: ReplicaId) -> Vec<(ReplicaId, ReplicaId)> {
+        let others = self.replicas.keys().copied().filter(|other| *other != id);
+        others
+            .flat_map(|other| [(id, other), (other, id)])
+            .collect()
+    }
+
+    /// The process is killed and comes back soon, as one does that is watched over.
+    pub(super) fn restart(&mut self, id: ReplicaId, back: Duration) {
+        self.coverage.count("quick_restarts");
+        self.down(id, false);
+        self.push(back, Event::Start { id });
+    }
+
+    /// A switch dies: the links of a machine get slow, then break, one peer after the other; those behind it are restarted by what
+    /// watches over them, and suspect the machine that they do not hear any more.
+    fn fade_out(&mut self, victim: ReplicaId) {
+        self.coverage.count("links_died_one_by_one");
+        let leading = self.leading.filter(|_| self.rng.random_bool(0.6));
+        let leading = leading.map(|(leader, _)| leader);
+        let victim = leading.unwrap_or(victim);
+        let mut others: Vec<_> = self
+            .replicas
+            .values()
+            .filter(|replica| replica.is_up() && replica.id() != victim)
+            .map(|replica| (replica.id(), replica.life))
+            .collect();
+        others.shuffle(&mut self.rng);
+        let way = self.rng.random_range(0..4);
+        let links_of = |other| match way {
+            0 => vec![(other, victim)],
+            1 => vec![(victim, other)],
+            _ => vec![(victim, other), (other, victim)],
+        };
+        let mut at = Duration::ZERO;
+        if self.rng.random_bool(0.35) {
+            let links = others.iter().flat_map(|(other, _)| links_of(*other));
+            let links: Vec<_> = links.collect();
+            let by = Duration::from_millis(self.rng.random_range(50..1_500));
+            at = by + Duration::from_millis(self.rng.random_range(0..1_000));
+            let lasting = at;
+            self.push(Duration::ZERO, Event::Congest { links, by, lasting });
+        }
+        let between = [5, 5, 5, 300, 1_500][self.rng.random_range(0..5)];
+        let restarted = [0.0, 0.3, 1.0, 1.0][self.rng.random_range(0..4)];
+        for (other, life) in others {
+            let lasting = Duration::from_millis(self.rng.random_range(1_500..5_000));
+            let links = links_of(other);
+            self.push(at, Event::Cut { links, lasting });
+            if self.rng.random_bool(restarted) {
+                let soon = at + Duration::from_millis(self.rng.random_range(0..100));
+                let back = Duration::from_millis(self.rng.random_range(5..150));
+                let id = other;
+                self.push(soon, Event::Restart { id, life, back });
+            } else if self.rng.random_bool(0.8) {
+                let soon = at + Duration::from_millis(self.rng.random_range(50..400));
+                let (id, peer) = (other, victim);
+                self.push(soon, Event::Suspect { id, life, peer });
+            }
+            at += Duration::from_millis(self.rng.random_range(0..between));
+        }
+    }
+
     fn partition(&mut self, victim: ReplicaId) {
         self.coverage.count("partitions");
+        if self.rng.random_bool(0.4) {
+            return self.fade_out(victim);
+        }
         let all: Vec<_> = self.replicas.keys().copied().collect();
         let others: Vec<_> = all.iter().copied().filter(|id| *id != victim).collect();
         let mut links = Vec::new();

@@ -347,12 +347,12 @@ impl Watch {
     fn leads(&mut self, before: &Status, after: &Status, coverage: &mut Coverage) {
         for peer in &after.peers {
             let earlier = before.peers.iter().find(|old| old.replica == peer.replica);
-            let earlier = earlier.map(|old| old.state);
             if peer.state == PeerState::Replicate {
-                if earlier == Some(PeerState::Probe) {
+                if earlier.is_some_and(|old| old.state == PeerState::Probe) {
                     coverage.count("probe_to_replicate");
                 }
-                if peer.next <= after.last.index {
+                let was_full = earlier.is_some_and(|old| old.next <= before.last.index);
+                if peer.next <= after.last.index && !was_full {
                     coverage.count("window_full");
                 }
             }

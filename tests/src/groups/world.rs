@@ -18,6 +18,7 @@ use super::options;
 use super::oracle::Oracle;
 use super::process::{Process, Witnesses};
 use super::replica::{Replica, Started};
+use super::shipping::Turn;
 use super::watch::Cause;
 use crate::disk::VirtualDisk;
 
@@ -73,6 +74,8 @@ pub struct World {
     pub(crate) command_gap: u64,
     pub(crate) storm_gap: u64,
     pub(super) disk_latency: Duration,
+    /// A clock is either right or as slow as the options allow, nothing between.
+    clocks_are_far_apart: bool,
     pub(super) founders: u64,
     /// The latest leader.
     pub(super) leading: Option<(ReplicaId, Term)>,
@@ -117,8 +120,9 @@ impl World {
             answered: (Duration::ZERO, 0),
             last_machine: founders,
             command_gap: rng.random_range(3_000..20_000),
-            storm_gap: rng.random_range(1_000..4_000),
+            storm_gap: rng.random_range(700..3_000),
             disk_latency: Duration::from_micros(rng.random_range(50..2_000)),
+            clocks_are_far_apart: rng.random(),
             founders,
             leading: None,
             preferred: None,
@@ -170,6 +174,9 @@ impl World {
     /// How much the next machine's clock loses: two of them never differ by more than the options allow.
     pub(super) fn draw_slowness(&mut self) -> u32 {
         let most = self.options.clock_drift_ppm;
+        if self.clocks_are_far_apart {
+            return if self.rng.random_bool(0.3) { most } else { 0 };
+        }
         match self.rng.random_range(0..3) {
             0 => 0,
             1 => most,
@@ -226,7 +233,7 @@ impl World {
         seen || self.now > STORM_MAX
     }
 
-    fn step(&mut self) -> Result<(), Violation> {
+    pub(super) fn step(&mut self) -> Result<(), Violation> {
         let ((at, order), event) = self
             .events
             .pop_first()
@@ -277,7 +284,7 @@ impl World {
         if !replica.is_up() || life.is_some_and(|life| life != replica.life) {
             return None;
         }
-        let stalled = if matches!(event, Event::Write { .. } | Event::Install { .. }) {
+        let stalled = if matches!(event, Event::Write { .. } | Event::Freight { .. }) {
             replica.stalled_until
         } else {
             Duration::ZERO
@@ -346,19 +353,61 @@ impl World {
                 }
                 return Ok(Some((id, Cause::Other)));
             }
-            Event::Install { id, .. } => {
+            Event::Freight { id, life } => {
                 self.count_event();
-                let replica = self.replicas.get_mut(&id).expect("held back otherwise");
-                if replica.install(now).is_err() {
-                    self.fail(id);
+                self.running(id).freight.turn_due = false;
+                // Chance of its own, so that the replica and those who see everything can be borrowed beside it.
+                let mut rng = ChaCha8Rng::seed_from_u64(self.rng.random());
+                let (replica, mut witnesses) = self.with_witnesses(id);
+                match replica.freight_turn(now, &mut rng, &mut witnesses) {
+                    Ok(Ok(Turn::Done)) => {}
+                    Ok(Ok(Turn::Adopted)) => {
+                        let told = Duration::from_micros(self.rng.random_range(100..10_000));
+                        self.push(told, Event::Fetched { id, life });
+                    }
+                    Ok(Err(_)) => {
+                        self.fail(id);
+                        return Ok(None);
+                    }
+                    Err(violation) => self.history.judge(Err(violation))?,
                 }
-                return Ok(Some((id, Cause::Installed)));
-            }
-            Event::Snapshot { id, to, .. } => {
-                let replica = self.replicas.get_mut(&id).expect("held back otherwise");
-                replica.snapshot(now, to);
+                self.schedule_freight(id);
                 return Ok(Some((id, Cause::Other)));
             }
+            Event::Provide { id, to, .. } => {
+                self.provide(id, to);
+                self.admit_shipments(id);
+                return Ok(Some((id, Cause::Other)));
+            }
+            Event::Fetched { id, .. } => {
+                self.count_event();
+                let (replica, mut witnesses) = self.with_witnesses(id);
+                replica.fetched(now, &mut witnesses)?;
+                return Ok(Some((id, Cause::Installed)));
+            }
+            Event::CheckpointAnew { id, .. } => {
+                let (replica, witnesses) = self.with_witnesses(id);
+                if replica
+                    .checkpoint(now, false, true, witnesses.coverage)
+                    .is_err()
+                {
+                    self.fail(id);
+                }
+                return Ok(Some((id, Cause::Other)));
+            }
+            Event::Restart { id, back, .. } => {
+                if !self.healing {
+                    self.restart(id, back);
+                }
+            }
+            Event::Congest { links, by, lasting } => {
+                if !self.healing {
+                    self.coverage.count("links_congested");
+                    self.network.congest(&links, by);
+                    self.push(lasting, Event::Relieve { links });
+                }
+            }
+            Event::Relieve { links } => self.network.relieve(&links),
             Event::Tick { id, at, .. } => {
                 let process = self.running(id);
                 if process.tick_at != Some(at) {
@@ -455,7 +504,7 @@ impl World {
         });
     }
 
-    fn start(&mut self, id: ReplicaId) -> Result<Option<(ReplicaId, Cause)>, Violation> {
+    pub(super) fn start(&mut self, id: ReplicaId) -> Result<Option<(ReplicaId, Cause)>, Violation> {
         let now = self.now;
         let seed = self.rng.random();
         let Some(replica) = self.replicas.get_mut(&id) else {
