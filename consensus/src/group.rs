@@ -262,9 +262,12 @@ impl Group {
                     self.extend_lease(from, sent, promised);
                 }
             }
-            Body::ChunkReply { serial, next, step } if present => {
-                self.handle_chunk_reply(from, serial, next, step)
-            }
+            Body::ChunkReply {
+                serial,
+                next,
+                step,
+                refusal,
+            } if present => self.handle_chunk_reply(from, serial, next, step, refusal),
             Body::ReadRequest { life, upto } if present => {
                 self.handle_read_request(from, life, upto)
             }
@@ -440,10 +443,8 @@ impl Group {
 
     fn compact_keeping(&mut self, now: Duration, through: LogIndex, keep: u64) {
         self.begin(now);
-        let mut point = through.min(self.applied).minus(keep);
-        if let Some(pinned) = self.pinned_by_shipments() {
-            point = point.min(pinned); // E28
-        }
+        let free = through.min(self.applied).minus(keep);
+        let point = self.pinned(free); // E28
         if point <= self.log.base().index {
             return;
         }

@@ -34,7 +34,10 @@ impl Group {
             return;
         }
         let before = self.now.saturating_sub(self.options.election_timeout * 4);
+        let next_beat = self.next_beat();
         let leadership = self.leadership.as_mut().expect("looked at above");
+        // Only here: a round for a read, just when a beat is due, is none; it judges nobody and repeats nothing.
+        leadership.heartbeat_at = next_beat;
         leadership.forget_departed(&self.log.configuration().1, self.me, before);
         self.broadcast();
         self.repeat_shipments();
@@ -70,15 +73,11 @@ impl Group {
 
     /// One heartbeat to everybody, in a new round.
     pub(crate) fn broadcast(&mut self) {
-        let next_beat = self.next_beat();
         let Some(leadership) = &mut self.leadership else {
             return;
         };
         leadership.round += 1;
         leadership.round_wanted = false;
-        if self.now >= leadership.heartbeat_at {
-            leadership.heartbeat_at = next_beat;
-        }
         let round = leadership.round;
         for place in 0..leadership.peers.len() {
             let leadership = self.leadership.as_mut().expect("looked at above");

@@ -15,6 +15,7 @@ use crate::progress::{Feed, Progress};
 use crate::quorum::Halves;
 use crate::read_index::{Asker, Waiting};
 use crate::snapshot::ShipmentEnd;
+use crate::snapshots::Shipped;
 use crate::{Configuration, EntryKind, LogIndex, ReadId, ReplicaId};
 
 #[derive(Debug)]
@@ -47,7 +48,9 @@ pub(crate) struct Leadership {
     /// Names runs of chunks.
     pub(crate) shipments: u64,
     /// Followers whose snapshot the caller provided.
-    pub(crate) shipping: Vec<ReplicaId>,
+    pub(crate) shipping: Vec<Shipped>,
+    /// Those whose snapshot arrived, and who have yet to catch up behind it.
+    pub(crate) landed: Vec<Shipped>,
 }
 
 impl Leadership {
@@ -161,6 +164,7 @@ impl Group {
             round_wanted: false,
             shipments: 0,
             shipping: Vec::new(),
+            landed: Vec::new(),
         }));
         self.drop_partial();
         self.set_role(Role::Leader, Some(self.me));
@@ -197,7 +201,7 @@ impl Group {
                 self.outputs.push_back(if bug { kept } else { failed });
             }
         }
-        for to in leadership.shipping {
+        for Shipped { to, .. } in leadership.shipping {
             let end = ShipmentEnd::Abandoned;
             self.outputs.push_back(Output::ShipmentEnded { to, end });
         }

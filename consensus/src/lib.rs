@@ -65,7 +65,7 @@ pub use options::{CheckedOptions, GroupOptions, OptionsError};
 pub use output::{Output, Persist, Role, TransferOutcome};
 pub use restored::Restored;
 pub use snapshot::{
-    ChunkReceived, ChunkWanted, ShipmentEnd, SnapshotId, SnapshotMeta, SnapshotOffer,
+    ChunkReceived, ChunkWanted, Refusal, ShipmentEnd, SnapshotId, SnapshotMeta, SnapshotOffer,
 };
 pub use status::{PeerState, PeerStatus, Status};
 pub use storage::{HardState, LogStore, PersistToken, Recovered, ReplicaKey, StoreError, Write};

@@ -8,7 +8,9 @@ use core::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::{Entries, Entry, GroupId, LogIndex, Position, ReadId, ReplicaId, SnapshotMeta, Term};
+use crate::{
+    Entries, Entry, GroupId, LogIndex, Position, ReadId, Refusal, ReplicaId, SnapshotMeta, Term,
+};
 
 /// Terms and indexes above this are of nobody who follows the rules: at a billion a second they take 146 years. Below it, no sum overflows.
 const NUMBER_MAX: u64 = 1 << 62;
@@ -222,6 +224,9 @@ pub(crate) enum Body {
         next: u64,
         #[serde(default)]
         step: ChunkStep,
+        /// With `Refused`: why.
+        #[serde(default)]
+        refusal: Refusal,
     },
     /// "Campaign now, without asking first": the leader hands over (H18).
     CampaignNow,

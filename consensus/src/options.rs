@@ -29,6 +29,10 @@ pub struct GroupOptions {
     pub chunk_window_bytes: usize,
     /// Largest snapshot that a follower takes, in bytes. Default 1 GiB.
     pub snapshot_bytes: usize,
+    /// Bytes of log that a compaction leaves for a follower whose snapshot is on its way, or has arrived and is not caught up with yet;
+    /// or twice the snapshot's own length, if that is more. A log that grows faster is better followed by another snapshot. As many
+    /// followers are waited for as the caller provides snapshots for. Default 64 MiB.
+    pub pinned_bytes: usize,
     /// Bytes proposed and not yet committed; beyond it proposals are refused as busy. What is taken on commits at no more than one
     /// window (`append_bytes` times `inflight_appends`, at most `inflight_bytes`) per round trip: with small windows, make this
     /// smaller, too, or what was accepted waits for long. Default 16 MiB: two round trips of the default window.
@@ -133,6 +137,7 @@ impl Default for GroupOptions {
             chunk_bytes: 256 << 10,
             chunk_window_bytes: 4 << 20,
             snapshot_bytes: 1 << 30,
+            pinned_bytes: 64 << 20,
             uncommitted_bytes: 16 << 20,
             entry_bytes: 16 << 20,
             apply_bytes: 1 << 20,

@@ -52,11 +52,12 @@ pub enum Output {
     Send(Message),
     /// Committed and durable here, contiguous, all kinds; call `applied` with the last index when the state holds them.
     Apply(Entries),
-    /// Store a piece of a snapshot, then call `chunk_stored`, once for each piece and in order. It need not be durable before
-    /// `Install`; what survives a restart is told by `partial_snapshot`.
+    /// Store a piece of a snapshot, then call `chunk_stored` or `chunk_not_kept`, once for each piece and in order. It need not be
+    /// durable before `Install`; what survives a restart is told by `partial_snapshot`.
     StoreChunk(ChunkReceived),
     /// All of the snapshot is stored. Verify it, replace the whole state by it, durably; then call `installed`. No `Apply` comes before
-    /// that. If it is not what its name says, drop what is stored, say so loudly, and call `install_refused`.
+    /// that. If it is not what its name says, drop what is stored, say so loudly, and call `install_refused`
+    /// or, if that is not why it came to nothing, `install_failed`.
     Install {
         /// What it covers.
         meta: Box<SnapshotMeta>,
@@ -83,6 +84,12 @@ pub enum Output {
         to: ReplicaId,
         /// How.
         end: ShipmentEnd,
+    },
+    /// What the log kept for a follower, while its snapshot was on its way or until it had caught up behind it, grew beyond its bound
+    /// (`GroupOptions::pinned_bytes`) and is let go: the follower needs another snapshot. A shipment to it ends by itself.
+    LeftBehind {
+        /// Which follower.
+        to: ReplicaId,
     },
     /// A state of `index` or later answers the read; `index` is applied here already.
     ReadReady {

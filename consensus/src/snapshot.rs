@@ -32,7 +32,9 @@ impl SnapshotMeta {
 
 /// Names one encoded state. What is named alike is taken for the same bytes, so that a half-received one can go on from any leader
 /// that offers it; the checksum of the whole decides at the end.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[derive(
+    Clone, Copy, Debug, Default, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize,
+)]
 pub struct SnapshotId {
     /// The last entry that is covered.
     pub position: Position,
@@ -65,7 +67,7 @@ impl SnapshotOffer {
 }
 
 /// A piece of an offered state that is to be sent next. Hand it back to `Group::chunk_read` with the bytes.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct ChunkWanted {
     /// The follower it is for.
     pub to: ReplicaId,
@@ -75,6 +77,8 @@ pub struct ChunkWanted {
     pub offset: u64,
     /// How long it is.
     pub bytes: usize,
+    /// How many bytes of that state the follower is known to hold: it tells one that takes something from one that does not.
+    pub held: u64,
     /// The run of chunks it belongs to; an answer from before a new run is void.
     pub(crate) serial: u64,
 }
@@ -100,6 +104,31 @@ pub enum ShipmentEnd {
     Arrived,
     /// It is not needed any more: leadership ended, the follower left, its log went on by other means, or the caller could not read.
     Abandoned,
-    /// The follower could not use it: too long for it, or other bytes than their checksum says. It is offered anew after a while.
-    Refused,
+    /// The follower did not take it over. It is offered another one after a while, each time after a longer one.
+    Refused(Refusal),
+    /// The follower answers, but took nothing of it for long; neither its place nor the log waits for it. As with `Refused`.
+    Stalled,
+}
+
+/// Why a follower does not take a snapshot over.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub enum Refusal {
+    /// Its bytes are others than their checksum says: they may be damaged where they were read, so take a fresh state. A follower
+    /// of before reasons were given may mean any of these.
+    #[default]
+    Damaged,
+    /// It is longer than the follower takes: raise `GroupOptions::snapshot_bytes`, or make the state smaller.
+    TooLong,
+    /// The follower's disk or program failed at it: see there.
+    NotKept,
+}
+
+impl core::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Damaged => "its bytes are not what its checksum says",
+            Self::TooLong => "it is longer than that replica takes",
+            Self::NotKept => "that replica could not store it",
+        })
+    }
 }

@@ -27,6 +27,7 @@ mod read_stories;
 mod recovery_stories;
 mod scenarios;
 mod shelf;
+mod shipment_stories;
 mod snapshot_stories;
 mod storage_stories;
 mod transfer_stories;

@@ -13,7 +13,7 @@ use crate::{
     SnapshotMeta, Status, Term, TransferOutcome,
 };
 
-use super::shelf::{Shelf, Snapshot};
+use super::shelf::{Partial, Room, Shelf, Snapshot};
 
 pub(super) fn id(replica: u64) -> ReplicaId {
     ReplicaId::new(replica)
@@ -355,7 +355,9 @@ impl Net {
                 },
                 Output::SnapshotNeeded { to } => {
                     node.shelf.needed += 1;
-                    if let Some(snapshot) = snapshot_of(node) {
+                    if let Some(snapshot) = snapshot_of(node)
+                        && !node.shelf.offers_held
+                    {
                         let offer = node.shelf.offer(to, snapshot);
                         node.group.provide_snapshot(now, to, offer);
                     }
@@ -368,8 +370,22 @@ impl Net {
                 }
                 Output::StoreChunk(chunk) => {
                     let id = chunk.id;
-                    let held = node.shelf.store(chunk);
-                    node.group.chunk_stored(now, id, held);
+                    match node.shelf.room {
+                        Room::Enough => {
+                            let held = node.shelf.store(chunk);
+                            node.group.chunk_stored(now, id, held);
+                        }
+                        Room::Full => {
+                            node.shelf.drop_partial(id);
+                            node.group.chunk_not_kept(now, id);
+                        }
+                        Room::Silent => {
+                            let partial = node.shelf.partial.as_ref();
+                            let partial = partial.filter(|partial| partial.id == id);
+                            let held = partial.map_or(0, Partial::held);
+                            node.group.chunk_stored(now, id, held);
+                        }
+                    }
                 }
                 Output::DropPartial { id } => node.shelf.drop_partial(id),
                 Output::ShipmentEnded { to, end } => {
@@ -590,6 +606,16 @@ impl Net {
             node.group.compact(now, through)
         }
         self.drain(replica);
+    }
+
+    /// Offers the present state of one replica to another; returns whether it is taken.
+    pub(super) fn offer(&mut self, replica: u64, to: u64) -> bool {
+        let now = self.now;
+        let node = self.nodes.get_mut(&replica).unwrap();
+        let offer = snapshot_of(node).expect("it applied something").offer();
+        let taken = node.group.provide_snapshot(now, id(to), offer);
+        self.drain(replica);
+        taken
     }
 
     pub(super) fn has_event(&self, replica: u64, event: &Output) -> bool {

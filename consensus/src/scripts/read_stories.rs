@@ -140,3 +140,21 @@ fn waiting_reads_are_counted_again_when_the_group_shrinks() {
             .is_some_and(|outcome| outcome.is_ok())
     );
 }
+
+#[test]
+fn reads_do_not_put_off_the_judgement_of_a_leader_that_nobody_hears() {
+    // H14, H61: each read comes when a beat is due and before the timer fires; its round is no beat.
+    let mut net = Net::led(3, 1);
+    net.isolate(1);
+    for _ in 0..20 {
+        if net.status(1).role != Role::Leader {
+            return;
+        }
+        net.now = net.group(1).wake_at().unwrap();
+        let now = net.now;
+        net.read(1);
+        net.group(1).tick(now);
+        net.drain(1);
+    }
+    panic!("it still leads, {:?} later", net.now);
+}

@@ -60,6 +60,18 @@ impl Partial {
     }
 }
 
+/// How a shelf takes chunks.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) enum Room {
+    /// It keeps them.
+    #[default]
+    Enough,
+    /// It keeps nothing, and says only how much it holds.
+    Silent,
+    /// It keeps nothing, drops what it held, and says so.
+    Full,
+}
+
 #[derive(Clone, Default)]
 pub(super) struct Shelf {
     /// The newest durable checkpoint.
@@ -69,6 +81,10 @@ pub(super) struct Shelf {
     /// Chunks to read; they wait while `reads_held`.
     pub(super) wanted: BTreeMap<ReplicaId, ChunkWanted>,
     pub(super) reads_held: bool,
+    /// Snapshots that are needed are counted, and not offered.
+    pub(super) offers_held: bool,
+    /// What becomes of chunks that are to be stored.
+    pub(super) room: Room,
     pub(super) partial: Option<Partial>,
     /// How often a snapshot was asked for.
     pub(super) needed: usize,

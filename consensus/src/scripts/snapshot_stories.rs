@@ -6,11 +6,11 @@ use super::shelf::checksum;
 use super::*;
 use crate::message::Body;
 use crate::{
-    Configuration, GroupOptions, LogIndex, Output, PeerState, Role, ShipmentEnd, SnapshotId,
-    SnapshotMeta,
+    Configuration, GroupOptions, LogIndex, Output, PeerState, Refusal, Role, ShipmentEnd,
+    SnapshotId, SnapshotMeta,
 };
 
-fn chunked() -> GroupOptions {
+pub(super) fn chunked() -> GroupOptions {
     GroupOptions {
         chunk_bytes: 16,
         chunk_window_bytes: 40,
@@ -22,7 +22,7 @@ fn chunked() -> GroupOptions {
 }
 
 /// Replica 3 is cut off while 1 and 2 write and compact.
-fn laggard(options: GroupOptions) -> Net {
+pub(super) fn laggard(options: GroupOptions) -> Net {
     let mut net = Net::with(3, options);
     net.elect(1);
     net.run_ms(100);
@@ -105,7 +105,7 @@ fn a_lost_chunk_is_sent_again_from_where_the_follower_is() {
 }
 
 /// Lets single things happen until `done`.
-fn step_until(net: &mut Net, done: impl Fn(&mut Net) -> bool) {
+pub(super) fn step_until(net: &mut Net, done: impl Fn(&mut Net) -> bool) {
     for _ in 0..100_000 {
         if done(net) {
             return;
@@ -126,12 +126,12 @@ fn step_until(net: &mut Net, done: impl Fn(&mut Net) -> bool) {
 }
 
 /// Bytes of a snapshot that are stored at 3.
-fn held(net: &mut Net) -> u64 {
+pub(super) fn held(net: &mut Net) -> u64 {
     let partial = &net.node(3).shelf.partial;
     partial.as_ref().map_or(0, |partial| partial.held())
 }
 
-fn half_way(net: &mut Net) {
+pub(super) fn half_way(net: &mut Net) {
     net.heal();
     step_until(net, |net| held(net) >= 200);
 }
@@ -253,7 +253,10 @@ fn a_snapshot_with_other_bytes_than_it_names_is_not_installed_and_begins_anew() 
     assert_eq!(net.node(3).shelf.damaged, 1);
     assert_eq!(
         net.node(1).shelf.ended,
-        [(id(3), ShipmentEnd::Refused), (id(3), ShipmentEnd::Arrived)]
+        [
+            (id(3), ShipmentEnd::Refused(Refusal::Damaged)),
+            (id(3), ShipmentEnd::Arrived)
+        ]
     );
     assert_eq!(net.applied(3).len(), 20);
 }
@@ -283,8 +286,16 @@ fn a_snapshot_that_is_too_long_is_refused_now_and_then_not_always() {
     net.heal();
     net.run_ms(30_000);
     assert_eq!(net.applied(3).len(), 0);
+    let refused = net.node(1).shelf.ended.clone();
+    let too_long = (id(3), ShipmentEnd::Refused(Refusal::TooLong));
+    assert!((2..=10).contains(&refused.len()), "{refused:?} in 30 s");
+    assert!(refused.iter().all(|end| *end == too_long));
+    net.run_ms(170_000);
     let refused = net.node(1).shelf.ended.len();
-    assert!((2..=10).contains(&refused), "{refused} times in 30 s");
+    assert!(
+        refused <= 8,
+        "{refused} times in 200 s: each time after a longer pause"
+    );
 }
 
 #[test]

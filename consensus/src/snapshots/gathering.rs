@@ -8,7 +8,7 @@ use crate::group::Group;
 use crate::message::{Body, ChunkStep};
 use crate::options::Sabotage;
 use crate::output::{Output, Role};
-use crate::snapshot::{ChunkReceived, SnapshotId};
+use crate::snapshot::{ChunkReceived, Refusal, SnapshotId};
 use crate::{Position, ReplicaId, SnapshotMeta, Term};
 
 /// How far the caller is with a snapshot.
@@ -92,7 +92,23 @@ impl Group {
     }
 
     fn reply(&mut self, to: ReplicaId, serial: u64, next: u64, step: ChunkStep) {
-        self.send(to, Body::ChunkReply { serial, next, step });
+        let body = Body::ChunkReply {
+            serial,
+            next,
+            step,
+            refusal: Refusal::default(),
+        };
+        self.send(to, body);
+    }
+
+    fn refuse(&mut self, to: ReplicaId, serial: u64, refusal: Refusal) {
+        let body = Body::ChunkReply {
+            serial,
+            next: 0,
+            step: ChunkStep::Refused,
+            refusal,
+        };
+        self.send(to, body);
     }
 
     pub(crate) fn handle_chunk(
@@ -126,7 +142,7 @@ impl Group {
             return;
         }
         if total > self.options.snapshot_bytes as u64 {
-            self.reply(from, serial, 0, ChunkStep::Refused);
+            self.refuse(from, serial, Refusal::TooLong);
             return;
         }
         let term = self.term;
@@ -185,7 +201,7 @@ impl Group {
     }
 
     /// Answers `Output::StoreChunk`, each once and in order: of the snapshot `id` the first `next` bytes are stored. Less than what was
-    /// handed out means that the chunk could not be stored; it is then sent again.
+    /// handed out means that there was no room for the chunk at the moment; it is then sent again.
     pub fn chunk_stored(&mut self, now: Duration, id: SnapshotId, next: u64) {
         self.begin(now);
         let Some(gathering) = self
@@ -207,6 +223,23 @@ impl Group {
             self.reply(leader, serial, next, ChunkStep::Held);
         }
         self.install_when_whole();
+    }
+
+    /// Answers `Output::StoreChunk` like `chunk_stored`: it cannot be stored, and nothing of the snapshot `id` is held any more. The
+    /// leader is told, so that it neither sends on nor keeps its log for it.
+    pub fn chunk_not_kept(&mut self, now: Duration, id: SnapshotId) {
+        self.begin(now);
+        let Some(gathering) = self
+            .gathering
+            .take_if(|gathering| gathering.id == id && gathering.storing > 0)
+        else {
+            return;
+        };
+        if let Some(leader) = self.leader
+            && gathering.term == self.term
+        {
+            self.refuse(leader, gathering.serial, Refusal::NotKept);
+        }
     }
 
     fn install_when_whole(&mut self) {
@@ -275,6 +308,11 @@ impl Group {
 
     /// The snapshot of `Output::Install` is not what its name says, and nothing of it is held any more: it begins anew.
     pub fn install_refused(&mut self, now: Duration, id: SnapshotId) {
+        self.install_failed(now, id, Refusal::Damaged);
+    }
+
+    /// Like `install_refused`, for whatever reason.
+    pub fn install_failed(&mut self, now: Duration, id: SnapshotId, refusal: Refusal) {
         self.begin(now);
         let Some(installing) = self.installing.take_if(|installing| installing.id == id) else {
             return;
@@ -282,7 +320,7 @@ impl Group {
         if let Some(leader) = self.leader
             && installing.term == self.term
         {
-            self.reply(leader, installing.serial, 0, ChunkStep::Refused);
+            self.refuse(leader, installing.serial, refusal);
         }
     }
 }

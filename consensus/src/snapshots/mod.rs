@@ -1,6 +1,6 @@
 //! How a follower gets a whole state when the log no longer reaches back to where it stopped.
 //!
-//! `shipping`: the leader's side, `gathering`: the follower's. Neither holds a byte of a state: the leader's caller is asked for one
+//! `shipping`: the leader's side, `pinned`: the log that it keeps meanwhile, `gathering`: the follower's side. Neither holds a byte of a state: the leader's caller is asked for one
 //! chunk at a time and answers when its budget allows, the follower's caller stores chunk after chunk and says how far it is.
 //!
 //! ```text
@@ -14,7 +14,7 @@
 //!                                                                          <-  chunk_stored
 //!                                 <-  ChunkReply (next)
 //!                                                        Install           ->                 "it is whole: verify, make it durable"
-//!                                                                          <-  installed or install_refused
+//!                                                                          <-  installed, install_refused or install_failed
 //!                                 <-  Appended
 //!                  <-  ShipmentEnded
 //! ```
@@ -24,7 +24,9 @@
 //! with the old state or a state that covers more than the log, and `Group::new` can tell. Source: Raft paper 7; E28, H34, H65-H71.
 
 mod gathering;
+mod pinned;
 mod shipping;
 
 pub(crate) use gathering::{Gathering, Installing};
+pub(crate) use pinned::Shipped;
 pub(crate) use shipping::Shipment;

@@ -3,6 +3,9 @@
 //! A run of chunks has a serial. A run begins with an empty chunk that only asks how much the follower holds, goes on from there with as
 //! many bytes on the way as the window allows, and ends when a chunk was lost: then another run asks again. One chunk per follower
 //! is being read at a time; while the caller takes its time over it (its budget, its disk), nothing is repeated.
+//!
+//! A follower that answers and takes nothing for long, or refuses, ends its shipment and with it whatever is kept for it; it is
+//! offered another one later, less and less often. One that does not answer is offered none.
 
 use core::time::Duration;
 
@@ -12,8 +15,17 @@ use crate::group::Group;
 use crate::message::{Body, ChunkStep};
 use crate::output::Output;
 use crate::progress::{Feed, Progress};
-use crate::snapshot::{ChunkWanted, ShipmentEnd, SnapshotId, SnapshotOffer};
+use crate::snapshot::{ChunkWanted, Refusal, ShipmentEnd, SnapshotId, SnapshotOffer};
+use crate::snapshots::Shipped;
 use crate::{LogIndex, ReplicaId};
+
+/// How long a follower that answers may take nothing of a snapshot before it is given up, in election timeouts: 12 s by default.
+/// A disk that is merely busy stores a chunk in less.
+const STALL_TIMEOUTS: u32 = 8;
+/// The same once it holds the whole and has to verify and install it: two minutes by default, for 1 GiB on a slow disk.
+const INSTALL_TIMEOUTS: u32 = 80;
+/// A snapshot that came to nothing by its follower is followed by another after twice the last pause, this many times: 48 s by default.
+const DOUBLINGS_MAX: u32 = 4;
 
 /// A snapshot on its way to one follower.
 #[derive(Debug)]
@@ -24,25 +36,34 @@ pub(crate) struct Shipment {
     offer: Option<SnapshotOffer>,
     /// The follower is asked how much it holds.
     asking: bool,
-    /// The caller is asked for a chunk.
-    reading: bool,
+    /// Since when the caller is asked for a chunk.
+    reading: Option<Duration>,
     /// What the follower is known to hold.
     held: u64,
     /// What was sent.
     sent: u64,
+    /// What was held when the run went on from there.
+    run_held: u64,
+    /// When the follower last took something; time in which it was silent, or the caller read, does not count.
+    grew_at: Duration,
+    /// How many before this one came to nothing by the follower's doing.
+    failures: u32,
     /// When the caller was last asked for an offer, or something was last sent or answered.
     moved_at: Duration,
 }
 
 impl Shipment {
-    fn new(now: Duration) -> Self {
+    fn new(now: Duration, failures: u32) -> Self {
         Self {
             serial: 0,
             offer: None,
             asking: false,
-            reading: false,
+            reading: None,
             held: 0,
             sent: 0,
+            run_held: 0,
+            grew_at: now,
+            failures,
             moved_at: now,
         }
     }
@@ -54,9 +75,44 @@ impl Shipment {
             .is_some_and(|offer| offer.meta.position.index <= matched)
     }
 
+    /// What is on its way; `None` before it was offered.
+    pub(super) fn offer(&self) -> Option<&SnapshotOffer> {
+        self.offer.as_ref()
+    }
+
+    /// The caller is not waited for any longer.
+    fn end_reading(&mut self, now: Duration) {
+        if let Some(since) = self.reading.take() {
+            self.grew_at += now.saturating_sub(since);
+        }
+    }
+
+    /// Before another one is asked for: at once is no use, what made the last ones fail may still be there.
+    fn pause(&self, election_timeout: Duration) -> Duration {
+        let doublings = self.failures.saturating_sub(1).min(DOUBLINGS_MAX);
+        election_timeout * 2 * (1 << doublings)
+    }
+
+    fn is_stalled(&self, now: Duration, election_timeout: Duration) -> bool {
+        let whole = self
+            .offer
+            .as_ref()
+            .is_some_and(|offer| offer.bytes == self.held);
+        let timeouts = if whole {
+            INSTALL_TIMEOUTS
+        } else {
+            STALL_TIMEOUTS
+        };
+        self.reading.is_none() && now >= self.grew_at + election_timeout * timeouts
+    }
+
     fn go_on_from(&mut self, next: u64, now: Duration) {
+        if next > self.held {
+            self.grew_at = now;
+        }
         self.asking = false;
         self.held = next;
+        self.run_held = next;
         self.sent = next;
         self.moved_at = now;
     }
@@ -76,7 +132,7 @@ impl Group {
             return;
         };
         let peer = &mut leadership.peers[place];
-        peer.feed = Feed::Snapshot(Box::new(Shipment::new(self.now)));
+        peer.feed = Feed::Snapshot(Box::new(Shipment::new(self.now, 0)));
         self.outputs
             .push_back(Output::SnapshotNeeded { to: peer.replica });
     }
@@ -93,27 +149,36 @@ impl Group {
     }
 
     /// Answers `Output::SnapshotNeeded`. Returns whether it is being shipped now, to be ended by `Output::ShipmentEnded`; if not, it is
-    /// not needed any more, or it is too old by now and asked for again.
+    /// not needed any more, the follower answers nothing, or it is too old by now; as long as one is needed, it is asked for again.
     pub fn provide_snapshot(&mut self, now: Duration, to: ReplicaId, offer: SnapshotOffer) -> bool {
         self.begin(now);
         let now = self.now;
         let position = offer.meta.position;
         let fits = position.index <= self.applied && self.log.holds(position);
-        let Some((place, shipment)) = self.shipment_to(to) else {
+        let alive = self.alive_since();
+        let Some(place) = self.peer_place(to) else {
             return false;
         };
-        if shipment.offer.is_some() {
+        let Some(leadership) = &mut self.leadership else {
+            return false;
+        };
+        let peer = &mut leadership.peers[place];
+        let answers = peer.active_at >= alive;
+        let Some(shipment) = shipment(peer) else {
+            return false;
+        };
+        if shipment.offer.is_some() || !answers {
             return false;
         }
-        if !fits {
-            self.begin_shipment(place);
-            return false;
-        }
-        shipment.offer = Some(offer);
         shipment.moved_at = now;
-        if let Some(leadership) = &mut self.leadership {
-            leadership.shipping.push(to);
+        if !fits {
+            self.outputs.push_back(Output::SnapshotNeeded { to });
+            return false;
         }
+        shipment.grew_at = now;
+        let bytes = offer.bytes;
+        shipment.offer = Some(offer);
+        leadership.shipping.push(Shipped { to, bytes });
         self.ask_what_is_held(place);
         true
     }
@@ -124,10 +189,10 @@ impl Group {
             return;
         };
         leadership.shipments += 1;
-        let serial = leadership.shipments;
+        let (serial, now) = (leadership.shipments, self.now);
         if let Some(shipment) = shipment(&mut leadership.peers[place]) {
             shipment.serial = serial;
-            shipment.reading = false;
+            shipment.end_reading(now);
         }
     }
 
@@ -193,15 +258,16 @@ impl Group {
         let bytes = chunk.min(id.bytes.saturating_sub(shipment.sent));
         let on_the_way = shipment.sent.saturating_sub(shipment.held);
         let room = on_the_way == 0 || on_the_way + bytes <= window;
-        if shipment.asking || shipment.reading || bytes == 0 || !room {
+        if shipment.asking || shipment.reading.is_some() || bytes == 0 || !room {
             return;
         }
-        shipment.reading = true;
+        shipment.reading = Some(self.now);
         self.outputs.push_back(Output::ReadChunk(ChunkWanted {
             to,
             id,
             offset: shipment.sent,
             bytes: usize::try_from(bytes).expect("at most a chunk"),
+            held: shipment.held,
             serial: shipment.serial,
         }));
     }
@@ -214,10 +280,13 @@ impl Group {
         let Some((place, shipment)) = self.shipment_to(wanted.to) else {
             return;
         };
-        if !shipment.reading || shipment.serial != wanted.serial || shipment.sent != wanted.offset {
+        if shipment.reading.is_none()
+            || shipment.serial != wanted.serial
+            || shipment.sent != wanted.offset
+        {
             return;
         }
-        shipment.reading = false;
+        shipment.end_reading(now);
         let Some(data) = data.filter(|data| data.len() == wanted.bytes) else {
             self.end_shipment(place, ShipmentEnd::Abandoned);
             return;
@@ -228,11 +297,16 @@ impl Group {
         self.read_on(place);
     }
 
+    /// Whoever answered nothing that was sent since then is not waited for, and not sent a snapshot.
+    pub(super) fn alive_since(&self) -> Duration {
+        self.now.saturating_sub(self.options.election_timeout * 2)
+    }
+
     /// With each heartbeat: what got no answer for two of them is asked again.
     pub(crate) fn repeat_shipments(&mut self) {
         let now = self.now;
         let patience = self.options.heartbeat_interval * 2;
-        let long = self.options.election_timeout * 2;
+        let (timeout, alive) = (self.options.election_timeout, self.alive_since());
         let count = self
             .leadership
             .as_ref()
@@ -242,16 +316,21 @@ impl Group {
                 return;
             };
             let peer = &mut leadership.peers[place];
-            let to = peer.replica;
+            let (to, answers) = (peer.replica, peer.active_at >= alive);
             let Some(shipment) = shipment(peer) else {
                 continue;
             };
+            if !answers {
+                shipment.grew_at = now;
+            }
             if shipment.offer.is_none() {
-                if now >= shipment.moved_at + long {
+                if answers && now >= shipment.moved_at + shipment.pause(timeout) {
                     shipment.moved_at = now;
                     self.outputs.push_back(Output::SnapshotNeeded { to });
                 }
-            } else if !shipment.reading && now >= shipment.moved_at + patience {
+            } else if shipment.is_stalled(now, timeout) {
+                self.end_shipment(place, ShipmentEnd::Stalled);
+            } else if shipment.reading.is_none() && now >= shipment.moved_at + patience {
                 self.ask_what_is_held(place);
             }
         }
@@ -263,6 +342,7 @@ impl Group {
         serial: u64,
         next: u64,
         step: ChunkStep,
+        refusal: Refusal,
     ) {
         let now = self.now;
         let Some((place, shipment)) = self.shipment_to(from) else {
@@ -276,7 +356,7 @@ impl Group {
         }
         match step {
             ChunkStep::Refused => {
-                self.end_shipment(place, ShipmentEnd::Refused);
+                self.end_shipment(place, ShipmentEnd::Refused(refusal));
                 return;
             }
             ChunkStep::Held if shipment.asking => shipment.go_on_from(next, now),
@@ -286,8 +366,11 @@ impl Group {
                 shipment.held = next;
                 shipment.sent = shipment.sent.max(next);
                 shipment.moved_at = now;
+                shipment.grew_at = now;
             }
             ChunkStep::Gap if shipment.asking => return,
+            // Nothing of this run was taken: begun anew at once, it would only be sent around in circles. A beat asks.
+            ChunkStep::Gap if next <= shipment.run_held => return,
             // Chunks of this run after the lost one are void: a new run begins there, once.
             ChunkStep::Gap => {
                 shipment.go_on_from(next, now);
@@ -302,15 +385,20 @@ impl Group {
     }
 
     /// A shipment came to nothing; the follower still needs one. Not at once: what made it fail may still be there.
-    fn end_shipment(&mut self, place: usize, end: ShipmentEnd) {
+    pub(super) fn end_shipment(&mut self, place: usize, end: ShipmentEnd) {
         let now = self.now;
         let Some(leadership) = &mut self.leadership else {
             return;
         };
         let peer = &mut leadership.peers[place];
         let to = peer.replica;
-        peer.feed = Feed::Snapshot(Box::new(Shipment::new(now)));
-        leadership.shipping.retain(|replica| *replica != to);
+        let failures = shipment(peer).map_or(0, |shipment| shipment.failures);
+        let failures = match end {
+            ShipmentEnd::Refused(_) | ShipmentEnd::Stalled => failures.saturating_add(1),
+            ShipmentEnd::Arrived | ShipmentEnd::Abandoned => failures,
+        };
+        peer.feed = Feed::Snapshot(Box::new(Shipment::new(now, failures)));
+        leadership.shipping.retain(|shipped| shipped.to != to);
         self.outputs.push_back(Output::ShipmentEnded { to, end });
     }
 
@@ -323,39 +411,26 @@ impl Group {
             return;
         }
         let shipping = core::mem::take(&mut leadership.shipping);
-        for to in shipping {
+        for shipped in shipping {
             let Some(leadership) = &mut self.leadership else {
                 return;
             };
+            let to = shipped.to;
             let end = match leadership.peer(to).map(|peer| &peer.feed) {
                 Some(Feed::Snapshot(_)) => {
-                    leadership.shipping.push(to);
+                    leadership.shipping.push(shipped);
                     continue;
                 }
                 // Or more than it: whichever way the log got there.
-                Some(Feed::Probe { .. } | Feed::Replicate(_)) => ShipmentEnd::Arrived,
+                Some(Feed::Probe { .. } | Feed::Replicate(_)) => {
+                    leadership.landed.retain(|landed| landed.to != to);
+                    leadership.landed.push(shipped);
+                    ShipmentEnd::Arrived
+                }
                 None => ShipmentEnd::Abandoned,
             };
             self.outputs.push_back(Output::ShipmentEnded { to, end });
         }
-    }
-
-    /// A compaction must leave what a follower needs after the snapshot on its way, as long as that follower answers (E28).
-    pub(crate) fn pinned_by_shipments(&self) -> Option<LogIndex> {
-        let leadership = self.leadership.as_ref()?;
-        let alive = self.now.saturating_sub(self.options.election_timeout * 2);
-        let shipped = leadership
-            .peers
-            .iter()
-            .filter(|peer| peer.active_at >= alive)
-            .filter_map(|peer| match &peer.feed {
-                Feed::Snapshot(shipment) => shipment
-                    .offer
-                    .as_ref()
-                    .map(|offer| offer.meta.position.index),
-                Feed::Probe { .. } | Feed::Replicate(_) => None,
-            });
-        shipped.min()
     }
 
     /// What is on its way to a follower: its name, and how many bytes of it the follower is known to hold.

@@ -159,6 +159,7 @@ impl GroupActor {
                 Output::SnapshotNeeded { to } => self.shared.freight.request(self.key, to),
                 Output::ReadChunk(wanted) => self.shared.freight.read(self.key, wanted),
                 Output::ShipmentEnded { to, end } => self.shipment_ended(to, end),
+                Output::LeftBehind { to } => self.left_behind(to),
                 Output::ReadReady { id, .. } => self.answer_read(id, true),
                 Output::ReadFailed { id } => self.answer_read(id, false),
                 Output::Role { role, term, leader } => self.role_changed(role, term, leader),

@@ -5,22 +5,27 @@
 //! snapshot that leaves is the replica's newest checkpoint, read in pieces from its file: nothing is encoded for it, and it
 //! takes no memory. Not here: what is sent when (`synod-consensus`), the files (`storage`).
 //!
-//! No arbiter waits for any of it: group actors hand over and hear by message.
+//! No arbiter waits for any of it: group actors hand over and hear by message ([`News`]). Whatever a group asks is answered, also
+//! when it comes to nothing: a group that waits for a piece repeats nothing, and one that installs is mute meanwhile.
+//! The room beside this one: [`worker`], the thread.
+
+#[cfg(test)]
+mod tests;
+mod worker;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use synod_consensus::{
-    ChunkReceived, ChunkWanted, ReplicaId, ReplicaKey, SnapshotId, SnapshotMeta,
+    ChunkReceived, ChunkWanted, Refusal, ReplicaId, ReplicaKey, SnapshotId, SnapshotMeta,
 };
 
 use super::actor::{ChunkRead, ChunkStored, Fetched, Provide};
-use super::machine::{Decoded, Machine};
-use super::registry::Registry;
-use crate::storage::{CheckpointSource, CheckpointWriter, PartialError, Partials};
+use super::machine::Machine;
+use crate::storage::{CheckpointError, CheckpointSource, CheckpointWriter, PartialError, Partials};
+use worker::Worker;
 
 /// Snapshots that leave a node at once: enough to fill a link while one of the receivers installs, few enough that each is done soon.
 const SHIPMENTS_MAX: usize = 4;
@@ -48,6 +53,12 @@ pub(crate) struct FreightCounters {
     pub(crate) damaged: AtomicU64,
     /// Pieces not stored, because too much waited or the disk refused.
     pub(crate) not_stored: AtomicU64,
+    /// Snapshots that their receivers did not take over.
+    pub(crate) refused: AtomicU64,
+    /// Snapshots given up because their receivers answered and took nothing.
+    pub(crate) stalled: AtomicU64,
+    /// Followers for which the log was not kept any longer, so that they need another snapshot.
+    pub(crate) left_behind: AtomicU64,
 }
 
 impl FreightCounters {
@@ -59,6 +70,9 @@ impl FreightCounters {
             ("snapshots_installed", &self.installed),
             ("snapshots_damaged", &self.damaged),
             ("snapshot_pieces_not_stored", &self.not_stored),
+            ("snapshots_refused", &self.refused),
+            ("snapshots_stalled", &self.stalled),
+            ("snapshots_left_behind", &self.left_behind),
         ];
         all.into_iter()
             .map(|(name, value)| (name.to_owned(), value.load(Ordering::Relaxed)))
@@ -66,10 +80,29 @@ impl FreightCounters {
     }
 }
 
+/// What a replica hears of its freight.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// It is a follower's turn to get a snapshot.
+    Provide(Provide),
+    /// Answers [`Freight::read`].
+    Read(ChunkRead),
+    /// Answers [`Freight::store`].
+    Stored(ChunkStored),
+    /// Answers [`Freight::install`].
+    Fetched(Fetched),
+}
+
+/// Whom the freight tells its news. Called on its threads: hand over and return.
+pub(crate) trait Receivers: Send + Sync {
+    /// Returns whether the replica is here; if it is not, nobody waits for the news.
+    fn tell(&self, key: ReplicaKey, news: News) -> bool;
+}
+
 enum Task {
     Store(ReplicaKey, ChunkReceived),
-    /// Too much waited: the group only hears what is held.
-    Refuse(ReplicaKey, ChunkReceived),
+    /// Too much waited: the group only hears what is held. The piece itself is gone already.
+    Refuse(ReplicaKey, SnapshotId),
     Drop(ReplicaKey, SnapshotId),
     Install(ReplicaKey, SnapshotMeta, SnapshotId, Machine),
     Forget(ReplicaKey),
@@ -81,8 +114,27 @@ type Source = Arc<Mutex<CheckpointSource>>;
 
 #[derive(Debug)]
 struct Shipment {
+    /// Tells it from an earlier one on the same way.
+    serial: u64,
+    /// `None` while it is being opened.
     source: Option<Source>,
+    /// What the receiver is known to hold.
+    held: u64,
+    /// When the receiver last took something; the time in which a read waited for the budget does not count.
     moved_at: Instant,
+}
+
+/// A piece to be read.
+struct Reading {
+    key: ReplicaKey,
+    wanted: ChunkWanted,
+    since: Instant,
+}
+
+impl Reading {
+    fn way(&self) -> Way {
+        (self.key, self.wanted.to)
+    }
 }
 
 #[derive(Default)]
@@ -90,8 +142,10 @@ struct State {
     tasks: VecDeque<Task>,
     arrived_bytes: usize,
     /// In the order in which they were asked for; one per way.
-    reads: VecDeque<(ReplicaKey, ChunkWanted)>,
+    reads: VecDeque<Reading>,
     shipments: BTreeMap<Way, Shipment>,
+    /// The serial of the last shipment.
+    serials: u64,
     waiting: VecDeque<Way>,
     closed: bool,
 }
@@ -99,7 +153,7 @@ struct State {
 struct Depot {
     state: Mutex<State>,
     changed: Condvar,
-    registry: Arc<Registry>,
+    receivers: Arc<dyn Receivers>,
     checkpoints: CheckpointWriter,
     bytes_per_second: u64,
     counters: FreightCounters,
@@ -131,7 +185,7 @@ impl std::fmt::Debug for Freight {
 impl Freight {
     /// Starts the thread. `replicas`: whose partial snapshots an earlier life may have left.
     pub(crate) fn start(
-        registry: Arc<Registry>,
+        receivers: Arc<dyn Receivers>,
         checkpoints: CheckpointWriter,
         partials: Partials,
         replicas: impl IntoIterator<Item = ReplicaKey>,
@@ -144,16 +198,12 @@ impl Freight {
         let depot = Arc::new(Depot {
             state: Mutex::default(),
             changed: Condvar::new(),
-            registry,
+            receivers,
             checkpoints,
             bytes_per_second: bytes_per_second.max(1),
             counters: FreightCounters::default(),
         });
-        let worker = Worker {
-            depot: depot.clone(),
-            partials,
-            free_at: Instant::now(),
-        };
+        let worker = Worker::new(depot.clone(), partials);
         let thread = std::thread::Builder::new()
             .name("synod-snapshots".into())
             .spawn(move || worker.run())?;
@@ -174,7 +224,7 @@ impl Freight {
         let mut state = self.depot.state();
         let way = (key, to);
         if state.shipments.contains_key(&way) {
-            return; // its source is being opened
+            return; // its source is being opened, or offered
         }
         if !state.waiting.contains(&way) && state.waiting.len() < WAITING_MAX {
             state.waiting.push_back(way);
@@ -186,14 +236,21 @@ impl Freight {
     /// A piece is to be read, as soon as the budget allows.
     pub(crate) fn read(&self, key: ReplicaKey, wanted: ChunkWanted) {
         let mut state = self.depot.state();
-        let same =
-            |(other, read): &(ReplicaKey, ChunkWanted)| *other == key && read.to == wanted.to;
-        match state.reads.iter().position(same) {
-            Some(place) => state.reads[place].1 = wanted,
-            None => state.reads.push_back((key, wanted)),
+        let now = Instant::now();
+        let way = (key, wanted.to);
+        if let Some(shipment) = state.shipments.get_mut(&way)
+            && wanted.held > shipment.held
+        {
+            shipment.held = wanted.held;
+            shipment.moved_at = now;
         }
-        if let Some(shipment) = state.shipments.get_mut(&(key, wanted.to)) {
-            shipment.moved_at = Instant::now();
+        match state.reads.iter_mut().find(|read| read.way() == way) {
+            Some(read) => read.wanted = wanted,
+            None => state.reads.push_back(Reading {
+                key,
+                wanted,
+                since: now,
+            }),
         }
         drop(state);
         self.depot.changed.notify_all();
@@ -201,16 +258,14 @@ impl Freight {
 
     /// Nothing more is read for this follower.
     pub(crate) fn end(&self, key: ReplicaKey, to: ReplicaId) {
-        let mut state = self.depot.state();
-        state.forget_way((key, to));
-        self.depot.clone().provide(state);
+        self.depot.clone().end((key, to), None);
     }
 
     /// A piece that arrived.
     pub(crate) fn store(&self, key: ReplicaKey, chunk: ChunkReceived) {
         let mut state = self.depot.state();
         let task = if state.arrived_bytes + chunk.data.len() > ARRIVED_BYTES_MAX {
-            Task::Refuse(key, chunk)
+            Task::Refuse(key, chunk.id)
         } else {
             state.arrived_bytes += chunk.data.len();
             Task::Store(key, chunk)
@@ -252,8 +307,12 @@ impl Freight {
             .filter(|(other, _)| *other == key)
             .copied()
             .collect();
-        ways.into_iter().for_each(|way| state.forget_way(way));
+        let unread: Vec<_> = ways
+            .into_iter()
+            .filter_map(|way| state.forget_way(way))
+            .collect();
         self.depot.clone().provide(state);
+        unread.into_iter().for_each(|read| self.depot.unread(read));
     }
 
     fn push(&self, task: Task) {
@@ -278,21 +337,25 @@ impl Freight {
 }
 
 impl State {
-    fn forget_way(&mut self, way: Way) {
+    /// Returns the read that waited for it, which is to be answered all the same.
+    #[must_use]
+    fn forget_way(&mut self, way: Way) -> Option<Reading> {
         self.shipments.remove(&way);
         self.waiting.retain(|other| *other != way);
-        self.reads.retain(|(key, wanted)| (*key, wanted.to) != way);
+        let place = self.reads.iter().position(|read| read.way() == way)?;
+        self.reads.remove(place)
     }
 
-    /// Lets shipments that stand still give way, if others wait.
+    /// Lets shipments that stand still give way, if others wait. One that is being opened does not stand still: forgotten, it would
+    /// be asked for and opened again, and who hears of two sources takes the second for superfluous and ends both.
     fn retire_idle(&mut self) {
         if self.waiting.is_empty() || self.shipments.len() < SHIPMENTS_MAX {
             return;
         }
         let reads = &self.reads;
         self.shipments.retain(|way, shipment| {
-            let reading = reads.iter().any(|(key, wanted)| (*key, wanted.to) == *way);
-            reading || shipment.moved_at.elapsed() < IDLE
+            let reading = reads.iter().any(|read| read.way() == *way);
+            reading || shipment.source.is_none() || shipment.moved_at.elapsed() < IDLE
         });
     }
 }
@@ -302,212 +365,81 @@ impl Depot {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn tell(&self, key: ReplicaKey, news: News) -> bool {
+        self.receivers.tell(key, news)
+    }
+
+    /// A piece that will not be read.
+    fn unread(&self, Reading { key, wanted, .. }: Reading) {
+        let data = None;
+        self.tell(key, News::Read(ChunkRead { wanted, data }));
+    }
+
+    /// Ends what is on this way, or only the shipment of this serial.
+    fn end(self: Arc<Self>, way: Way, serial: Option<u64>) {
+        let mut state = self.state();
+        let present = state.shipments.get(&way).map(|shipment| shipment.serial);
+        if serial.is_some() && serial != present {
+            return;
+        }
+        let unread = state.forget_way(way);
+        self.clone().provide(state);
+        if let Some(read) = unread {
+            self.unread(read);
+        }
+    }
+
     /// Opens a source for whoever is next, as long as there is room.
     fn provide(self: Arc<Self>, mut state: MutexGuard<'_, State>) {
         let mut next = Vec::new();
         while state.shipments.len() < SHIPMENTS_MAX
             && let Some(way) = state.waiting.pop_front()
         {
+            state.serials += 1;
+            let serial = state.serials;
             let shipment = Shipment {
+                serial,
                 source: None,
+                held: 0,
                 moved_at: Instant::now(),
             };
             state.shipments.insert(way, shipment);
-            next.push(way);
+            next.push((way, serial));
         }
         drop(state);
-        for (key, to) in next {
+        for (way, serial) in next {
             let depot = self.clone();
-            let opened = Box::new(
-                move |source: Result<Option<CheckpointSource>, _>| match source {
-                    Ok(Some(source)) => depot.opened(key, to, source),
-                    Ok(None) => depot.state().forget_way((key, to)),
-                    Err(error) => {
-                        tracing::error!(group = %key.group, %error, "the newest checkpoint cannot be sent to a replica that needs it");
-                        depot.state().forget_way((key, to));
-                    }
-                },
-            );
-            self.checkpoints.source(key, opened);
+            let opened = Box::new(move |source| depot.opened(way, serial, source));
+            self.checkpoints.source(way.0, opened);
         }
     }
 
-    fn opened(&self, key: ReplicaKey, to: ReplicaId, source: CheckpointSource) {
+    fn opened(
+        self: Arc<Self>,
+        way: Way,
+        serial: u64,
+        source: Result<Option<CheckpointSource>, CheckpointError>,
+    ) {
+        let (key, to) = way;
+        let source = match source {
+            Ok(Some(source)) => source,
+            Ok(None) => return self.end(way, Some(serial)),
+            Err(error) => {
+                tracing::error!(group = %key.group, %error, "the newest checkpoint cannot be sent to a replica that needs it");
+                return self.end(way, Some(serial));
+            }
+        };
         let offer = source.offer().clone();
         let mut state = self.state();
-        let Some(shipment) = state.shipments.get_mut(&(key, to)) else {
-            return;
+        let shipment = state.shipments.get_mut(&way);
+        let Some(shipment) = shipment.filter(|shipment| shipment.serial == serial) else {
+            return; // it ended meanwhile
         };
         shipment.source = Some(Arc::new(Mutex::new(source)));
         shipment.moved_at = Instant::now();
         drop(state);
-        match self.registry.of_key(key) {
-            Some(hosted) => hosted.group.do_send(Provide { to, offer }),
-            None => self.state().forget_way((key, to)),
-        }
-    }
-}
-
-struct Worker {
-    depot: Arc<Depot>,
-    partials: Partials,
-    /// When the budget allows to send again.
-    free_at: Instant,
-}
-
-enum Work {
-    Task(Task),
-    Read(ReplicaKey, ChunkWanted, Option<Source>),
-}
-
-impl Worker {
-    fn run(mut self) {
-        while let Some(work) = self.next() {
-            let key = match &work {
-                Work::Read(key, ..)
-                | Work::Task(
-                    Task::Store(key, _)
-                    | Task::Refuse(key, _)
-                    | Task::Drop(key, _)
-                    | Task::Install(key, ..)
-                    | Task::Forget(key),
-                ) => *key,
-            };
-            if catch_unwind(AssertUnwindSafe(|| self.carry_out(work))).is_err() {
-                tracing::error!(group = %key.group, "the handling of a snapshot panicked");
-            }
-        }
-    }
-
-    /// The next thing to do; `None` at the end.
-    fn next(&mut self) -> Option<Work> {
-        let depot = self.depot.clone();
-        let mut state = depot.state();
-        loop {
-            if state.closed {
-                return None;
-            }
-            if let Some(task) = state.tasks.pop_front() {
-                if let Task::Store(_, chunk) = &task {
-                    state.arrived_bytes -= chunk.data.len();
-                }
-                return Some(Work::Task(task));
-            }
-            let now = Instant::now();
-            if state.reads.is_empty() {
-                state = depot
-                    .changed
-                    .wait(state)
-                    .unwrap_or_else(PoisonError::into_inner);
-            } else if now < self.free_at {
-                let wait = self.free_at - now;
-                let woken = depot.changed.wait_timeout(state, wait);
-                state = woken.unwrap_or_else(PoisonError::into_inner).0;
-            } else if let Some((key, wanted)) = state.reads.pop_front() {
-                let shipment = state.shipments.get(&(key, wanted.to));
-                let source = shipment.and_then(|shipment| shipment.source.clone());
-                return Some(Work::Read(key, wanted, source));
-            }
-        }
-    }
-
-    fn carry_out(&mut self, work: Work) {
-        match work {
-            Work::Read(key, wanted, source) => {
-                self.read(key, wanted, source.as_deref().map(super::lock).as_deref())
-            }
-            Work::Task(Task::Store(key, chunk)) => self.store(key, &chunk),
-            Work::Task(Task::Refuse(key, chunk)) => {
-                self.depot
-                    .counters
-                    .not_stored
-                    .fetch_add(1, Ordering::Relaxed);
-                let held = self.partials.held(key).filter(|(_, id, _)| *id == chunk.id);
-                self.stored(key, chunk.id, held.map_or(0, |(_, _, held)| held));
-            }
-            Work::Task(Task::Drop(key, id)) => self.partials.drop_partial(key, id),
-            Work::Task(Task::Install(key, meta, id, machine)) => {
-                self.install(key, meta, id, &machine);
-            }
-            Work::Task(Task::Forget(key)) => self.partials.remove(key),
-        }
-    }
-
-    fn read(&mut self, key: ReplicaKey, wanted: ChunkWanted, source: Option<&CheckpointSource>) {
-        let data = source
-            .filter(|source| source.offer().id() == wanted.id)
-            .map(|source| source.read(wanted.offset, wanted.bytes));
-        let data = match data {
-            Some(Ok(data)) => Some(data),
-            Some(Err(error)) => {
-                tracing::error!(group = %key.group, %error, "a checkpoint cannot be read");
-                None
-            }
-            None => None,
-        };
-        let bytes = data.as_ref().map_or(0, |data| data.len() as u64);
-        let counters = &self.depot.counters;
-        counters.sent_bytes.fetch_add(bytes, Ordering::Relaxed);
-        let now = Instant::now();
-        let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(self.depot.bytes_per_second);
-        let cost = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
-        let saved = now.checked_sub(BURST).unwrap_or(now);
-        self.free_at = self.free_at.max(saved) + cost;
-        if let Some(hosted) = self.depot.registry.of_key(key) {
-            hosted.group.do_send(ChunkRead { wanted, data });
-        }
-    }
-
-    fn store(&mut self, key: ReplicaKey, chunk: &ChunkReceived) {
-        let counters = &self.depot.counters;
-        let held = match self.partials.store(key, chunk) {
-            Ok(held) => {
-                counters
-                    .received_bytes
-                    .fetch_add(chunk.data.len() as u64, Ordering::Relaxed);
-                held
-            }
-            Err(error) => {
-                counters.not_stored.fetch_add(1, Ordering::Relaxed);
-                tracing::error!(group = %key.group, %error, "a piece of a snapshot cannot be stored");
-                0
-            }
-        };
-        self.stored(key, chunk.id, held);
-    }
-
-    fn stored(&self, key: ReplicaKey, id: SnapshotId, held: u64) {
-        if let Some(hosted) = self.depot.registry.of_key(key) {
-            hosted.group.do_send(ChunkStored { id, held });
-        }
-    }
-
-    fn install(&mut self, key: ReplicaKey, meta: SnapshotMeta, id: SnapshotId, machine: &Machine) {
-        let depot = self.depot.clone();
-        let tell = move |result: Result<Decoded, FetchError>| {
-            if let Some(hosted) = depot.registry.of_key(key) {
-                let counter = match &result {
-                    Ok(_) => &depot.counters.installed,
-                    Err(_) => &depot.counters.damaged,
-                };
-                counter.fetch_add(1, Ordering::Relaxed);
-                hosted.group.do_send(Fetched { meta, id, result });
-            }
-        };
-        let data = match self.partials.whole(key, id) {
-            Ok(data) => data,
-            Err(error) => return tell(Err(FetchError::Partial(error))),
-        };
-        match machine.decode(id.position.index, &data) {
-            Ok(decoded) => {
-                self.partials.release(key);
-                let adopted = Box::new(move || tell(Ok(decoded)));
-                self.depot.checkpoints.adopt(key, adopted);
-            }
-            Err(error) => {
-                self.partials.remove(key);
-                tell(Err(FetchError::Undecodable(error.to_string())));
-            }
+        if !self.tell(key, News::Provide(Provide { to, offer })) {
+            self.end(way, Some(serial));
         }
     }
 }
@@ -518,7 +450,22 @@ pub(crate) enum FetchError {
     /// It is fetched again.
     #[error("{0}")]
     Partial(PartialError),
+    /// A bug: it is fetched again.
+    #[error("its handling panicked")]
+    Panicked,
     /// Whole, but nothing that this program can read: the replica stops.
     #[error("{0}")]
     Undecodable(String),
+}
+
+impl FetchError {
+    /// What the leader is told of it.
+    pub(crate) fn refusal(&self) -> Refusal {
+        match self {
+            Self::Partial(PartialError::Missing | PartialError::Damaged) | Self::Undecodable(_) => {
+                Refusal::Damaged
+            }
+            Self::Partial(PartialError::Io(_)) | Self::Panicked => Refusal::NotKept,
+        }
+    }
 }

@@ -9,6 +9,7 @@ use synod_consensus::{Configuration, GroupId, PersistToken, ReplicaId, ReplicaKe
 
 use super::actor::{Checkpointed, GroupActor, Persisted, Prefer, StorageFailed};
 use super::evaluator::EvaluatorActor;
+use super::freight::{News, Receivers};
 use super::machine::lock;
 use crate::storage::{CheckpointSink, WriteSink};
 use crate::system::ReplicaAddress;
@@ -153,6 +154,21 @@ impl Registry {
     pub(crate) fn of_key(&self, key: ReplicaKey) -> Option<Arc<Hosted>> {
         self.get(key.group)
             .filter(|hosted| hosted.replica == key.replica)
+    }
+}
+
+impl Receivers for Registry {
+    fn tell(&self, key: ReplicaKey, news: News) -> bool {
+        let Some(hosted) = self.of_key(key) else {
+            return false;
+        };
+        match news {
+            News::Provide(provide) => hosted.group.do_send(provide),
+            News::Read(read) => hosted.group.do_send(read),
+            News::Stored(stored) => hosted.group.do_send(stored),
+            News::Fetched(fetched) => hosted.group.do_send(fetched),
+        }
+        true
     }
 }
 

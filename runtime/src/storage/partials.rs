@@ -185,7 +185,8 @@ impl Partials {
         Some((partial.meta.clone(), partial.id, partial.held))
     }
 
-    /// Keeps a piece; returns how many bytes of that snapshot are held now. Nothing is synced. On an error nothing is held.
+    /// Keeps a piece; returns how many bytes of that snapshot are held now. Nothing is synced. On an error nothing is held. A piece
+    /// from the middle of a snapshot of which nothing is held is none to begin with: it comes behind one that failed.
     pub fn store(&mut self, key: ReplicaKey, chunk: &ChunkReceived) -> io::Result<u64> {
         let known = self
             .open
@@ -193,6 +194,8 @@ impl Partials {
             .is_some_and(|partial| partial.id == chunk.id);
         let stored = if known {
             self.append(key, chunk)
+        } else if chunk.offset > 0 {
+            Ok(0)
         } else {
             self.begin(key, chunk)
                 .and_then(|()| self.append(key, chunk))

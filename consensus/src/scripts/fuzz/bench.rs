@@ -21,7 +21,8 @@ use crate::storage::LogStore;
 use crate::{
     Change, ChunkReceived, ChunkWanted, Configuration, Entry, EntryKind, Group, GroupId,
     GroupOptions, LogIndex, MemoryStore, Message, Output, Persist, PersistToken, Position, Promise,
-    ReadId, ReplicaId, ReplicaKey, Restored, Role, SnapshotId, SnapshotMeta, SnapshotOffer, Term,
+    ReadId, Refusal, ReplicaId, ReplicaKey, Restored, Role, SnapshotId, SnapshotMeta,
+    SnapshotOffer, Term,
 };
 
 const GROUP: GroupId = GroupId::new(7);
@@ -348,6 +349,7 @@ impl Bench {
                 serial,
                 next,
                 step: [ChunkStep::Held, ChunkStep::Gap, ChunkStep::Refused][usize::from(step)],
+                refusal: Refusal::Damaged,
             },
             Said::ReadRequest { life, upto } => Body::ReadRequest {
                 life,
@@ -405,6 +407,7 @@ impl Bench {
                 serial: *serial,
                 next: offset + data.len() as u64,
                 step: ChunkStep::Held,
+                refusal: Refusal::Damaged,
             },
             _ => return None,
         })
@@ -750,6 +753,7 @@ impl Bench {
             | Output::Configuration { .. }
             | Output::DataLost { .. }
             | Output::ShipmentEnded { .. }
+            | Output::LeftBehind { .. }
             | Output::TransferEnded { .. } => {}
         }
     }

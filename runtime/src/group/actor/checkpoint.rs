@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use actix::{ActorContext, Handler};
 use bytes::Bytes;
 use synod_consensus::{
-    ChunkWanted, GroupId, LogIndex, ReplicaId, ShipmentEnd, SnapshotId, SnapshotMeta,
+    ChunkWanted, GroupId, LogIndex, Refusal, ReplicaId, ShipmentEnd, SnapshotId, SnapshotMeta,
     SnapshotOffer, Write,
 };
 
@@ -16,6 +16,7 @@ use super::GroupActor;
 use crate::group::freight::FetchError;
 use crate::group::machine::Decoded;
 use crate::group::outbox::Outbox;
+use crate::group::shared::Counters;
 use crate::storage::{CheckpointLater, WriteRequest};
 
 /// A checkpoint is made once this many log bytes were applied since the last one. With 256 groups the retained log
@@ -56,13 +57,31 @@ impl GroupActor {
         });
     }
 
-    /// A snapshot that its receiver cannot use is replaced by a fresh one: the checkpoint may be damaged at rest.
+    /// A snapshot whose bytes were wrong at its receiver is replaced by a fresh one: the checkpoint may be damaged at rest. What
+    /// else its receiver has against it, another one does not cure; it is offered again, less and less often.
     pub(super) fn shipment_ended(&mut self, to: ReplicaId, end: ShipmentEnd) {
         self.shared.freight.end(self.key, to);
-        if end == ShipmentEnd::Refused {
-            tracing::error!(group = %self.key.group, %to, "a replica could not use the snapshot that it was sent; it gets another one");
-            self.make_checkpoint();
+        let (group, counters) = (self.key.group, self.shared.freight.counters());
+        match end {
+            ShipmentEnd::Arrived | ShipmentEnd::Abandoned => {}
+            ShipmentEnd::Stalled => {
+                Counters::bump(&counters.stalled);
+                tracing::warn!(%group, %to, "a replica answers, but takes nothing of the snapshot that it needs; it is offered one again later");
+            }
+            ShipmentEnd::Refused(refusal) => {
+                Counters::bump(&counters.refused);
+                tracing::error!(%group, %to, %refusal, "a replica did not take over the snapshot that it needs; it is offered one again later");
+                if refusal == Refusal::Damaged {
+                    self.make_checkpoint();
+                }
+            }
         }
+    }
+
+    /// The log did not wait any longer for a follower that fetches a snapshot or has just fetched one.
+    pub(super) fn left_behind(&self, to: ReplicaId) {
+        Counters::bump(&self.shared.freight.counters().left_behind);
+        tracing::warn!(group = %self.key.group, %to, "a replica is slower than this log grows; it needs another snapshot");
     }
 
     /// Retired replicas wait for the system state of their retirement: see `Replicas::sweep`.
@@ -96,7 +115,8 @@ impl Handler<Provide> for GroupActor {
     fn handle(&mut self, Provide { to, offer }: Provide, ctx: &mut Self::Context) {
         let mut wanted = false;
         self.drive(ctx, |group, now| {
-            wanted = group.provide_snapshot(now, to, offer);
+            // One that is under way already goes on, by the source that was offered first.
+            wanted = group.provide_snapshot(now, to, offer) || group.shipping(to).is_some();
         });
         if !wanted {
             self.shared.freight.end(self.key, to);
@@ -124,13 +144,17 @@ impl Handler<ChunkRead> for GroupActor {
 #[rtype(result = "()")]
 pub(crate) struct ChunkStored {
     pub(crate) id: SnapshotId,
-    pub(crate) held: u64,
+    /// Bytes of it that are held; `None`: they could not be kept, and nothing is held any more.
+    pub(crate) held: Option<u64>,
 }
 
 impl Handler<ChunkStored> for GroupActor {
     type Result = ();
     fn handle(&mut self, ChunkStored { id, held }: ChunkStored, ctx: &mut Self::Context) {
-        self.drive(ctx, |group, now| group.chunk_stored(now, id, held));
+        self.drive(ctx, |group, now| match held {
+            Some(held) => group.chunk_stored(now, id, held),
+            None => group.chunk_not_kept(now, id),
+        });
     }
 }
 
@@ -164,9 +188,10 @@ impl Handler<Fetched> for GroupActor {
                 self.drive(ctx, |group, now| group.installed(now, id.position));
             }
             Err(FetchError::Undecodable(reason)) => self.stop(&reason, ctx),
-            Err(FetchError::Partial(error)) => {
+            Err(error) => {
+                let refusal = error.refusal();
                 tracing::error!(%group, %index, %error, "a snapshot that arrived is unusable; it is fetched again");
-                self.drive(ctx, |group, now| group.install_refused(now, id));
+                self.drive(ctx, |group, now| group.install_failed(now, id, refusal));
             }
         }
     }
