@@ -90,7 +90,7 @@ pub(crate) enum News {
     /// Answers [`Freight::store`].
     Stored(ChunkStored),
     /// Answers [`Freight::install`].
-    Fetched(Fetched),
+    Fetched(Box<Fetched>),
 }
 
 /// Whom the freight tells its news. Called on its threads: hand over and return.

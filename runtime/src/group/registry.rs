@@ -166,7 +166,7 @@ impl Receivers for Registry {
             News::Provide(provide) => hosted.group.do_send(provide),
             News::Read(read) => hosted.group.do_send(read),
             News::Stored(stored) => hosted.group.do_send(stored),
-            News::Fetched(fetched) => hosted.group.do_send(fetched),
+            News::Fetched(fetched) => hosted.group.do_send(*fetched),
         }
         true
     }

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use synod::storage::{Checkpoints, SegmentedLog};
 use synod_consensus::{
-    Entries, Group, HardState, LogIndex, Message, Output, Persist, Position, Promise, ReadId, Role,
-    ShipmentEnd, SnapshotId, Status, Term, TransferOutcome,
+    Entries, Group, HardState, LogIndex, Message, Output, Persist, Position, Promise, ReadId,
+    Refusal, Role, ShipmentEnd, SnapshotId, Status, Term, TransferOutcome,
 };
 
 use super::clock::Clock;
@@ -295,11 +295,12 @@ impl Replica {
                 Output::ShipmentEnded { to, end } => {
                     process.freight.end(to);
                     wishes.shipments = true;
-                    wishes.checkpoint |= end == ShipmentEnd::Refused;
+                    wishes.checkpoint |= end == ShipmentEnd::Refused(Refusal::Damaged);
                     coverage.count(match end {
                         ShipmentEnd::Arrived => "shipment_arrived",
                         ShipmentEnd::Abandoned => "shipment_abandoned",
-                        ShipmentEnd::Refused => "shipment_refused",
+                        ShipmentEnd::Refused(_) => "shipment_refused",
+                        ShipmentEnd::Stalled => "shipment_stalled",
                     });
                 }
                 Output::SnapshotNeeded { to } => {

@@ -74,7 +74,7 @@ impl Worker {
             Owed::Stored(id) => News::Stored(ChunkStored { id, held: None }),
             Owed::Fetched(meta, id) => {
                 let result = Err(FetchError::Panicked);
-                News::Fetched(Fetched { meta, id, result })
+                News::Fetched(Box::new(Fetched { meta, id, result }))
             }
         };
         self.depot.tell(key, news);
@@ -194,7 +194,7 @@ impl Worker {
                 Err(FetchError::Partial(PartialError::Io(_)) | FetchError::Panicked) => None,
                 Err(FetchError::Partial(_) | FetchError::Undecodable(_)) => Some(&counters.damaged),
             };
-            if depot.tell(key, News::Fetched(Fetched { meta, id, result }))
+            if depot.tell(key, News::Fetched(Box::new(Fetched { meta, id, result })))
                 && let Some(counter) = counter
             {
                 counter.fetch_add(1, Ordering::Relaxed);
