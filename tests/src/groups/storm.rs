@@ -134,7 +134,7 @@ impl World {
             self.coverage
                 .add("outcomes_unknown", process.pending.len() as u64);
         }
-        if power && self.rng.random_bool(0.3) && replica.damage_partial(&mut self.rng) {
+        if power && self.rng.random_bool(0.8) && replica.damage_partial(&mut self.rng) {
             self.coverage.count("partial_bits_flipped"); // what was not synced may come back as anything
         }
     }

@@ -4,7 +4,7 @@
 //! - `crashes`: random batches and power lost at random moments, against the in-memory store as the oracle.
 //! - `damage`: a torn tail is recovered, everything else is refused.
 //! - `files`: files go, quiet groups do not hold them.
-//! - `real`: the same faults on real files.
+//! - `real`: the same faults on real files; `hung`: the group above one that hangs.
 //! - `checkpoints`, `partials`, `writers`: states on disk, states in pieces, and the threads.
 //! - `identity`: who the store is.
 //!
@@ -14,6 +14,7 @@ mod checkpoints;
 mod crashes;
 mod damage;
 mod files;
+mod hung;
 mod identity;
 mod log;
 mod partials;

@@ -20,40 +20,40 @@ const FIRST: &str = "0000000000000001.log";
 
 /// What is wrong with the disk at the moment.
 #[derive(Default)]
-struct Fault {
+pub(super) struct Fault {
     /// Bytes that may still be written or reserved.
     room: Option<u64>,
     /// Syncs fail.
     failing: bool,
     /// Syncs do not return.
-    hanging: bool,
+    pub(super) hanging: bool,
     /// Syncs asked for.
-    syncs: u64,
+    pub(super) syncs: u64,
     /// Writes asked for.
     writes: u64,
 }
 
 #[derive(Clone)]
-struct Faulty {
+pub(super) struct Faulty {
     real: RealDisk,
     fault: Arc<(Mutex<Fault>, Condvar)>,
 }
 
 impl Faulty {
-    fn new(folder: &Path) -> Self {
+    pub(super) fn new(folder: &Path) -> Self {
         Self {
             real: RealDisk::new(folder).unwrap(),
             fault: Arc::default(),
         }
     }
 
-    fn set<T>(&self, change: impl FnOnce(&mut Fault) -> T) -> T {
+    pub(super) fn set<T>(&self, change: impl FnOnce(&mut Fault) -> T) -> T {
         let result = change(&mut self.fault.0.lock().unwrap());
         self.fault.1.notify_all();
         result
     }
 
-    fn wait_until(&self, condition: impl Fn(&Fault) -> bool) {
+    pub(super) fn wait_until(&self, condition: impl Fn(&Fault) -> bool) {
         let mut fault = self.fault.0.lock().unwrap();
         while !condition(&fault) {
             fault = self.fault.1.wait(fault).unwrap();
@@ -73,7 +73,7 @@ impl Faulty {
         })
     }
 
-    fn open_log(&self) -> SegmentedLog {
+    pub(super) fn open_log(&self) -> SegmentedLog {
         SegmentedLog::open(self.share(), options()).unwrap_or_else(|error| panic!("{error}"))
     }
 }
