@@ -1,7 +1,7 @@
 //! Is there an order of one thing's operations, each within its own time, that explains every answer?
 //!
 //! Here: what an operation is ([`Operation`], [`Step`]); [`explains`], which holds one given order against the answers; and
-//! [`search`], which looks for any order (`search.rs`). Linearizability is local (Herlihy and Wing 1990): a world of many things is
+//! [`search()`], which looks for any order (`search.rs`). Linearizability is local (Herlihy and Wing 1990): a world of many things is
 //! linearizable when each of them is, so each is checked by itself.
 //! Called by the simulators that have clients: `evaluation` (entities), `groups` (keys). Not here: what a client may ask.
 

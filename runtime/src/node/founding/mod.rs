@@ -1,7 +1,7 @@
 //! Founding by several seeds: the I/O around [`Genesis`](synod_consensus::genesis::Genesis).
 //!
 //! Here: what an operator lists ([`Seats`]), what the disk keeps ([`Kept`]), what is chosen and what follows from it
-//! ([`Charter`]), the start of a seed with an empty store ([`seek`]), its sentences (`words`), and the answers of a node
+//! ([`Charter`]), the start of a seed with an empty store ([`seek()`]), its sentences (`words`), and the answers of a node
 //! that has data ([`Holder`]). Called by `start` and `calls`. Not here: the rules (`synod-consensus`), admission of those who
 //! join (`calls`), what a founding is to the system log (`system`).
 //!
