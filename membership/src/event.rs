@@ -61,6 +61,17 @@ pub enum MemberEvent {
         /// The subject.
         store: StoreId,
     },
+    /// Back from the dead for the third time within short (or suspected since, and alive again): a member, but not to be relied on
+    /// before `Returned` comes. Whoever acts on deaths and returns treats it as still dead (hazard M38).
+    Unsteady {
+        /// The subject.
+        store: StoreId,
+    },
+    /// The own process has called itself degraded for too long: hand over what it serves, or restart it (hazard M25).
+    Isolated {
+        /// The own store.
+        store: StoreId,
+    },
     /// The own store was seen in another process: a later start of it, or a copy. The machine is silent from here on; the node
     /// must stop.
     Superseded {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::accusation::Accusation;
 use crate::bounded;
 use crate::ids::StoreId;
-use crate::record::{Position, SignedRecord, Verifier};
+use crate::record::{MemberState, Position, SignedRecord, Verifier};
 
 /// The only version so far.
 const VERSION: u8 = 1;
@@ -91,13 +91,21 @@ pub(crate) enum Body {
         #[serde(rename = "b", deserialize_with = "bounded::list::<_, _, BUCKETS>")]
         buckets: Vec<u64>,
     },
-    /// The rumours are all that the sender knows in these parts. Reliable lane.
-    #[serde(rename = "t")]
-    SyncReply {
+    /// "These parts differ, and this is what I hold in them." Reliable lane.
+    #[serde(rename = "d")]
+    SyncDigest {
         #[serde(rename = "b", deserialize_with = "bounded::list::<_, _, BUCKETS>")]
         parts: Vec<u8>,
+        #[serde(rename = "c", deserialize_with = "bounded::list::<_, _, RUMOURS_MAX>")]
+        claims: Vec<Claim>,
     },
-    /// The rumours are what the reply lacked. Reliable lane.
+    /// "The rumours are what you lack; of these I want to know." Reliable lane.
+    #[serde(rename = "x")]
+    SyncExchange {
+        #[serde(rename = "o", deserialize_with = "bounded::list::<_, _, RUMOURS_MAX>")]
+        wanted: Vec<StoreId>,
+    },
+    /// The rumours are what was wanted. Reliable lane.
     #[serde(rename = "u")]
     SyncPush,
     /// "Too many ask me at once; ask one of these."
@@ -109,6 +117,27 @@ pub(crate) enum Body {
         )]
         others: Vec<StoreId>,
     },
+}
+
+/// What the sender of a digest holds of one member: store, generation, incarnation, state. An array: a digest has many.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+pub(crate) struct Claim(
+    pub(crate) StoreId,
+    pub(crate) u64,
+    pub(crate) u64,
+    pub(crate) MemberState,
+);
+
+impl Claim {
+    /// What is compared: the later one has something to tell.
+    pub(crate) fn standing(self) -> (Position, MemberState) {
+        let Self(_, generation, incarnation, state) = self;
+        let position = Position {
+            generation,
+            incarnation,
+        };
+        (position, state)
+    }
 }
 
 /// One piece of news.
@@ -128,10 +157,25 @@ impl Rumour {
             Self::Accusation(_) => ACCUSATION_BYTES_MAX,
         }
     }
+
+    fn encoded_bytes(&self) -> usize {
+        match self {
+            Self::Record(record) => TAG_BYTES + record.packed_bytes(),
+            Self::Accusation(accusation) => {
+                let Ok(bytes) = rmp_serde::to_vec_named(accusation) else {
+                    unreachable!("plain integers into a Vec")
+                };
+                TAG_BYTES + bytes.len()
+            }
+        }
+    }
 }
 
 /// Four integers of 9 bytes, six one-letter names, a verdict, two map headers and the tag.
 const ACCUSATION_BYTES_MAX: usize = 4 * 9 + 6 * 2 + 2 + 2 + 2;
+
+/// A map of one entry with a one-letter name.
+const TAG_BYTES: usize = 3;
 
 impl Packet {
     /// Encoded bytes of the largest packet that is sent or decoded: a full sync. Frames of the reliable lane must admit it.
@@ -148,6 +192,23 @@ impl Packet {
             unreachable!("plain integers, strings and bytes into a Vec");
         }
         bytes
+    }
+
+    /// Length of [`Packet::encode`], at little cost.
+    pub fn encoded_bytes(&self) -> usize {
+        let rumours: usize = self.rumours.iter().map(Rumour::encoded_bytes).sum();
+        let bare = Self {
+            rumours: Vec::new(),
+            body: self.body.clone(),
+            ..*self
+        };
+        let header = match self.rumours.len() {
+            0 => 0,
+            1..16 => 3, // the field's name and the list's length
+            16..0x1_0000 => 5,
+            _ => 7,
+        };
+        bare.encode().len() + header + rumours
     }
 
     /// Decodes what a peer sent. Whatever the bytes are, it takes no more memory than a small multiple of their length.
@@ -193,7 +254,8 @@ impl Packet {
             Body::Ack { .. } => "ack",
             Body::Nack { .. } => "nack",
             Body::SyncRequest { .. } => "sync_request",
-            Body::SyncReply { .. } => "sync_reply",
+            Body::SyncDigest { .. } => "sync_digest",
+            Body::SyncExchange { .. } => "sync_exchange",
             Body::SyncPush => "sync_push",
             Body::SyncBusy { .. } => "sync_busy",
         }
@@ -251,249 +313,4 @@ pub enum PacketError {
 }
 
 #[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::accusation::Verdict;
-    use crate::record::{MemberState, Metadata, Record, Signer};
-
-    struct Plain;
-    impl Signer for Plain {
-        fn sign(&self, bytes: &[u8]) -> Bytes {
-            Bytes::copy_from_slice(&[bytes.len() as u8; 64])
-        }
-    }
-
-    fn record(
-        store: u64,
-        name: &str,
-        generation: u64,
-        incarnation: u64,
-        addresses: usize,
-    ) -> SignedRecord {
-        let record = Record {
-            store: StoreId::new(store),
-            name: name.to_owned(),
-            generation,
-            incarnation: incarnation >> 2,
-            state: if incarnation.is_multiple_of(2) {
-                MemberState::Alive
-            } else {
-                MemberState::Left
-            },
-            addresses: (0..addresses)
-                .map(|port| ([127, 0, 0, 1], port as u16).into())
-                .collect(),
-            metadata: Metadata {
-                zone: Some("z".repeat(64)),
-                capacity: u32::MAX,
-                ..Metadata::default()
-            },
-        };
-        record.sign(&Plain).unwrap()
-    }
-
-    prop_compose! {
-        fn any_record()(store: u64, name in "[a-z]{0,128}", generation: u64, incarnation: u64, addresses in 0usize..=8)
-            -> SignedRecord { record(store, &name, generation, incarnation, addresses) }
-    }
-
-    prop_compose! {
-        fn any_accusation()(subject: u64, generation: u64, incarnation: u64, dead: bool, accuser: u64) -> Accusation {
-            let verdict = if dead { Verdict::Dead } else { Verdict::Suspect };
-            Accusation { subject: subject.into(), generation, incarnation, verdict, accuser: accuser.into() }
-        }
-    }
-
-    fn any_rumour() -> impl Strategy<Value = Rumour> {
-        prop_oneof![
-            any_record().prop_map(Rumour::Record),
-            any_accusation().prop_map(Rumour::Accusation)
-        ]
-    }
-
-    fn any_body() -> impl Strategy<Value = Body> {
-        prop_oneof![
-            Just(Body::Gossip),
-            Just(Body::SyncPush),
-            (any::<u64>(), any::<bool>())
-                .prop_map(|(sequence, reliable)| Body::Ping { sequence, reliable }),
-            any::<(u64, u64)>().prop_map(|(sequence, target)| Body::PingRequest {
-                sequence,
-                target: target.into()
-            }),
-            any::<(u64, u64)>().prop_map(|(sequence, target)| Body::Ack {
-                sequence,
-                target: target.into()
-            }),
-            any::<(u64, u64)>().prop_map(|(sequence, target)| Body::Nack {
-                sequence,
-                target: target.into()
-            }),
-            prop::collection::vec(any::<u64>(), 0..=BUCKETS)
-                .prop_map(|buckets| Body::SyncRequest { buckets }),
-            prop::collection::vec(any::<u8>(), 0..=BUCKETS)
-                .prop_map(|parts| Body::SyncReply { parts }),
-            prop::collection::vec(any::<u64>(), 0..=REFERRALS_MAX).prop_map(|others| {
-                Body::SyncBusy {
-                    others: others.into_iter().map(StoreId::new).collect(),
-                }
-            }),
-        ]
-    }
-
-    prop_compose! {
-        fn any_packet()(
-            generation: u64, incarnation: u64, hash: u64, want: bool, body in any_body(),
-            rumours in prop::collection::vec(any_rumour(), 0..20),
-        ) -> Packet { Packet { generation, incarnation, hash, want, body, rumours } }
-    }
-
-    proptest! {
-        #[test]
-        fn every_packet_comes_back_as_it_was(packet in any_packet()) {
-            // M44: what the encoder writes is what the decoder reads.
-            let bytes = packet.encode();
-            prop_assert_eq!(Packet::decode(&bytes), Ok(packet));
-        }
-
-        #[test]
-        fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..2_000)) {
-            // M44: 2026's panics of other decoders on short and odd input.
-            let _ = Packet::decode(&bytes);
-            let _ = Packet::decode(&[&[VERSION], &bytes[..]].concat());
-        }
-
-        #[test]
-        fn damaged_packets_never_panic(packet in any_packet(), at: prop::sample::Index, to: u8, cut: prop::sample::Index) {
-            // M44: near misses reach further into the decoder than noise does.
-            let mut bytes = packet.encode();
-            let (at, cut) = (at.index(bytes.len()), cut.index(bytes.len()));
-            bytes[at] = to;
-            let _ = Packet::decode(&bytes);
-            let _ = Packet::decode(&bytes[..cut]);
-        }
-
-        #[test]
-        fn estimate_of_bytes_is_never_too_small(packet in any_packet(), count in prop::sample::select(vec![0usize, 1, 255, 256])) {
-            // M43: counts of 0, 1, 255 and 256, and one budget for the whole packet.
-            let rumours: Vec<Rumour> = packet.rumours.iter().cycle().take(count).cloned().collect();
-            let estimate: usize = rumours.iter().map(Rumour::wire_bytes).sum();
-            let small = matches!(packet.body, Body::Gossip | Body::Ping { .. } | Body::Ack { .. } | Body::Nack { .. } | Body::PingRequest { .. });
-            let bare = if small { Packet::BYTES_BARE } else { 512 };
-            let packet = Packet { rumours, ..packet };
-            prop_assert!(packet.encode().len() <= bare + estimate);
-        }
-    }
-
-    fn bare(body: Body, rumours: Vec<Rumour>) -> Packet {
-        Packet {
-            generation: 1,
-            incarnation: 2,
-            hash: 3,
-            want: false,
-            body,
-            rumours,
-        }
-    }
-
-    #[test]
-    fn announced_lengths_are_refused_before_anything_is_reserved() {
-        // M44: 32-bit length fields that other implementations trusted. 0xdd = array, 0xdb = string, 0xc6 = bytes of u32 length.
-        for marker in [0xdd_u8, 0xdb, 0xc6, 0xdf] {
-            let bytes = [&[VERSION, 0x81, 0xa1, b'r', marker][..], &[0xff; 4]].concat();
-            assert_eq!(Packet::decode(&bytes), Err(PacketError::Malformed));
-        }
-    }
-
-    #[test]
-    fn bounds_of_fields_hold_in_the_decoder() {
-        // M44: the encoder's good will is no bound.
-        let many = bare(
-            Body::SyncRequest {
-                buckets: vec![1; BUCKETS + 1],
-            },
-            Vec::new(),
-        );
-        assert_eq!(Packet::decode(&many.encode()), Err(PacketError::Malformed));
-        let many = bare(
-            Body::SyncBusy {
-                others: vec![StoreId::new(1); REFERRALS_MAX + 1],
-            },
-            Vec::new(),
-        );
-        assert_eq!(Packet::decode(&many.encode()), Err(PacketError::Malformed));
-        assert_eq!(
-            Packet::decode(&vec![VERSION; Packet::BYTES_MAX + 1]),
-            Err(PacketError::TooLarge {
-                got: Packet::BYTES_MAX + 1
-            })
-        );
-        assert_eq!(Packet::decode(&[]), Err(PacketError::Malformed));
-        assert_eq!(
-            Packet::decode(&[9, 0x80]),
-            Err(PacketError::UnknownVersion { got: 9 })
-        );
-        let long = Record {
-            name: "n".repeat(129),
-            ..record(1, "n", 1, 0, 1).record().clone()
-        };
-        assert!(long.sign(&Plain).is_err());
-        let crowded = Record {
-            addresses: vec![([127, 0, 0, 1], 1).into(); 9],
-            ..record(1, "n", 1, 0, 1).record().clone()
-        };
-        assert!(crowded.sign(&Plain).is_err());
-        let dead = Record {
-            state: MemberState::Dead,
-            ..record(1, "n", 1, 0, 1).record().clone()
-        };
-        assert!(dead.sign(&Plain).is_err(), "M45: nobody accuses itself");
-        let vast = Record {
-            incarnation: u64::MAX,
-            ..record(1, "n", 1, 0, 1).record().clone()
-        };
-        assert!(
-            vast.sign(&Plain).is_err(),
-            "M12: at the maximum nobody could refute"
-        );
-    }
-
-    #[test]
-    fn trailing_bytes_are_refused() {
-        // M43, foca#18: junk after a packet was read as rumours.
-        let mut bytes = bare(Body::Gossip, Vec::new()).encode();
-        bytes.push(0);
-        assert_eq!(Packet::decode(&bytes), Err(PacketError::Malformed));
-    }
-
-    #[test]
-    fn deep_nesting_is_refused() {
-        // M44: an unknown field of arrays in arrays must not use up the stack.
-        let deep = [&[VERSION, 0x81, 0xa1, b'x'][..], &[0x91; 10_000], &[0xc0]].concat();
-        assert_eq!(Packet::decode(&deep), Err(PacketError::Malformed));
-    }
-
-    #[test]
-    fn first_format_still_decodes() {
-        // STYLE 11: bytes of version 1, as first released: {g: 1, i: 2, h: 3, b: {p: {q: 7}}}; later fields have defaults.
-        let bytes = b"\x01\x84\xa1g\x01\xa1i\x02\xa1h\x03\xa1b\x81\xa1p\x81\xa1q\x07";
-        let packet = bare(
-            Body::Ping {
-                sequence: 7,
-                reliable: false,
-            },
-            Vec::new(),
-        );
-        assert_eq!(Packet::decode(bytes), Ok(packet));
-    }
-
-    #[test]
-    fn unknown_fields_are_skipped_and_relayed_records_keep_theirs() {
-        // DESIGN 12: versions meet; the signature covers the very bytes.
-        let bytes = b"\x01\x85\xa1g\x01\xa1i\x02\xa1h\x03\xa1z\x92\x01\x02\xa1b\xa1g";
-        assert_eq!(Packet::decode(bytes), Ok(bare(Body::Gossip, Vec::new())));
-    }
-}
+pub(crate) mod tests;

@@ -6,9 +6,11 @@
 
 use core::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::ser::SerializeStruct;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::bounded;
 use crate::ids::StoreId;
@@ -80,6 +82,9 @@ pub struct Metadata {
     /// At most 8, of at most 32 bytes each.
     #[serde(rename = "r", deserialize_with = "roles")]
     pub roles: Vec<String>,
+    /// It runs, but serves badly: its actors are stuck or far behind. Set by [`crate::Swim::set_degraded`].
+    #[serde(rename = "d", skip_serializing_if = "core::ops::Not::not")]
+    pub degraded: bool,
 }
 
 /// What a member says about itself at one position.
@@ -131,15 +136,15 @@ impl Record {
     }
 }
 
-/// A record as its subject signed it: the very bytes are relayed, so that fields this version does not know survive.
-#[derive(Clone, Eq, PartialEq, Serialize)]
-pub struct SignedRecord {
-    #[serde(rename = "r")]
+/// A record as its subject signed it: the very bytes are relayed, so that fields this version does not know survive. Cheap to
+/// clone: a round of gossip hands on many.
+#[derive(Clone)]
+pub struct SignedRecord(Arc<Signed>);
+
+struct Signed {
     encoded: Bytes,
-    #[serde(rename = "s")]
     signature: Bytes,
-    #[serde(skip)]
-    record: Box<Record>,
+    record: Record,
 }
 
 impl SignedRecord {
@@ -157,36 +162,65 @@ impl SignedRecord {
         {
             return Err(RecordError::NotItsToSay);
         }
-        Ok(Self {
+        Ok(Self(Arc::new(Signed {
             encoded,
             signature,
-            record: Box::new(record),
-        })
+            record,
+        })))
     }
 
     /// What was signed.
     pub fn record(&self) -> &Record {
-        &self.record
+        &self.0.record
     }
 
     /// Whether its subject's key made the signature.
     pub fn is_signed(&self, verifier: &dyn Verifier) -> bool {
         verifier.verify(
-            self.record.store,
-            &signed_bytes(&self.encoded),
-            &self.signature,
+            self.0.record.store,
+            &signed_bytes(&self.0.encoded),
+            &self.0.signature,
         )
+    }
+
+    /// Bytes of what was signed and of the signature.
+    pub fn encoded_bytes(&self) -> usize {
+        self.0.encoded.len() + self.0.signature.len()
+    }
+
+    /// Its own encoding: a map of two one-letter names with a byte string each.
+    pub(crate) fn packed_bytes(&self) -> usize {
+        let string = |bytes: &Bytes| 2 + if bytes.len() < 0x100 { 2 } else { 3 } + bytes.len();
+        1 + string(&self.0.encoded) + string(&self.0.signature)
     }
 
     /// Bytes it takes inside a packet, at most.
     pub(crate) fn wire_bytes(&self) -> usize {
-        self.encoded.len() + self.signature.len() + 24 // two keys, three headers of at most 5 bytes, the rumour's tag
+        self.0.encoded.len() + self.0.signature.len() + 24 // two keys, three headers of at most 5 bytes, the rumour's tag
     }
 }
 
 impl fmt::Debug for SignedRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.record.fmt(f)
+        self.0.record.fmt(f)
+    }
+}
+
+impl PartialEq for SignedRecord {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+            || self.0.encoded == other.0.encoded && self.0.signature == other.0.signature
+    }
+}
+
+impl Eq for SignedRecord {}
+
+impl Serialize for SignedRecord {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let mut fields = to.serialize_struct("SignedRecord", 2)?;
+        fields.serialize_field("r", &self.0.encoded)?;
+        fields.serialize_field("s", &self.0.signature)?;
+        fields.end()
     }
 }
 

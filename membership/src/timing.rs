@@ -8,13 +8,17 @@
 //! | one probe | `I (1 + h)` | 500 ms |
 //! | direct probe gives up, helpers and reliable lane are asked | `T (1 + h)` | 200 ms |
 //! | a helper answers with a nack | `T` | 200 ms |
-//! | gossip round, while there is news | `I / 5` | 100 ms |
+//! | gossip round, while there is news | `I / 5`, half of it while there is more than one round takes | 100 ms |
 //! | suspicion, enough accusers | `suspicion_intervals I L` | 1.5 s / 3 s / 4.5 s |
 //! | suspicion, a lone accuser | `suspicion_lone_factor` times that | 4.5 s / 9 s / 13.5 s |
 //! | accusers beyond the first that are enough | `min(2, N - 2)` | 2 |
 //! | transmissions of one rumour per node | `retransmit_factor ceil(log10(N + 1))` | 8 / 12 / 16 |
 //! | a dead member is called again | `4 I` | 2 s |
 //! | between two syncs that one node starts | `2 I`, doubled up to five times while they bear no fruit | 1 s |
+//! | a peer that still differs is synced with | after `I / 2` | 250 ms |
+//! | a member that returned from the dead for the third time is held down | `20 I`, doubled each time, up to five times | 10 s |
+//! | returns from the dead belong together | within `240 I` | 2 min |
+//! | a degraded node accuses nobody, then isolates itself | for `60 I` | 30 s |
 //!
 //! Between none and enough accusers the suspicion shrinks with the logarithm of their number (Lifeguard, section 4).
 

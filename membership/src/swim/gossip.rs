@@ -30,8 +30,12 @@ pub(crate) enum Class {
 
 /// Percent of the packet budget, by class.
 const SHARES: [usize; 3] = [50, 30, 20];
-/// Slots looked at per class and packet beyond those that can fit, for a smaller one.
-const SCANNED_MAX: usize = 8;
+/// Slots looked at per class and packet that do not fit, in search of a smaller one.
+const MISFITS_MAX: usize = 4;
+/// About so many records fit into one packet.
+const RECORDS_PER_PACKET: usize = 6;
+/// Rounds come so many times as often while there is more news than one round takes.
+const HURRY: u32 = 2;
 /// No rumour is smaller.
 const RUMOUR_BYTES_LEAST: usize = 40;
 
@@ -70,6 +74,19 @@ impl News {
         self.take(subject);
     }
 
+    /// Records that everybody holds by now need no telling; accusations, which no hash shows, do.
+    pub(super) fn forget_records(&mut self) {
+        for class in [Class::Membership, Class::Metadata] {
+            for (_, _, subject) in core::mem::take(&mut self.queues[class as usize]) {
+                self.slots.remove(&subject);
+            }
+        }
+    }
+
+    pub(super) fn has(&self, subject: StoreId) -> bool {
+        self.slots.contains_key(&subject)
+    }
+
     pub(super) fn len(&self) -> usize {
         self.slots.len()
     }
@@ -103,7 +120,14 @@ impl Swim {
         if self.news.wake_at().is_none_or(|at| at > now) {
             return;
         }
-        self.news.round_at = now + self.timing().gossip_interval;
+        let interval = self.timing().gossip_interval;
+        // A storm of joins is many times what a packet takes: then rounds come sooner, until peers agree.
+        let hurry = if self.news.slots.len() > self.options.fanout * RECORDS_PER_PACKET {
+            HURRY
+        } else {
+            1
+        };
+        self.news.round_at = now + interval / hurry;
         let peers = self.choose_peers(self.options.fanout, |_| true);
         if peers.is_empty() {
             self.news = News {
@@ -193,12 +217,11 @@ impl Swim {
         for reserved in [true, false] {
             for (class, share) in SHARES.into_iter().enumerate() {
                 let mut share = if reserved { budget * share / 100 } else { room }.min(room);
-                let first: Vec<StoreId> = self.news.queues[class]
-                    .iter()
-                    .take(share / RUMOUR_BYTES_LEAST + SCANNED_MAX)
-                    .map(|&(_, _, subject)| subject)
-                    .collect();
-                for subject in first {
+                let (mut misfits, first) = (0, told.len());
+                for &(_, _, subject) in &self.news.queues[class] {
+                    if share < RUMOUR_BYTES_LEAST || misfits == MISFITS_MAX {
+                        break;
+                    }
                     let Some(&slot) = self.news.slots.get(&subject) else {
                         continue;
                     };
@@ -209,19 +232,17 @@ impl Swim {
                     };
                     let bytes: usize = pieces.iter().map(Rumour::wire_bytes).sum();
                     if bytes > share {
+                        misfits += 1;
                         continue;
                     }
                     share -= bytes;
                     room -= bytes;
                     rumours.extend(pieces);
-                    self.news.take(subject); // not twice on one packet
-                    told.push((
-                        subject,
-                        Slot {
-                            sent: slot.sent + 1,
-                            ..slot
-                        },
-                    ));
+                    let sent = slot.sent + 1;
+                    told.push((subject, Slot { sent, ..slot }));
+                }
+                for (subject, _) in &told[first..] {
+                    self.news.take(*subject); // not twice on one packet
                 }
             }
         }

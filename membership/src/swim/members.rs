@@ -4,8 +4,9 @@
 //! ([`super::merge`]), who is admitted ([`super::Swim::admitted`]).
 //! Source: hazards M16 (one entry per store), M31 (hash only what all agree on), M49 (the hash is exported).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use core::ops::Bound;
 use core::time::Duration;
 
 use xxhash_rust::xxh3::xxh3_64;
@@ -13,6 +14,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::ids::StoreId;
 use crate::packet::BUCKETS;
 use crate::record::{MemberState, Position, Record, SignedRecord};
+use crate::swim::flapping::Flaps;
 use crate::swim::suspicion::Suspicion;
 
 /// What this observer knows about one member.
@@ -24,6 +26,7 @@ pub struct Member {
     pub(crate) since: Duration,
     /// There exactly while `state` is `Suspect`.
     pub(crate) suspicion: Option<Suspicion>,
+    pub(crate) flaps: Flaps,
 }
 
 impl Member {
@@ -57,6 +60,13 @@ impl Member {
         self.state <= MemberState::Suspect
     }
 
+    /// Alive, does not call itself degraded, and did not come back from the dead again and again of late: fit to be relied on.
+    pub fn is_steady(&self) -> bool {
+        self.state == MemberState::Alive
+            && !self.flaps.is_held()
+            && !self.record().metadata.degraded
+    }
+
     /// How new the newest thing it said is.
     pub fn position(&self) -> Position {
         self.record().position()
@@ -69,7 +79,12 @@ pub(crate) struct Members {
     table: BTreeMap<StoreId, Member>,
     /// XOR of the digests of the members of each bucket.
     buckets: [u64; BUCKETS],
-    present: usize,
+    /// Alive and suspected ones, in no order, so that one of them is drawn in constant time.
+    present: Vec<StoreId>,
+    /// Where each of them stands there.
+    places: BTreeMap<StoreId, usize>,
+    /// Those in state `Dead`.
+    dead: BTreeSet<StoreId>,
 }
 
 impl Members {
@@ -83,7 +98,12 @@ impl Members {
 
     /// Alive and suspected ones, the own one included: the `N` of every formula.
     pub(crate) fn present(&self) -> usize {
-        self.present
+        self.present.len()
+    }
+
+    /// The `place`-th of them, in no particular order.
+    pub(crate) fn present_at(&self, place: usize) -> Option<&Member> {
+        self.get(*self.present.get(place)?)
     }
 
     /// The only way to write: keeps hash and count true. `change` gets `None` for an unknown store, and leaves what shall be.
@@ -94,18 +114,47 @@ impl Members {
     ) -> T {
         let mut slot = self.table.remove(&store);
         let mut account = |slot: &Option<Member>| {
-            let Some(member) = slot else { return 0 };
+            let Some(member) = slot else { return false };
             self.buckets[bucket(store)] ^= digest(member);
-            usize::from(member.is_present())
+            member.is_present()
         };
         let before = account(&slot);
         let result = change(&mut slot);
-        self.present += account(&slot);
-        self.present -= before;
+        let after = account(&slot);
+        if after && !before {
+            self.places.insert(store, self.present.len());
+            self.present.push(store);
+        } else if before && !after {
+            self.drop_present(store);
+        }
+        if slot
+            .as_ref()
+            .is_some_and(|member| member.state == MemberState::Dead)
+        {
+            self.dead.insert(store);
+        } else if !self.dead.is_empty() {
+            self.dead.remove(&store);
+        }
         if let Some(member) = slot {
             self.table.insert(store, member);
         }
         result
+    }
+
+    /// The dead one after `store`, in a circle.
+    pub(crate) fn dead_after(&self, store: StoreId) -> Option<StoreId> {
+        let mut after = self.dead.range((Bound::Excluded(store), Bound::Unbounded));
+        after.next().or(self.dead.first()).copied()
+    }
+
+    fn drop_present(&mut self, store: StoreId) {
+        let Some(place) = self.places.remove(&store) else {
+            return;
+        };
+        self.present.swap_remove(place);
+        if let Some(&moved) = self.present.get(place) {
+            self.places.insert(moved, place);
+        }
     }
 
     pub(crate) fn buckets(&self) -> &[u64; BUCKETS] {

@@ -8,6 +8,7 @@
 
 use core::time::Duration;
 
+use super::flapping::Flaps;
 use super::gossip::Class;
 use super::members::Member;
 use super::suspicion::Suspicion;
@@ -40,7 +41,7 @@ impl Swim {
         if store == self.me {
             return self.hear_of_oneself(signed);
         }
-        if self.removed.contains(&store) {
+        if self.removed.contains(store) {
             Counters::add(&mut self.counters.refused_removed);
             return Merged::Refused;
         }
@@ -90,6 +91,7 @@ impl Swim {
             state,
             since: now,
             suspicion: None,
+            flaps: Flaps::default(),
         };
         self.members.update(store, |slot| *slot = Some(member));
         self.spread(now, store, Class::Membership, true);
@@ -106,16 +108,20 @@ impl Swim {
     /// Strictly newer than what is held.
     fn replace(&mut self, now: Duration, signed: &SignedRecord) {
         let (store, state) = (signed.record().store, signed.record().state);
-        let member = Member {
-            signed: signed.clone(),
-            state,
-            since: now,
-            suspicion: None,
-        };
-        let Some(mut old) = self.members.update(store, |slot| slot.replace(member)) else {
+        let old = self.members.update(store, |slot| {
+            let member = Member {
+                signed: signed.clone(),
+                state,
+                since: now,
+                suspicion: None,
+                flaps: slot.as_ref().map(|old| old.flaps).unwrap_or_default(),
+            };
+            slot.replace(member)
+        });
+        let Some(old) = old else {
             return;
         };
-        self.suspects.remove(&store);
+        self.suspects.remove(store);
         let (before, after) = (old.signed.record(), signed.record());
         let restarted = before.generation != after.generation;
         let changed = restarted
@@ -138,8 +144,15 @@ impl Swim {
         }
         if old.state != MemberState::Alive {
             Counters::add(&mut self.counters.returns);
-            self.outputs
-                .push_back(SwimOutput::Event(MemberEvent::Returned { store }));
+            if old.state == MemberState::Dead {
+                self.returned(now, store);
+            } else if !old.flaps.is_held() {
+                self.outputs
+                    .push_back(SwimOutput::Event(MemberEvent::Returned { store }));
+            } else {
+                self.outputs
+                    .push_back(SwimOutput::Event(MemberEvent::Unsteady { store }));
+            }
         }
         if !old.is_present() {
             self.prober.enter(store, &mut self.rng);
@@ -148,7 +161,6 @@ impl Swim {
             self.outputs
                 .push_back(SwimOutput::Event(MemberEvent::Changed { store }));
         }
-        old.suspicion = None;
     }
 
     /// A record of the own store, from elsewhere. Only this process signs newer ones; another one that did is a later start of
@@ -204,10 +216,18 @@ impl Swim {
             MemberState::Left => Merged::Stale,
             MemberState::Dead => Merged::Known,
             MemberState::Suspect => {
-                let fresh = self.members.update(subject, |slot| {
-                    let suspicion = slot.as_mut().and_then(|member| member.suspicion.as_mut());
-                    suspicion.is_some_and(|suspicion| suspicion.add(now, accusation, &timing))
+                let (fresh, deadline) = self.members.update(subject, |slot| {
+                    let Some(suspicion) =
+                        slot.as_mut().and_then(|member| member.suspicion.as_mut())
+                    else {
+                        return (false, None);
+                    };
+                    let fresh = suspicion.add(now, accusation, &timing);
+                    (fresh, Some(suspicion.deadline()))
                 });
+                if let Some(deadline) = deadline {
+                    self.suspects.set(subject, deadline);
+                }
                 if !fresh {
                     return Merged::Known;
                 }
@@ -215,14 +235,15 @@ impl Swim {
                 Merged::News
             }
             MemberState::Alive => {
+                let suspicion = Suspicion::new(now, accusation, &timing);
+                self.suspects.set(subject, suspicion.deadline());
                 self.members.update(subject, |slot| {
                     if let Some(member) = slot {
                         member.state = MemberState::Suspect;
                         member.since = now;
-                        member.suspicion = Some(Suspicion::new(now, accusation, &timing));
+                        member.suspicion = Some(suspicion);
                     }
                 });
-                self.suspects.insert(subject);
                 Counters::add(&mut self.counters.suspicions);
                 self.spread(now, subject, Class::Liveness, false);
                 if accusation.accuser != self.me {

@@ -1,18 +1,21 @@
 //! The SWIM machine of one node.
 //!
 //! Here: [`Swim`], its inputs and its wake time. The rules live beside it by family: [`merge`] (what a claim changes), [`probe`],
-//! [`suspicion`], [`gossip`], [`sync`], [`health`], and the table in [`members`]. Not here: bytes ([`crate::packet`]) and every
+//! [`suspicion`], [`flapping`], [`gossip`], [`sync`], [`health`], [`wellbeing`], and the table in [`members`]. Not here: bytes ([`crate::packet`]) and every
 //! effect (`runtime`, which drains [`Swim::poll_output`]).
 
+mod flapping;
 mod gossip;
 mod health;
 mod members;
 mod merge;
 mod probe;
+mod removals;
 mod suspicion;
 mod sync;
 #[cfg(test)]
 mod tests;
+mod wellbeing;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -32,16 +35,22 @@ use crate::record::{
     Verifier,
 };
 use crate::timing::Timing;
+use flapping::{Flaps, HoldDowns};
 use gossip::{Class, News};
 use health::Health;
 pub use members::Member;
 use members::Members;
 use merge::Merged;
 use probe::Prober;
+use removals::Removals;
+use suspicion::Suspects;
 use sync::Syncs;
+use wellbeing::Wellbeing;
 
 /// Records and accusations kept until the log admits their subject or its record comes; one slot each per subject.
 const WAITING_MAX: usize = 1_024;
+/// Random draws per peer wanted, before all members are looked at.
+const DRAWS_PER_PEER: usize = 8;
 
 /// Who is alive, as one node sees it. See the crate's documentation for how to drive it.
 pub struct Swim {
@@ -54,11 +63,12 @@ pub struct Swim {
     /// What the system log says. Gossip restricts it, never extends it (M42).
     admitted: BTreeSet<StoreId>,
     /// Never again: ids are not reused (M21).
-    removed: BTreeSet<StoreId>,
+    removed: Removals,
     waiting_records: BTreeMap<StoreId, SignedRecord>,
     waiting_accusations: BTreeMap<StoreId, crate::accusation::Accusation>,
-    /// Exactly the members in state `Suspect`.
-    suspects: BTreeSet<StoreId>,
+    suspects: Suspects,
+    hold_downs: HoldDowns,
+    wellbeing: Wellbeing,
     prober: Prober,
     health: Health,
     news: News,
@@ -107,6 +117,10 @@ pub struct Counters {
     pub deaths: u64,
     /// Suspect, dead or gone members that came back.
     pub returns: u64,
+    /// Returns from the dead that are held down, since they were not the first.
+    pub hold_downs: u64,
+    /// Failed probes that accused nobody, since this process is degraded.
+    pub abstentions: u64,
     /// Syncs begun.
     pub syncs: u64,
     /// Syncs of others that were sent elsewhere.
@@ -177,10 +191,12 @@ impl Swim {
             phase: Phase::Active,
             members: Members::default(),
             admitted: BTreeSet::from([store]),
-            removed: BTreeSet::new(),
+            removed: Removals::default(),
             waiting_records: BTreeMap::new(),
             waiting_accusations: BTreeMap::new(),
-            suspects: BTreeSet::new(),
+            suspects: Suspects::default(),
+            hold_downs: HoldDowns::default(),
+            wellbeing: Wellbeing::default(),
             prober: Prober::new(first),
             health: Health::default(),
             news: News::default(),
@@ -196,6 +212,7 @@ impl Swim {
                 state: MemberState::Alive,
                 since: now,
                 suspicion: None,
+                flaps: Flaps::default(),
             });
         });
         swim.spread(now, store, Class::Membership, true);
@@ -205,7 +222,7 @@ impl Swim {
     /// The system log has these stores as members. Gossip about any other store is refused (M41).
     pub fn admitted(&mut self, now: Duration, stores: impl IntoIterator<Item = StoreId>) {
         for store in stores {
-            if self.removed.contains(&store) || !self.admitted.insert(store) {
+            if self.removed.contains(store) || !self.admitted.insert(store) {
                 continue;
             }
             if let Some(record) = self.waiting_records.remove(&store) {
@@ -222,7 +239,8 @@ impl Swim {
         self.admitted.remove(&store);
         self.waiting_records.remove(&store);
         self.waiting_accusations.remove(&store);
-        self.suspects.remove(&store);
+        self.suspects.remove(store);
+        self.hold_downs.forget(store);
         self.news.forget(store);
         self.answered.remove(&store);
         if store == self.me {
@@ -239,6 +257,20 @@ impl Swim {
     /// A record that the caller verified, such as one of the join reply's full view. Those of stores not admitted (yet) wait.
     pub fn introduce(&mut self, now: Duration, record: SignedRecord) {
         self.merge_record(now, &record);
+    }
+
+    /// A peer's view, as it answers a join or an introduction; its records were verified. They are no news: whoever told them
+    /// tells the others too, and a joiner that repeated a thousand old records would be a storm of its own. Those of stores not
+    /// admitted (yet) wait.
+    pub fn learn(&mut self, now: Duration, view: impl IntoIterator<Item = SignedRecord>) {
+        for record in view {
+            let store = record.record().store;
+            let is_news = self.news.has(store);
+            let merged = self.merge_record(now, &record);
+            if merged == Merged::News && !is_news {
+                self.news.forget(store);
+            }
+        }
     }
 
     /// Everything known, the own record included, for a joiner. Who is dead it finds out by itself.
@@ -287,6 +319,26 @@ impl Swim {
         self.news.len()
     }
 
+    /// Everything that grows with what others send: its name, how much it holds, and the most it may hold.
+    pub fn queues(&self) -> [(&'static str, usize, usize); 9] {
+        let members = self.members.iter().count();
+        [
+            ("news", self.news.len(), members),
+            ("suspects", self.suspects.len(), members),
+            ("hold_downs", self.hold_downs.len(), members),
+            ("answered", self.answered.len(), members),
+            ("waiting_records", self.waiting_records.len(), WAITING_MAX),
+            (
+                "waiting_accusations",
+                self.waiting_accusations.len(),
+                WAITING_MAX,
+            ),
+            ("relays", self.prober.relayed(), probe::RELAYS_MAX),
+            ("hurried", self.prober.hurried(), probe::HURRIED_MAX + 1),
+            ("served", self.syncs.served(), sync::SERVED_MAX),
+        ]
+    }
+
     /// What happened so far.
     pub fn counters(&self) -> &Counters {
         &self.counters
@@ -302,7 +354,7 @@ impl Swim {
         self.datagram_bytes = bytes.max(DATAGRAM_BYTES_LEAST);
     }
 
-    /// This node has other addresses or metadata now. Refused and unchanged: anything over its bound.
+    /// This node has other addresses or metadata now; [`Metadata::degraded`] stays as it is. Refused and unchanged: anything over its bound.
     pub fn advertise(
         &mut self,
         now: Duration,
@@ -311,6 +363,10 @@ impl Swim {
     ) -> Result<(), RecordError> {
         let Some(own) = self.members.get(self.me).map(Member::record) else {
             return Ok(());
+        };
+        let metadata = Metadata {
+            degraded: own.metadata.degraded, // not for the caller to say here
+            ..metadata
         };
         let changed = Record {
             addresses,
@@ -368,7 +424,7 @@ impl Swim {
         if self.phase == Phase::Silent || from == self.me {
             return;
         }
-        if self.removed.contains(&from) {
+        if self.removed.contains(from) {
             Counters::add(&mut self.counters.refused_removed);
             return;
         }
@@ -381,32 +437,20 @@ impl Swim {
             return;
         }
         let mut owed = BTreeSet::new();
-        let mut claimed = BTreeMap::new();
-        for rumour in &packet.rumours {
-            if !admitted && !matches!(rumour, Rumour::Record(_)) {
-                continue;
-            }
-            let (subject, position, state, merged) = match rumour {
+        // M27: what the subjects say goes first, so that an accusation never overtakes its own refutation within a packet.
+        let is_record = |rumour: &&Rumour| matches!(rumour, Rumour::Record(_));
+        let records = packet.rumours.iter().filter(is_record);
+        let accusations = packet.rumours.iter().filter(|rumour| !is_record(rumour));
+        for rumour in records.chain(accusations.filter(|_| admitted)) {
+            let (subject, position, merged) = match rumour {
                 Rumour::Record(signed) => {
                     let record = signed.record();
-                    (
-                        record.store,
-                        record.position(),
-                        record.state,
-                        self.merge_record(now, signed),
-                    )
+                    let merged = self.merge_record(now, signed);
+                    (record.store, record.position(), merged)
                 }
                 Rumour::Accusation(accusation) => {
-                    let state = match accusation.verdict {
-                        crate::accusation::Verdict::Suspect => MemberState::Suspect,
-                        crate::accusation::Verdict::Dead => MemberState::Dead,
-                    };
-                    (
-                        accusation.subject,
-                        accusation.position(),
-                        state,
-                        self.merge_accusation(now, accusation),
-                    )
+                    let merged = self.merge_accusation(now, accusation);
+                    (accusation.subject, accusation.position(), merged)
                 }
             };
             if self.phase == Phase::Silent {
@@ -426,8 +470,6 @@ impl Swim {
                 Counters::add(&mut self.counters.conflicts);
                 owed.insert(subject);
             }
-            let claim = claimed.entry(subject).or_insert((position, state));
-            *claim = (*claim).max((position, state));
         }
         if packet.want {
             owed.insert(self.me);
@@ -475,7 +517,8 @@ impl Swim {
             }
             Body::Gossip => self.answer(now, from, &owed, want),
             Body::SyncRequest { buckets } => self.serve_sync(now, from, &buckets),
-            Body::SyncReply { parts } => self.finish_sync(from, &parts, &claimed),
+            Body::SyncDigest { parts, claims } => self.exchange(from, &parts, &claims),
+            Body::SyncExchange { wanted } => self.finish_sync(from, &wanted),
             Body::SyncPush => {}
             Body::SyncBusy { others } => self.sync_elsewhere(from, &others),
         }
@@ -496,6 +539,8 @@ impl Swim {
                 self.woke_late(now);
             }
             self.expire_suspicions(now);
+            self.end_hold_downs(now);
+            self.isolate(now);
             self.drive_probes(now);
             self.reconnect(now);
         }
@@ -513,7 +558,9 @@ impl Swim {
                 .wake_at()
                 .min(self.reconnect_at())
                 .min(gossip)
-                .min(self.next_expiry().unwrap_or(Duration::MAX)),
+                .min(self.suspects.first_deadline().unwrap_or(Duration::MAX))
+                .min(self.hold_downs.first().unwrap_or(Duration::MAX))
+                .min(self.isolates_at().unwrap_or(Duration::MAX)),
         }
     }
 
@@ -540,6 +587,7 @@ impl Swim {
                 state,
                 since: now,
                 suspicion: None,
+                flaps: Flaps::default(),
             })
         });
         self.spread(now, self.me, class, true);
@@ -573,9 +621,24 @@ impl Swim {
     /// At most `count` present peers that are `fit`, by chance.
     fn choose_peers(&mut self, count: usize, fit: impl Fn(&Member) -> bool) -> Vec<StoreId> {
         let (members, me) = (&self.members, self.me);
-        let peers = members
-            .iter()
-            .filter(|member| member.store() != me && member.is_present() && fit(member));
+        let fits = |member: &Member| member.store() != me && member.is_present() && fit(member);
+        // Drawing a few out of many by chance costs the same at any size; where it misses too often, all are looked at.
+        let mut drawn = Vec::with_capacity(count);
+        if members.present() > count * DRAWS_PER_PEER {
+            for _ in 0..count * DRAWS_PER_PEER {
+                let place = self.rng.random_range(0..members.present());
+                let fitting = members.present_at(place).filter(|member| fits(member));
+                if let Some(store) = fitting.map(Member::store)
+                    && !drawn.contains(&store)
+                {
+                    drawn.push(store);
+                    if drawn.len() == count {
+                        return drawn;
+                    }
+                }
+            }
+        }
+        let peers = members.iter().filter(|member| fits(member));
         peers
             .map(Member::store)
             .choose_multiple(&mut self.rng, count)

@@ -19,9 +19,9 @@ use crate::packet::Body;
 use crate::record::MemberState;
 
 /// Probes that may jump the queue; more suspects than this come in their turn.
-const HURRIED_MAX: usize = 64;
+pub(super) const HURRIED_MAX: usize = 64;
 /// Probes made for others at one time; more are not answered, which the asker takes as an unreachable helper.
-const RELAYS_MAX: usize = 256;
+pub(super) const RELAYS_MAX: usize = 256;
 /// About so many members probe a new suspect at once: two make the suspicion short, or its answer ends it.
 const CHECKERS: f64 = 6.0;
 
@@ -102,6 +102,14 @@ impl Prober {
         self.round.insert(place, store);
     }
 
+    pub(super) fn relayed(&self) -> usize {
+        self.relays.len()
+    }
+
+    pub(super) fn hurried(&self) -> usize {
+        self.hurried.len()
+    }
+
     fn next_sequence(&mut self) -> u64 {
         self.sequence += 1;
         self.sequence
@@ -113,10 +121,9 @@ impl Prober {
             Some(probe) => probe.asks_at.min(probe.ends_at),
             None => self.next_at,
         };
-        self.relays
-            .values()
-            .map(|relay| relay.nack_at)
-            .fold(probe, Duration::min)
+        // Equal timeouts: the oldest is due first.
+        let relay = self.relays.first_key_value();
+        relay.map_or(probe, |(_, relay)| relay.nack_at.min(probe))
     }
 }
 
@@ -247,6 +254,10 @@ impl Swim {
             return;
         }
         self.prober.doubted = None;
+        if self.wellbeing.abstains() {
+            Counters::add(&mut self.counters.abstentions);
+            return;
+        }
         let accusation = Accusation {
             subject: probe.target,
             generation: position.generation,
@@ -376,23 +387,7 @@ impl Swim {
             return;
         }
         self.prober.reconnect_at = now + self.options.probe_interval * 4;
-        let dead = |store: &StoreId| {
-            self.members
-                .get(*store)
-                .is_some_and(|member| member.state() == MemberState::Dead)
-        };
-        let stores: Vec<StoreId> = self
-            .members
-            .iter()
-            .map(|member| member.store())
-            .filter(dead)
-            .collect();
-        let next = stores
-            .iter()
-            .copied()
-            .find(|&store| store > self.prober.reconnected)
-            .or(stores.first().copied());
-        if let Some(store) = next {
+        if let Some(store) = self.members.dead_after(self.prober.reconnected) {
             self.prober.reconnected = store;
             let sequence = self.prober.next_sequence();
             self.send(

@@ -6,6 +6,8 @@
 //! does not give the subject time to hear of it.
 //! Source: Lifeguard, section 4 (LHA-Suspicion); hazard M24 (independent accusers).
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use core::time::Duration;
 
 use super::gossip::Class;
@@ -79,20 +81,49 @@ impl Suspicion {
     }
 }
 
+/// Exactly the members in state `Suspect`, and when each suspicion ends.
+#[derive(Debug, Default)]
+pub(crate) struct Suspects {
+    deadlines: BTreeMap<StoreId, Duration>,
+    order: BTreeSet<(Duration, StoreId)>,
+}
+
+impl Suspects {
+    pub(crate) fn set(&mut self, store: StoreId, deadline: Duration) {
+        self.remove(store);
+        self.deadlines.insert(store, deadline);
+        self.order.insert((deadline, store));
+    }
+
+    pub(crate) fn remove(&mut self, store: StoreId) {
+        if let Some(deadline) = self.deadlines.remove(&store) {
+            self.order.remove(&(deadline, store));
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.deadlines.len()
+    }
+
+    pub(crate) fn first_deadline(&self) -> Option<Duration> {
+        self.order.first().map(|&(deadline, _)| deadline)
+    }
+
+    /// One whose time is over; it is a suspect no more.
+    fn take_expired(&mut self, now: Duration) -> Option<StoreId> {
+        let &(deadline, store) = self.order.first()?;
+        if deadline > now {
+            return None;
+        }
+        self.remove(store);
+        Some(store)
+    }
+}
+
 impl Swim {
     /// Suspicions that nobody refuted end in death, as this observer sees it.
     pub(super) fn expire_suspicions(&mut self, now: Duration) {
-        let expired: Vec<StoreId> = self
-            .suspects
-            .iter()
-            .copied()
-            .filter(|&store| {
-                self.suspicion(store)
-                    .is_some_and(|suspicion| suspicion.deadline <= now)
-            })
-            .collect();
-        for store in expired {
-            self.suspects.remove(&store);
+        while let Some(store) = self.suspects.take_expired(now) {
             self.members.update(store, |slot| {
                 if let Some(member) = slot {
                     member.state = MemberState::Dead;
@@ -107,18 +138,6 @@ impl Swim {
         }
     }
 
-    pub(super) fn next_expiry(&self) -> Option<Duration> {
-        self.suspects
-            .iter()
-            .filter_map(|&store| self.suspicion(store))
-            .map(Suspicion::deadline)
-            .min()
-    }
-
-    fn suspicion(&self, store: StoreId) -> Option<&Suspicion> {
-        self.members.get(store)?.suspicion.as_ref()
-    }
-
     /// After a pause or overload of this process: what it did not hear is no evidence. Ask the suspects first; nobody dies
     /// before they had time to answer.
     pub(super) fn woke_late(&mut self, now: Duration) {
@@ -126,13 +145,16 @@ impl Swim {
         self.health.raise(1);
         self.prober.start_over(now);
         let until = now + self.health.scale(self.options.probe_interval) * 2;
-        for store in self.suspects.clone() {
-            self.members.update(store, |slot| {
-                if let Some(suspicion) = slot.as_mut().and_then(|member| member.suspicion.as_mut())
-                {
-                    suspicion.postpone(until);
-                }
+        let suspects: Vec<StoreId> = self.suspects.deadlines.keys().copied().collect();
+        for store in suspects {
+            let deadline = self.members.update(store, |slot| {
+                let suspicion = slot.as_mut()?.suspicion.as_mut()?;
+                suspicion.postpone(until);
+                Some(suspicion.deadline())
             });
+            if let Some(deadline) = deadline {
+                self.suspects.set(store, deadline);
+            }
             self.prober.hurry(store);
         }
     }

@@ -186,6 +186,9 @@ impl GossipActor {
                     let _gone = left.send(());
                 }
             }
+            MemberEvent::Isolated { store } => {
+                tracing::error!(%store, "this node has served badly for too long: restart it");
+            }
             event => tracing::info!(?event, "membership changed"),
         }
     }
@@ -202,7 +205,11 @@ impl GossipActor {
             seen.insert(
                 record.store.get(),
                 Seen {
-                    state: member.state(),
+                    // Who flaps or calls itself degraded is not to be relied on, and not gone either.
+                    state: match member.state() {
+                        MemberState::Alive if !member.is_steady() => MemberState::Suspect,
+                        state => state,
+                    },
                     generation: record.generation,
                     addresses: record.addresses.clone(),
                 },
@@ -273,20 +280,49 @@ impl Handler<Heard> for GossipActor {
     }
 }
 
-/// Somebody introduces itself (or a joiner got everybody's records); answered with the whole view.
+/// Somebody introduces itself; answered with the whole view.
 #[derive(Debug, actix::Message)]
 #[rtype(result = "Vec<SignedRecord>")]
 pub(crate) struct Introduce(pub(crate) Vec<SignedRecord>);
+
+/// What another node answered to an introduction or a join: its view. No news to anybody else.
+#[derive(Debug, actix::Message)]
+#[rtype(result = "()")]
+pub(crate) struct Learn(pub(crate) Vec<SignedRecord>);
 
 impl Handler<Introduce> for GossipActor {
     type Result = actix::MessageResult<Introduce>;
     fn handle(&mut self, Introduce(records): Introduce, ctx: &mut Self::Context) -> Self::Result {
         let now = self.now();
-        for record in records {
+        for record in self.signed_ones(records) {
+            self.swim.introduce(now, record);
+        }
+        self.flush(ctx);
+        self.publish();
+        actix::MessageResult(self.swim.view())
+    }
+}
+
+impl Handler<Learn> for GossipActor {
+    type Result = ();
+    fn handle(&mut self, Learn(records): Learn, ctx: &mut Self::Context) {
+        let now = self.now();
+        let records = self.signed_ones(records);
+        self.swim.learn(now, records);
+        self.flush(ctx);
+        self.publish();
+    }
+}
+
+impl GossipActor {
+    /// Those whose subject's key signed them. Of the others at least the address is worth a try, where no key is known.
+    fn signed_ones(&self, records: Vec<SignedRecord>) -> Vec<SignedRecord> {
+        let is_signed = |record: &SignedRecord| {
             let subject = record.record();
             if record.is_signed(&self.keys) {
-                self.swim.introduce(now, record);
-            } else if self.keys.get(subject.store.get()).is_none()
+                return true;
+            }
+            if self.keys.get(subject.store.get()).is_none()
                 && subject.store.get() != self.shared.store
             {
                 // The system log here does not know the store yet, perhaps because this node hears nobody. An address
@@ -296,10 +332,9 @@ impl Handler<Introduce> for GossipActor {
             } else {
                 Counters::bump(&self.shared.counters.records_unverified);
             }
-        }
-        self.flush(ctx);
-        self.publish();
-        actix::MessageResult(self.swim.view())
+            false
+        };
+        records.into_iter().filter(is_signed).collect()
     }
 }
 

@@ -23,7 +23,7 @@ use super::calls::{Calls, Desk};
 use super::courier::NodeCourier;
 use super::enter::{COPIES, enter};
 use super::founding::{Holder, Kept, Seats};
-use super::gossip::{GossipActor, Introduce, RecordSigner, Sight};
+use super::gossip::{GossipActor, Learn, RecordSigner, Sight};
 use super::inbound::{NodeInbound, Running};
 use super::protocol::{Answer, Call};
 use super::replicas::{Arbiters, Replicas};
@@ -369,7 +369,7 @@ async fn launch(
         gossip.do_send(super::gossip::Admitted(
             admitted.keys.iter().map(|(store, _)| *store).collect(),
         ));
-        gossip.do_send(Introduce(admitted.records.clone()));
+        gossip.do_send(Learn(admitted.records.clone()));
     }
     let table = TableSlot::default();
     let courier = NodeCourier::start(shared.clone(), table.clone(), seed);
@@ -559,7 +559,7 @@ async fn seek(
                     Ok(Ok(Answer::View { records })) => {
                         judged |= named.contains(&address);
                         found_ours = true;
-                        gossip.do_send(Introduce(records));
+                        gossip.do_send(Learn(records));
                     }
                     // A member says so, by its system log (M21).
                     Ok(Ok(Answer::GivenUp { reason })) => shared.fail(&reason),

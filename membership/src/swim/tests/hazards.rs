@@ -18,7 +18,7 @@ fn somebody_elses_alive_revives_nobody() {
     bench.pass(ms(2_600));
     assert_eq!(bench.state(3), Some(MemberState::Dead));
     bench.hear(4, vec![alive(3, 1, 0)]);
-    bench.hear_body(4, Body::SyncReply { parts: vec![3] }, vec![alive(3, 1, 0)]);
+    bench.hear_body(4, Body::SyncPush, vec![alive(3, 1, 0)]);
     assert_eq!(bench.state(3), Some(MemberState::Dead));
     bench.hear(4, vec![alive(3, 1, 1)]);
     assert_eq!(
@@ -84,7 +84,7 @@ fn a_peers_verdict_never_kills_without_time_to_refute() {
     let mut bench = Bench::of(4);
     bench.hear_body(
         2,
-        Body::SyncReply { parts: vec![3] },
+        Body::SyncPush,
         vec![alive(3, 1, 0), accused(3, 1, 0, Verdict::Dead, 2)],
     );
     assert_eq!(bench.state(3), Some(MemberState::Suspect));
@@ -233,7 +233,7 @@ fn generations_are_compared_and_never_judged() {
 
 #[test]
 fn a_restart_wins_at_once_and_makes_no_second_member() {
-    // M16, M18, M19, M22: restart with a new address under the same name was refused for hours, or listed twice.
+    // M16, M18, M19, M22, M23: restart with a new address under the same name was refused for hours, or listed twice.
     let mut bench = Bench::of(3);
     bench.hear(2, vec![accused(3, 1, 0, Verdict::Dead, 2)]);
     bench.pass(ms(2_600));

@@ -1,8 +1,10 @@
 //! The rules of one machine, one by one. The storms of many are in the crate `tests`.
 //!
-//! Here: the bench (a machine with scripted peers). Beside it: [`hazards`] (what other systems shipped), [`lifeguard`] (probing
+//! Here: the bench (a machine with scripted peers). Beside it: [`damping`] (flapping and sick members), [`fuzz`], [`hazards`] (what other systems shipped), [`lifeguard`] (probing
 //! and suspicion), [`spreading`] (news, syncs, farewells).
 
+mod damping;
+mod fuzz;
 mod hazards;
 mod lifeguard;
 mod spreading;

@@ -1,7 +1,7 @@
 //! News, syncs, joins and farewells.
 
 use super::*;
-use crate::packet::BUCKETS;
+use crate::packet::{BUCKETS, Claim};
 
 #[test]
 fn one_slot_per_subject_however_much_is_said() {
@@ -152,27 +152,38 @@ fn views_that_differ_sync_the_parts_that_differ() {
     bench.clear();
     bench.hear_packet(2, ping);
     assert!(bench.streamed.is_empty(), "one per second");
-    let newer = vec![alive(7, 1, 1)];
-    bench.hear_packet(2, packet(Body::SyncReply { parts: vec![7] }, 12_345, newer));
-    assert_eq!(bench.at(7), Some((1, 1)));
+    let claims = vec![Claim(id(7), 1, 1, MemberState::Alive)];
+    let digest = Body::SyncDigest {
+        parts: vec![7],
+        claims,
+    };
+    bench.hear_packet(3, packet(digest.clone(), 12_345, Vec::new()));
+    assert!(bench.streamed.is_empty(), "3 was not asked");
+    bench.hear_packet(2, packet(digest.clone(), 12_345, Vec::new()));
     let [
         (
             _,
             Packet {
-                body: Body::SyncPush,
+                body: Body::SyncExchange { wanted },
                 rumours,
                 ..
             },
         ),
     ] = &bench.streamed[..]
     else {
-        panic!("one push")
+        panic!("one exchange")
     };
+    assert_eq!(*wanted, vec![id(7)], "it is further there");
     assert_eq!(
         *rumours,
         vec![alive(39, 1, 0)],
-        "what the reply lacked in part 7 = stores 7 and 39"
+        "what the digest lacked in part 7 = stores 7 and 39"
     );
+    bench.clear();
+    bench.hear_packet(2, packet(digest, 12_345, Vec::new()));
+    assert!(bench.streamed.is_empty(), "one answer to one question");
+    bench.hear_packet(2, packet(Body::SyncPush, 12_345, vec![alive(7, 1, 1)]));
+    assert_eq!(bench.at(7), Some((1, 1)));
 }
 
 #[test]
@@ -188,23 +199,41 @@ fn a_sync_request_is_answered_with_the_differing_parts_alone() {
         },
         Vec::new(),
     );
-    let [
-        (
-            _,
-            Packet {
-                body: Body::SyncReply { parts },
-                rumours,
-                ..
-            },
-        ),
-    ] = &bench.streamed[..]
-    else {
-        panic!("one reply")
+    let claims = vec![
+        Claim(id(7), 1, 0, MemberState::Alive),
+        Claim(id(39), 1, 0, MemberState::Alive),
+    ];
+    let digest = Body::SyncDigest {
+        parts: vec![7],
+        claims,
     };
-    assert_eq!(*parts, vec![7]);
-    assert_eq!(rumours.len(), 2);
+    let bodies: Vec<_> = bench
+        .streamed
+        .iter()
+        .map(|(_, packet)| packet.body.clone())
+        .collect();
+    assert_eq!(bodies, vec![digest]);
     bench.clear();
-    buckets[7] ^= 1;
+    let exchange = Body::SyncExchange {
+        wanted: vec![id(39), id(39), id(99)],
+    };
+    bench.hear_body(3, exchange.clone(), Vec::new());
+    assert!(bench.streamed.is_empty(), "3 was told no digest");
+    bench.hear_body(2, exchange.clone(), vec![alive(7, 1, 1)]);
+    assert_eq!(bench.at(7), Some((1, 1)));
+    let [(_, push)] = &bench.streamed[..] else {
+        panic!("one push")
+    };
+    assert_eq!(
+        (&push.body, &push.rumours),
+        (&Body::SyncPush, &vec![alive(39, 1, 0)]),
+        "each once"
+    );
+    bench.hear_body(2, exchange, Vec::new());
+    assert_eq!(bench.streamed.len(), 1, "one answer to one question");
+    bench.hear(3, vec![alive(7, 1, 2)]);
+    buckets = bench.swim.members.buckets().to_vec();
+    bench.clear();
     bench.hear_body(2, Body::SyncRequest { buckets }, Vec::new());
     assert!(bench.streamed.is_empty(), "equal by now");
     bench.hear_body(
@@ -214,9 +243,12 @@ fn a_sync_request_is_answered_with_the_differing_parts_alone() {
         },
         Vec::new(),
     );
+    let Body::SyncDigest { parts, claims } = &bench.streamed[0].1.body else {
+        panic!("a digest")
+    };
     assert_eq!(
-        bench.streamed[0].1.rumours.len(),
-        40,
+        (parts.len(), claims.len()),
+        (BUCKETS, 40),
         "nothing sent is everything wanted"
     );
 }
@@ -531,4 +563,56 @@ fn nothing_is_gossiped_once_everybody_knows() {
         company.packets
     );
     assert!(company.machines.iter().all(|swim| swim.queued() == 0));
+}
+
+#[test]
+fn records_are_told_until_peers_agree_and_accusations_to_the_end() {
+    // Demers et al. 1987, 1.4: a rumour ends when those who are told know it. M28: nothing of the sort ends an accusation early.
+    let mut bench = Bench::of(40);
+    let moved = |incarnation| {
+        let addresses = vec![([10, 9, 9, 9], incarnation as u16).into()];
+        Rumour::Record(signed(Record {
+            addresses,
+            ..record(7, 1, incarnation)
+        }))
+    };
+    bench.hear(2, vec![moved(1), accused(9, 1, 0, Verdict::Suspect, 2)]);
+    bench
+        .swim
+        .advertise(bench.now, Vec::new(), Metadata::default())
+        .unwrap();
+    assert_eq!(bench.swim.queued(), 3);
+    let agree = |bench: &mut Bench, from| {
+        let body = Body::Ack {
+            sequence: 99,
+            target: id(from),
+        };
+        bench.hear_body(from, body, Vec::new()); // with an equal hash
+    };
+    (2..5).for_each(|from| agree(&mut bench, from));
+    assert_eq!(bench.swim.queued(), 3, "three may be chance");
+    bench.hear(2, vec![moved(2)]);
+    (2..5).for_each(|from| agree(&mut bench, from));
+    assert_eq!(bench.swim.queued(), 3, "news since: counted anew");
+    agree(&mut bench, 5);
+    assert_eq!(bench.swim.queued(), 1, "the accusation is not in the hash");
+}
+
+#[test]
+fn a_view_that_was_told_at_a_join_is_not_told_again() {
+    // Issue 4: joins are boring. A joiner that repeats a thousand old records would be a storm of its own.
+    let mut bench = Bench::alone(40);
+    let view = (2..=40).map(|store| signed(record(store, 1, 0)));
+    bench.swim.learn(bench.now, view);
+    assert_eq!(bench.swim.members().count(), 40);
+    assert_eq!(bench.swim.queued(), 1, "itself alone");
+    bench.swim.introduce(bench.now, signed(record(7, 2, 0)));
+    assert_eq!(bench.swim.queued(), 2, "who introduces itself is news");
+    let again = signed(record(7, 2, 1));
+    bench.swim.learn(bench.now, [again]);
+    assert_eq!(
+        bench.swim.queued(),
+        2,
+        "what was news before stays so, in its newest form"
+    );
 }
