@@ -19,6 +19,10 @@ pub(super) enum Happening {
     CatchUp(usize),
     Join(usize),
     Resume(usize),
+    Stall {
+        process: usize,
+        until: Duration,
+    },
     Mend(u64),
     Kill(usize),
     Restart(StoreId),

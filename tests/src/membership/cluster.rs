@@ -13,7 +13,7 @@ use synod_membership::{LocalMember, Metadata, StoreId, Swim};
 
 use super::agenda::Happening;
 use super::invariants::{Observer, Violation, violated};
-use super::process::{Keys, Process};
+use super::process::{Keys, Process, WrongClock};
 use super::sabotage::Sabotage;
 use super::world::{MESSAGES_LEAST, World};
 
@@ -130,7 +130,8 @@ impl World {
     ) -> Result<(), Violation> {
         let number = self.processes.len();
         let address = SocketAddr::from(([10, 0, (number >> 8) as u8, number as u8], 7_000));
-        let clock = Duration::from_millis(self.rng.random_range(0..1_000_000));
+        let origin = Duration::from_millis(self.rng.random_range(0..1_000_000));
+        let clock = WrongClock::new(origin, self.rng.random_range(0.95..1.05));
         let me = LocalMember {
             store,
             name: self.disks[&store].name.clone(),
@@ -146,7 +147,7 @@ impl World {
             me,
             Box::new(Keys(store)),
             self.rng.random(),
-            self.now + clock,
+            clock.shows(self.now),
         );
         let Ok(mut swim) = made else {
             return violated("Bounds", format!("{store} cannot start"));
@@ -168,6 +169,7 @@ impl World {
             paused_until: None,
             backlog: Vec::new(),
             observer: Observer::new(store, self.suspicion_least),
+            looked: 0,
             clock,
             wakes_at: Duration::MAX,
         });
@@ -243,14 +245,16 @@ impl World {
         self.processes[process].admitted = admitted;
         self.processes[process].admitted.insert(store);
         self.appoint_catch_up(process);
+        if let Some(own) = self.processes[process].swim.member(store) {
+            let own = own.signed().clone();
+            self.act(seed, None, |swim, now| swim.introduce(now, own))?;
+        }
         self.act(process, None, |swim, now| {
             for store in removed {
                 swim.removed(store);
             }
             swim.admitted(now, known);
-            for record in view {
-                swim.introduce(now, record);
-            }
+            swim.learn(now, view);
         })
     }
 
@@ -277,9 +281,25 @@ impl World {
         self.act(process, None, |swim, now| swim.tick(now))
     }
 
+    /// A process without enough processor: it stands still for a while, runs for a moment, and so on.
+    pub(super) fn stall(&mut self, process: usize, until: Duration) -> Result<(), Violation> {
+        let spell = self.interval.mul_f64(self.rng.random_range(0.2..1.9));
+        let moment = self.interval.mul_f64(0.04);
+        if !self.processes[process].up || self.now >= until {
+            return Ok(());
+        }
+        if self.processes[process].paused_until.is_none() {
+            self.processes[process].paused_until = Some(self.now + spell);
+            self.schedule(spell, Happening::Resume(process));
+        }
+        self.schedule(spell + moment, Happening::Stall { process, until });
+        Ok(())
+    }
+
     pub(super) fn wake(&mut self, process: usize) -> Result<(), Violation> {
         if self.sabotage == Some(Sabotage::Amnesia) && self.messages > MESSAGES_LEAST / 2 {
             self.sabotage = None;
+            self.processes[process].observer.ignore_events();
             let Process {
                 store,
                 generation,
@@ -298,7 +318,7 @@ impl World {
             let admitted: Vec<StoreId> = self.processes[process].admitted.iter().copied().collect();
             let view = self.processes[process].swim.view();
             let options = self.options.clone();
-            let Ok(swim) = Swim::new(options, me, Box::new(Keys(store)), 1, self.now + clock)
+            let Ok(swim) = Swim::new(options, me, Box::new(Keys(store)), 1, clock.shows(self.now))
             else {
                 return Ok(());
             };

@@ -17,17 +17,22 @@ use super::world::World;
 
 /// Stores that one seed may bring into being.
 const STORES_MAX: usize = 45;
+/// In a crowd: so many more than it began with.
+const STORES_MORE: usize = 20;
 
 impl World {
     /// One fault, and the appointment for the next.
     pub(super) fn fault(&mut self) -> Result<(), Violation> {
-        let next = self.interval.mul_f64(self.rng.random_range(2.0..40.0));
+        let (least, most) = self.pace.gap;
+        let next = self.interval.mul_f64(self.rng.random_range(least..most));
         self.schedule(next, Happening::Fault);
         self.coverage.count("faults");
         match self.rng.random_range(0..100) {
             0..20 => self.crash(),
             20..27 => self.wipe(),
-            27..42 => self.pause(),
+            27..34 => self.pause(),
+            34..39 => self.starve(),
+            39..42 => self.jump(),
             42..56 => self.partition(),
             56..66 => self.cut_off_one(),
             66..70 => self.lose_more(),
@@ -37,6 +42,10 @@ impl World {
             87..92 => self.copy(),
             _ => self.advertise(),
         }
+    }
+
+    fn stores_most(&self) -> usize {
+        STORES_MAX.max(self.size + STORES_MORE)
     }
 
     fn spell(&mut self, least: f64, most: f64) -> Duration {
@@ -69,7 +78,10 @@ impl World {
 
     /// E32: the disk is lost; the node comes back under the same name as a new store whose count starts at 1.
     fn wipe(&mut self) -> Result<(), Violation> {
-        let Some(victim) = self.victim().filter(|_| self.disks.len() < STORES_MAX) else {
+        let Some(victim) = self
+            .victim()
+            .filter(|_| self.disks.len() < self.stores_most())
+        else {
             return Ok(());
         };
         self.coverage.count("wipes");
@@ -94,6 +106,27 @@ impl World {
         self.processes[victim].paused_until = Some(self.now + spell);
         self.schedule(spell, Happening::Resume(victim));
         Ok(())
+    }
+
+    /// Overload: it has its processor for a few percent of the time.
+    fn starve(&mut self) -> Result<(), Violation> {
+        let Some(process) = self.victim() else {
+            return Ok(());
+        };
+        self.coverage.count("starved");
+        let until = self.now + self.spell(5.0, 80.0);
+        self.stall(process, until)
+    }
+
+    /// Its clock jumps ahead, as after a suspended machine's return.
+    fn jump(&mut self) -> Result<(), Violation> {
+        let Some(victim) = self.victim() else {
+            return Ok(());
+        };
+        self.coverage.count("clock_jumps");
+        let ahead = self.spell(0.5, 100.0);
+        self.processes[victim].clock.jump(ahead);
+        self.act(victim, None, |swim, now| swim.tick(now))
     }
 
     fn partition(&mut self) -> Result<(), Violation> {
@@ -177,7 +210,7 @@ impl World {
     }
 
     fn join(&mut self) -> Result<(), Violation> {
-        if self.disks.len() >= STORES_MAX {
+        if self.disks.len() >= self.stores_most() {
             return Ok(());
         }
         self.coverage.count("joins");

@@ -5,13 +5,14 @@
 //! rises from the dead without a newer word of its own; *Time to refute* - nobody dies before it was suspected for the shortest
 //! suspicion time; *Own word* - no position is held that the subject did not say; *Log* - only stores that the log admitted are
 //! held; *Self* - the own store is never suspect or dead for itself; *Refutation* - who is accused at its position rises above it;
-//! *Bounds* - queues and packets. *Convergence* is checked by [`super::World`] after calm.
+//! *Steps* - the events of a step follow one another as the states do, even those that one step passes through, and end in what is
+//! held; *Bounds* - queues and packets. *Convergence* is checked by [`super::World`] after calm.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use synod_membership::{MemberState, Position, StoreId};
+use synod_membership::{MemberEvent, MemberState, Position, StoreId};
 
 /// A broken invariant.
 #[derive(Clone, Debug)]
@@ -43,6 +44,8 @@ pub struct Observer {
     me: StoreId,
     suspicion_least: Duration,
     held: BTreeMap<StoreId, (Observed, Duration)>,
+    /// What the events so far say, and since when; `None`: nobody listened all the time.
+    told: Option<BTreeMap<StoreId, (MemberState, Duration)>>,
 }
 
 impl Observer {
@@ -52,6 +55,7 @@ impl Observer {
             me,
             suspicion_least,
             held: BTreeMap::new(),
+            told: Some(BTreeMap::from([(me, (MemberState::Alive, Duration::ZERO))])),
         }
     }
 
@@ -106,13 +110,87 @@ impl Observer {
             }
             None => now,
         };
+        if let Some(told) = &self.told
+            && store != me
+        {
+            let told = told.get(&store).map(|(state, _)| *state);
+            if told != Some(seen.state) {
+                let held = seen.state;
+                return violated(
+                    "Steps",
+                    format!("{me} holds {store} for {held:?}, told {told:?}"),
+                );
+            }
+        }
         self.held.insert(store, (seen, since));
         Ok(())
+    }
+
+    /// An event, in its order. Returns whom it is about.
+    pub fn told(
+        &mut self,
+        now: Duration,
+        event: &MemberEvent,
+    ) -> Result<Option<StoreId>, Violation> {
+        use MemberState::{Alive, Dead, Left, Suspect};
+        let me = self.me;
+        let Some(told) = &mut self.told else {
+            return Ok(None);
+        };
+        let (store, legal, becomes): (_, &[Option<MemberState>], _) = match *event {
+            MemberEvent::Joined { store } => (store, &[None], Alive),
+            MemberEvent::Suspected { store } => (store, &[Some(Alive)], Suspect),
+            MemberEvent::Died { store } => (store, &[Some(Suspect)], Dead),
+            MemberEvent::Unsteady { store } => {
+                (store, &[Some(Suspect), Some(Dead), Some(Left)], Alive)
+            }
+            // A hold-down that ends tells of one that is alive already.
+            MemberEvent::Returned { store } => (
+                store,
+                &[Some(Alive), Some(Suspect), Some(Dead), Some(Left)],
+                Alive,
+            ),
+            MemberEvent::Left { store } => {
+                (store, &[None, Some(Alive), Some(Suspect), Some(Dead)], Left)
+            }
+            MemberEvent::Changed { store } => {
+                let known = told.get(&store);
+                return match known {
+                    Some((Alive, _)) => Ok(Some(store)),
+                    _ => violated("Steps", format!("{me}: {store} changed, it was {known:?}")),
+                };
+            }
+            _ => return Ok(None),
+        };
+        let before = told.get(&store).copied();
+        if !legal.contains(&before.map(|(state, _)| state)) {
+            return violated("Steps", format!("{me} told {event:?} after {before:?}"));
+        }
+        if let Some((Suspect, since)) = before
+            && becomes == Dead
+            && now - since < self.suspicion_least
+        {
+            let waited = now - since;
+            return violated(
+                "Time to refute",
+                format!("{me} told {event:?} after {waited:?}"),
+            );
+        }
+        told.insert(store, (becomes, now));
+        Ok(Some(store))
+    }
+
+    /// Events are not listened to any more: the machine was replaced under way.
+    pub(super) fn ignore_events(&mut self) {
+        self.told = None;
     }
 
     /// The log removed it.
     pub(super) fn forget(&mut self, store: StoreId) {
         self.held.remove(&store);
+        if let Some(told) = &mut self.told {
+            told.remove(&store);
+        }
     }
 }
 

@@ -8,6 +8,7 @@ mod agenda;
 mod agreement;
 mod cluster;
 mod coverage;
+mod crowd;
 mod faults;
 mod invariants;
 mod network;
@@ -16,6 +17,7 @@ mod sabotage;
 mod world;
 
 pub use coverage::Coverage;
+pub use crowd::*;
 pub use invariants::{Observed, Observer, Violation};
 pub use sabotage::Sabotage;
 pub use world::{Report, World};

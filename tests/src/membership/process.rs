@@ -70,8 +70,38 @@ pub(super) struct Process {
     pub(super) paused_until: Option<Duration>,
     pub(super) backlog: Vec<Arrival>,
     pub(super) observer: Observer,
-    /// Added to the world's time: every process has its own origin.
-    pub(super) clock: Duration,
+    /// In a large world: whose turn it is to be looked at.
+    pub(super) looked: u64,
+    pub(super) clock: WrongClock,
     /// The wake-up that counts, in world time.
     pub(super) wakes_at: Duration,
+}
+
+/// A process's clock: an origin of its own, a rate that is not quite right, and jumps ahead.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct WrongClock {
+    origin: Duration,
+    /// Its seconds per second of the world.
+    rate: f64,
+}
+
+impl WrongClock {
+    /// `rate` is about 1.
+    pub(super) fn new(origin: Duration, rate: f64) -> Self {
+        Self { origin, rate }
+    }
+
+    /// What it shows when it is `world` in the world.
+    pub(super) fn shows(&self, world: Duration) -> Duration {
+        self.origin + world.mul_f64(self.rate)
+    }
+
+    /// When it shows `time`.
+    pub(super) fn world(&self, time: Duration) -> Duration {
+        time.saturating_sub(self.origin).div_f64(self.rate)
+    }
+
+    pub(super) fn jump(&mut self, ahead: Duration) {
+        self.origin += ahead;
+    }
 }

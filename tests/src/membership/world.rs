@@ -12,8 +12,8 @@ use bytes::Bytes;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use synod_membership::{
-    Accusation, CheckedSwimOptions, MemberEvent, MemberState, Packet, Position, StoreId, Swim,
-    SwimOptions, SwimOutput,
+    Accusation, CheckedSwimOptions, Member, MemberEvent, MemberState, Packet, Position, StoreId,
+    Swim, SwimOptions, SwimOutput,
 };
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -37,6 +37,11 @@ const EFFECTS_PER_STEP_MAX: usize = 400;
 /// intervals, a lone accuser's suspicion at 45 stores takes `5 * 3 * log10(45)` = 25, then a rumour or a sync; the slowest of 400
 /// seeds took 13.
 const CALM_INTERVALS: u32 = 80;
+/// Up to so many stores every member is looked at after every step.
+const ALL_LOOKED_AT: usize = 60;
+/// Beyond, so many in turn, besides those that the step was about.
+const LOOKS_PER_STEP: u64 = 24;
+
 /// What a run without violation leaves.
 #[derive(Clone, Debug)]
 pub struct Report {
@@ -48,6 +53,31 @@ pub struct Report {
     pub converged_after: Duration,
     /// The same in probe intervals.
     pub converged_intervals: f64,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    messages: u64,
+    faults: u64,
+    /// Gaps between faults, in probe intervals.
+    pub(super) gap: (f64, f64),
+    /// Probe intervals until everybody must agree.
+    calm: u32,
+}
+
+impl Pace {
+    const ORDINARY: Self = Self {
+        messages: MESSAGES_LEAST,
+        faults: FAULTS_LEAST,
+        gap: (2.0, 40.0),
+        calm: CALM_INTERVALS,
+    };
+    /// A lone accuser's suspicion lasts `5 * 3 * log10(1000)` = 45 intervals, and the slowest node probes every 9.
+    const CROWDED: Self = Self {
+        gap: (0.2, 4.0),
+        calm: CALM_INTERVALS * 2,
+        ..Self::ORDINARY
+    };
 }
 
 /// See the module.
@@ -72,6 +102,10 @@ pub struct World {
     trace: u64,
     calm: bool,
     pub(super) sabotage: Option<Sabotage>,
+    /// Nodes it began with.
+    pub(super) size: usize,
+    /// Packets and faults before the calm, gaps between faults, and the calm after them.
+    pub(super) pace: Pace,
     /// `SIM_TRACE` prints every packet.
     prints: bool,
 }
@@ -80,6 +114,25 @@ impl World {
     /// 3 to 30 nodes that join one after the other.
     pub fn from_seed(seed: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let size = if rng.random_bool(0.3) {
+            rng.random_range(3..6)
+        } else {
+            rng.random_range(6..=30)
+        };
+        Self::new(rng, size)
+    }
+
+    /// `size` nodes, with a fault every few intervals and for a shorter time.
+    pub fn of_size(seed: u64, size: u32) -> Self {
+        let mut world = Self::new(ChaCha8Rng::seed_from_u64(seed), size);
+        world.pace = Pace {
+            messages: u64::from(size) * 200,
+            ..Pace::CROWDED
+        };
+        world
+    }
+
+    fn new(mut rng: ChaCha8Rng, size: u32) -> Self {
         let preset = if rng.random_bool(0.5) {
             SwimOptions::lan()
         } else {
@@ -94,11 +147,6 @@ impl World {
             unreachable!("presets hold together")
         };
         let network = Network::from_seed(&mut rng, interval);
-        let size = if rng.random_bool(0.3) {
-            rng.random_range(3..6)
-        } else {
-            rng.random_range(6..=30)
-        };
         let mut world = Self {
             rng,
             now: Duration::ZERO,
@@ -118,13 +166,16 @@ impl World {
             trace: 0,
             calm: false,
             sabotage: None,
+            size: size as usize,
+            pace: Pace::ORDINARY,
             prints: std::env::var_os("SIM_TRACE").is_some(),
         };
         for number in 1..=size {
             let store = world.new_store(format!("n{number}"));
+            let place = f64::from(number).min(30.0 + f64::from(number) / 100.0);
             let at = world
                 .interval
-                .mul_f64(f64::from(number) * world.rng.random_range(0.0..0.5));
+                .mul_f64(place * world.rng.random_range(0.0..0.5));
             world.schedule(at, Happening::Restart(store));
         }
         let first = world.interval * 20;
@@ -150,12 +201,12 @@ impl World {
 
     /// Faults, then calm, then agreement.
     pub fn run(mut self) -> Result<Report, Violation> {
-        while self.messages < MESSAGES_LEAST || self.coverage.get("faults") < FAULTS_LEAST {
+        while self.messages < self.pace.messages || self.coverage.get("faults") < self.pace.faults {
             self.step()?;
         }
         let quiet_since = self.begin_calm()?;
         let mut converged = None;
-        let end = quiet_since + self.interval * CALM_INTERVALS;
+        let end = quiet_since + self.interval * self.pace.calm;
         while self.now < end {
             let pause = self.now + self.interval;
             while self.agenda.next_at().is_some_and(|next| next <= pause) {
@@ -212,7 +263,7 @@ impl World {
         let mut back = BTreeSet::new();
         for (at, what) in self.agenda.take_all() {
             match what {
-                Happening::Fault | Happening::Mend(_) => {}
+                Happening::Fault | Happening::Mend(_) | Happening::Stall { .. } => {}
                 Happening::Restart(store) => {
                     back.insert(store);
                 }
@@ -246,6 +297,7 @@ impl World {
             Happening::CatchUp(process) => self.catch_up(process),
             Happening::Join(process) => self.join_cluster(process),
             Happening::Resume(process) => self.resume(process),
+            Happening::Stall { process, until } => self.stall(process, until),
             Happening::Mend(number) => {
                 self.network.cuts.retain(|cut| cut.number != number);
                 Ok(())
@@ -306,6 +358,10 @@ impl World {
                 && receiver.admitted.contains(&accusation.accuser)
         };
         let accused = heard && packet.accusations().any(accuses);
+        let records = packet.records().map(|record| record.record().store);
+        let subjects: BTreeSet<StoreId> = records
+            .chain(packet.accusations().map(|accusation| accusation.subject))
+            .collect();
         let deaf = self.sabotage == Some(Sabotage::DeafToAccusations) && accused;
         let forges = self.sabotage == Some(Sabotage::Forgery);
         self.act(process, Some((sender, from)), |swim, now| {
@@ -314,6 +370,9 @@ impl World {
                 swim.receive(now, sender, packet);
             }
         })?;
+        if self.disks.len() > ALL_LOOKED_AT {
+            self.observe(process, subjects)?;
+        }
         let receiver = &self.processes[process];
         if accused && receiver.up && receiver.swim.position() <= before {
             return violated(
@@ -338,11 +397,16 @@ impl World {
         if !self.processes[process].up || self.processes[process].paused_until.is_some() {
             return Ok(());
         }
-        let now = self.now + self.processes[process].clock;
+        let now = self.processes[process].clock.shows(self.now);
         input(&mut self.processes[process].swim, now);
         let mut effects = 0;
+        let mut touched = BTreeSet::new();
         while let Some(output) = self.processes[process].swim.poll_output() {
             effects += 1;
+            if let SwimOutput::Event(event) = &output {
+                let subject = self.processes[process].observer.told(now, event)?;
+                touched.extend(subject);
+            }
             match output {
                 SwimOutput::Datagram { to, packet } => {
                     self.send(process, to, packet, false, reply_to)?
@@ -367,15 +431,14 @@ impl World {
                 _ => {}
             }
         }
-        if effects > EFFECTS_PER_STEP_MAX {
+        if effects > EFFECTS_PER_STEP_MAX + 2 * self.disks.len() {
             return violated("Bounds", format!("{effects} effects of one step"));
         }
-        self.observe(process)?;
-        let process_now = self.processes[process].clock;
+        self.observe(process, touched)?;
         let wakes = self.processes[process].swim.wake_at();
         if self.processes[process].up && wakes < Duration::MAX {
             let late = Duration::from_micros(self.rng.random_range(0..300));
-            let at = wakes.saturating_sub(process_now).max(self.now) + late;
+            let at = self.processes[process].clock.world(wakes).max(self.now) + late;
             if self.processes[process].wakes_at != at {
                 self.processes[process].wakes_at = at;
                 self.schedule(at - self.now, Happening::Wake(process));
@@ -384,20 +447,21 @@ impl World {
         Ok(())
     }
 
-    fn observe(&mut self, process: usize) -> Result<(), Violation> {
+    /// All that the process holds; in a large world what it was told of just now, and a few others in turn.
+    fn observe(&mut self, process: usize, touched: BTreeSet<StoreId>) -> Result<(), Violation> {
         let Process {
             store,
             swim,
             observer,
             admitted,
             clock,
+            looked,
             ..
         } = &mut self.processes[process];
         let said = self.said.entry(*store).or_default();
         *said = (*said).max(swim.position());
-        let mut known = 0;
-        for member in swim.members() {
-            known += 1;
+        let now = clock.shows(self.now);
+        let mut look = |member: &Member| {
             let seen = Observed {
                 position: member.position(),
                 state: member.state(),
@@ -405,21 +469,29 @@ impl World {
             let subject = member.store();
             let is_admitted = subject == *store || admitted.contains(&subject); // told of its own removal, it ends
             observer.check(
-                self.now + *clock,
+                now,
                 subject,
                 seen,
                 is_admitted,
                 self.said.get(&subject).copied(),
-            )?;
+            )
+        };
+        if self.disks.len() <= ALL_LOOKED_AT {
+            swim.members().try_for_each(look)?;
+        } else {
+            let first = *looked;
+            let turn = (0..LOOKS_PER_STEP).map(|step| first + step);
+            *looked = (*looked + LOOKS_PER_STEP) % self.disks.len() as u64;
+            let turn = turn.map(|place| StoreId::new(1 + place % self.disks.len() as u64));
+            let some = touched.into_iter().chain(turn);
+            some.filter_map(|store| swim.member(store))
+                .try_for_each(&mut look)?;
         }
-        if swim.queued() > known {
-            return violated(
-                "Bounds",
-                format!(
-                    "{store} has news about {} of {known} members",
-                    swim.queued()
-                ),
-            );
+        for (queue, held, most) in swim.queues() {
+            if held > most {
+                let detail = format!("{store} holds {held} {queue}, {most} are allowed");
+                return violated("Bounds", detail);
+            }
         }
         Ok(())
     }
@@ -486,7 +558,7 @@ impl World {
             bytes[at] ^= 1 << self.rng.random_range(0..8);
         }
         if fate.refused {
-            let now = self.now + self.processes[from].clock;
+            let now = self.processes[from].clock.shows(self.now);
             self.processes[from].swim.send_failed(now, to);
         }
         let bytes = Bytes::from(bytes);
