@@ -3,16 +3,56 @@
 //! Here: [`Chain`], the entries of a log between compaction and end. Not here: what a log means (`log`), what a store promises
 //! (`memory`). A run that a follower or a disk asks for is handed out as it is; only what crosses runs is copied together.
 
+use core::ops::Range;
 use std::collections::VecDeque;
 
 use crate::{Entries, Entry, LogIndex};
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Chain {
-    /// None is empty, each begins where the one before ends.
-    runs: VecDeque<Entries>,
+    /// Each begins where the one before ends.
+    runs: VecDeque<Run>,
     /// What follows on them and nobody has asked for yet.
     open: Vec<Entry>,
+}
+
+/// Never empty. What is asked of every run at every message stands beside it, so that nobody follows its pointer for that.
+#[derive(Clone, Debug)]
+struct Run {
+    first: LogIndex,
+    /// Of all its entries.
+    charge: usize,
+    entries: Entries,
+}
+
+impl Run {
+    fn of(entries: Entries) -> Option<Self> {
+        Some(Self {
+            first: entries.first()?.index,
+            charge: entries.iter().map(Entry::charge).sum(),
+            entries,
+        })
+    }
+
+    /// How many entries lie before `index`, all of them at most; none when it lies before the run.
+    fn before(&self, index: LogIndex) -> usize {
+        offset(self.first, index)
+            .unwrap_or(0)
+            .min(self.entries.len())
+    }
+
+    fn last(&self) -> LogIndex {
+        self.first.plus(self.entries.len() as u64 - 1)
+    }
+
+    fn charge_of(&self, part: &Range<usize>) -> usize {
+        if part.len() == self.entries.len() {
+            self.charge
+        } else {
+            let entries = &self.entries[part.clone()];
+            entries.iter().map(Entry::charge).sum()
+        }
+    }
 }
 
 impl Chain {
@@ -21,43 +61,42 @@ impl Chain {
     }
 
     pub(crate) fn last(&self) -> Option<&Entry> {
-        self.open.last().or_else(|| self.runs.back()?.last())
+        self.open
+            .last()
+            .or_else(|| self.runs.back()?.entries.last())
     }
 
+    #[cfg(test)]
     pub(crate) fn get(&self, index: LogIndex) -> Option<&Entry> {
-        if self.open.first().is_some_and(|first| index >= first.index) {
-            return self.open.get(offset(self.open.first()?.index, index)?);
-        }
-        let run = &self.runs[self.place(index)?];
-        run.get(offset(run[0].index, index)?)
+        let before = offset(self.iter().next()?.index, index)?;
+        self.iter().nth(before)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Entry> {
-        self.runs.iter().flatten().chain(&self.open)
+        self.runs
+            .iter()
+            .flat_map(|run| &run.entries)
+            .chain(&self.open)
     }
 
     /// The run that `index` lies in, or the last one when it lies behind all; `None` when it lies before.
     fn place(&self, index: LogIndex) -> Option<usize> {
         let mut high = self.runs.len().checked_sub(1)?;
         // What is asked for is nearly always among what came last. No run is empty: it lies as many runs back as entries, at most.
-        let back = index.entries_until(self.begin(high)).unwrap_or(0);
+        let back = index.entries_until(self.runs[high].first).unwrap_or(0);
         let mut low = high.saturating_sub(usize::try_from(back).unwrap_or(usize::MAX));
-        if index < self.begin(low) {
+        if index < self.runs[low].first {
             return None;
         }
         while low < high {
             let middle = low + (high - low).div_ceil(2);
-            if self.begin(middle) <= index {
+            if self.runs[middle].first <= index {
                 low = middle
             } else {
                 high = middle - 1
             }
         }
         Some(low)
-    }
-
-    fn begin(&self, place: usize) -> LogIndex {
-        self.runs[place][0].index
     }
 
     /// Takes the next entry.
@@ -70,12 +109,12 @@ impl Chain {
     }
 
     /// Takes the next entries.
-    pub(crate) fn extend(&mut self, run: Entries) {
+    pub(crate) fn extend(&mut self, entries: Entries) {
         self.close();
-        if let Some(first) = run.first() {
+        if let Some(run) = Run::of(entries) {
             debug_assert!(
                 self.last()
-                    .is_none_or(|last| first.index == last.index.next())
+                    .is_none_or(|last| run.first == last.index.next())
             );
             self.runs.push_back(run);
         }
@@ -84,30 +123,35 @@ impl Chain {
     /// What was pushed one by one becomes a run.
     fn close(&mut self) {
         if !self.open.is_empty() {
-            self.runs.push_back(self.open.drain(..).collect());
+            self.runs.extend(Run::of(self.open.drain(..).collect()));
         }
     }
 
     /// Drops `from` and everything after it.
     pub(crate) fn truncate_from(&mut self, from: LogIndex) {
         self.close();
-        while let Some(run) = self.runs.pop_back() {
-            let kept = offset(run[0].index, from).unwrap_or(0);
-            if kept > 0 {
-                let kept = kept.min(run.len());
-                self.runs.push_back(run.part(0..kept));
+        while let Some(run) = self.runs.back() {
+            let kept = run.before(from);
+            if kept == run.entries.len() {
                 return;
             }
+            let cut = self.runs.pop_back().expect("looked at just now");
+            self.runs.extend(Run::of(cut.entries.narrowed(0..kept)));
         }
     }
 
     /// Drops everything through `index`.
     pub(crate) fn drop_through(&mut self, index: LogIndex) {
         self.close();
-        while let Some(run) = self.runs.pop_front() {
-            let gone = offset(run[0].index, index.next()).unwrap_or(0);
-            if gone < run.len() {
-                self.runs.push_front(run.part(gone..run.len()));
+        while let Some(run) = self.runs.front() {
+            let (gone, all) = (run.before(index.next()), run.entries.len());
+            if gone == 0 {
+                return;
+            }
+            let cut = self.runs.pop_front().expect("looked at just now");
+            if gone < all {
+                let rest = Run::of(cut.entries.narrowed(gone..all));
+                self.runs.push_front(rest.expect("not all are gone"));
                 return;
             }
         }
@@ -121,19 +165,44 @@ impl Chain {
         max_bytes: usize,
     ) -> (Entries, usize) {
         self.close();
-        let mut bytes = 0;
-        let mut fitting = 0;
-        'count: for run in self.from(from) {
-            for entry in run {
-                let charge = entry.charge();
-                if entry.index > through || (fitting > 0 && bytes + charge > max_bytes) {
-                    break 'count;
-                }
-                bytes += charge;
-                fitting += 1;
+        // Nearly always it is one run, or a part of one.
+        let Some(place) = self.place(from) else {
+            return (Entries::default(), 0);
+        };
+        let run = &self.runs[place];
+        let part = run.before(from)..run.before(through.next());
+        let alone =
+            part.end < run.entries.len() || place + 1 == self.runs.len() || through == run.last();
+        if part.is_empty() {
+            return (Entries::default(), 0);
+        }
+        if alone && run.charge <= max_bytes {
+            let bytes = run.charge_of(&part);
+            return (run.entries.part(part), bytes);
+        }
+        let (mut count, mut bytes) = (0, 0);
+        for (run, part) in self.parts(from, through) {
+            if part.len() == run.entries.len() && bytes + run.charge <= max_bytes {
+                count += part.len();
+                bytes += run.charge;
+                continue;
+            }
+            let fitting = run.entries[part.clone()]
+                .iter()
+                .map(Entry::charge)
+                .enumerate()
+                .take_while(|(nth, charge)| {
+                    let fits = count + nth == 0 || bytes + charge <= max_bytes;
+                    bytes += if fits { *charge } else { 0 };
+                    fits
+                })
+                .count();
+            count += fitting;
+            if fitting < part.len() {
+                break;
             }
         }
-        (self.first_of(from, fitting), bytes)
+        (self.first_of(from, count), bytes)
     }
 
     /// So many entries from `from` on; there are as many.
@@ -142,38 +211,36 @@ impl Chain {
             return Entries::default();
         };
         let run = &self.runs[place];
-        let start = offset(run[0].index, from).expect("it lies in this run");
-        if start + count <= run.len() {
-            return run.part(start..start + count);
+        let start = run.before(from);
+        if start + count <= run.entries.len() {
+            return run.entries.part(start..start + count);
         }
-        let crossing = self.from(from).flatten().take(count).cloned();
-        crossing.collect::<Vec<Entry>>().into()
+        let through = from.plus(count as u64 - 1);
+        let crossing = self
+            .parts(from, through)
+            .flat_map(|(run, part)| &run.entries[part]);
+        crossing.cloned().collect::<Vec<Entry>>().into()
     }
 
-    /// What lies in runs from `index` on, run by run; nothing when that is before the first one.
-    fn from(&self, index: LogIndex) -> impl Iterator<Item = &[Entry]> {
-        let place = self.place(index).unwrap_or(self.runs.len());
-        let mut skipped = self
-            .runs
-            .get(place)
-            .and_then(|run| offset(run[0].index, index))
-            .unwrap_or(0);
+    /// What lies in runs in `[from, through]`, run by run, as places within each; nothing when `from` lies before the first one.
+    fn parts(
+        &self,
+        from: LogIndex,
+        through: LogIndex,
+    ) -> impl Iterator<Item = (&Run, Range<usize>)> {
+        let place = self.place(from).unwrap_or(self.runs.len());
         self.runs
             .range(place..)
-            .map(move |run| &run[core::mem::take(&mut skipped).min(run.len())..])
+            .map(move |run| (run, run.before(from)..run.before(through.next())))
+            .take_while(|(_, part)| !part.is_empty())
     }
 
     /// Charge of the entries in `(after, through]`.
     pub(crate) fn charge(&mut self, after: LogIndex, through: LogIndex) -> usize {
         self.close();
-        let mut sum = 0;
-        for entry in self.from(after.next()).flatten() {
-            if entry.index > through {
-                break;
-            }
-            sum += entry.charge();
-        }
-        sum
+        self.parts(after.next(), through)
+            .map(|(run, part)| run.charge_of(&part))
+            .sum()
     }
 
     /// Gives memory back that only busy times need.

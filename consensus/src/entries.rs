@@ -33,12 +33,27 @@ impl Entries {
     /// Some of them, by place; panics if there are not as many.
     #[must_use]
     pub fn part(&self, places: Range<usize>) -> Self {
+        self.clone().narrowed(places)
+    }
+
+    /// The same of one that is not needed any more, without counting it twice.
+    pub(crate) fn narrowed(mut self, places: Range<usize>) -> Self {
         assert!(places.start <= places.end && places.end <= self.len());
-        Self {
-            shared: Arc::clone(&self.shared),
-            start: self.start + places.start as u32,
-            end: self.start + places.end as u32,
-        }
+        self.end = self.start + places.end as u32;
+        self.start += places.start as u32;
+        self
+    }
+
+    /// How many; asked of every run at every message, so it follows no pointer.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        (self.end - self.start) as usize
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.start == self.end
     }
 }
 

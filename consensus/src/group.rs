@@ -455,13 +455,21 @@ impl Group {
 
     /// The next thing to do; `None`: nothing until the next input.
     pub fn poll_output(&mut self) -> Option<Output> {
+        if self.outputs.is_empty() {
+            self.refill();
+        }
+        self.outputs.pop_front()
+    }
+
+    /// Apart from `poll_output`, so that taking what is there costs little.
+    #[inline(never)]
+    fn refill(&mut self) {
         while self.outputs.is_empty() && self.dirty {
             self.draw_up();
         }
         if self.outputs.is_empty() && self.log.is_empty() {
             self.release_buffers();
         }
-        self.outputs.pop_front()
     }
 
     /// The log is empty, so this group is at rest: it gives back what busy times left behind, also what one heartbeat needs: to allocate

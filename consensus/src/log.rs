@@ -11,8 +11,13 @@ use crate::{Configuration, Entries, Entry, LogIndex, Position, SnapshotMeta, Ter
 pub(crate) struct Log {
     /// The last compacted entry.
     base: Position,
+    /// The last entry; `base` when there is none.
+    last: Position,
     /// Contiguous from `base.index + 1`.
     entries: Chain,
+    /// Where the term changes between `base` and `last`: the first entry of each new one, ascending. Most questions about a log are
+    /// about terms, and there are few.
+    terms: Vec<Position>,
     /// Ascending; the first one is effective at `base`, the last one in the log is effective now, committed or not (H42).
     configurations: Vec<(LogIndex, Configuration)>,
     /// Only for tests that put H42 back: no configuration behind this is in force.
@@ -24,7 +29,9 @@ impl Log {
         let configurations = vec![(base.configuration_index, base.configuration.clone())];
         Self {
             base: base.position,
+            last: base.position,
             entries: Chain::default(),
+            terms: Vec::new(),
             configurations,
             in_force_through: None,
         }
@@ -62,11 +69,11 @@ impl Log {
     }
 
     pub(crate) fn last(&self) -> Position {
-        self.entries.last().map_or(self.base, Entry::position)
+        self.last
     }
 
     pub(crate) fn last_index(&self) -> LogIndex {
-        self.last().index
+        self.last.index
     }
 
     /// The configuration that is effective now and the entry that set it.
@@ -93,9 +100,11 @@ impl Log {
     /// Gives memory back that only busy times need.
     pub(crate) fn release_buffers(&mut self) {
         self.entries.release_buffers();
+        self.terms.shrink_to_fit();
         self.configurations.shrink_to_fit();
     }
 
+    #[cfg(test)]
     pub(crate) fn entry(&self, index: LogIndex) -> Option<&Entry> {
         self.entries.get(index)
     }
@@ -107,11 +116,11 @@ impl Log {
 
     /// The term at `index`; `None` when it is compacted or behind the end.
     pub(crate) fn term_at(&self, index: LogIndex) -> Option<Term> {
-        if index == self.base.index {
-            Some(self.base.term)
-        } else {
-            self.entry(index).map(|entry| entry.term)
+        if index < self.base.index || index > self.last.index {
+            return None;
         }
+        let began = self.terms.iter().rev().find(|first| first.index <= index);
+        Some(began.unwrap_or(&self.base).term)
     }
 
     /// Whether the log holds exactly this entry, so that it agrees with any other such log up to there.
@@ -121,33 +130,25 @@ impl Log {
 
     /// Takes the next entry.
     pub(crate) fn push(&mut self, entry: Entry) {
-        self.assert_follows(&entry);
-        self.learn_configuration(&entry);
+        self.learn(&entry);
         self.entries.push(entry);
     }
 
     /// Takes the next entries, which follow each other.
     pub(crate) fn extend(&mut self, run: Entries) {
-        if let Some(first) = run.first() {
-            self.assert_follows(first);
-        }
-        run.iter().for_each(|entry| self.learn_configuration(entry));
+        run.iter().for_each(|entry| self.learn(entry));
         self.entries.extend(run);
     }
 
-    fn assert_follows(&self, entry: &Entry) {
-        assert_eq!(
-            entry.index,
-            self.last_index().next(),
-            "a log has no holes (H32)"
-        );
-        debug_assert!(
-            entry.term >= self.last().term,
-            "terms in a log never go back"
-        );
-    }
-
-    fn learn_configuration(&mut self, entry: &Entry) {
+    /// What is known of the entry that comes next, besides itself.
+    fn learn(&mut self, entry: &Entry) {
+        let at = entry.position();
+        assert_eq!(at.index, self.last.index.next(), "a log has no holes (H32)");
+        debug_assert!(at.term >= self.last.term, "terms in a log never go back");
+        if at.term != self.last.term {
+            self.terms.push(at);
+        }
+        self.last = at;
         if let Some(configuration) = entry.configuration() {
             self.configurations.push((entry.index, configuration));
         }
@@ -159,7 +160,14 @@ impl Log {
             from > self.base.index,
             "compacted entries are never truncated"
         );
+        if from > self.last.index {
+            return false;
+        }
         self.entries.truncate_from(from);
+        let kept = from.previous();
+        let term = self.term_at(kept).expect("between base and last");
+        self.last = Position::new(term, kept);
+        self.terms.retain(|first| first.index < from);
         let before = self.configurations.len();
         while self.configurations.len() > 1 && self.configuration().0 >= from {
             self.configurations.pop();
@@ -185,24 +193,13 @@ impl Log {
     /// The last position at or before `limit.index` whose term is at most `limit.term`: the best guess where a log that ends its
     /// `limit.term` there still agrees with this one. One round trip per term, not per entry (Raft paper 5.3, end).
     pub(crate) fn last_within(&self, limit: Position) -> Position {
-        let base = self.base.index;
-        let end = limit.index.min(self.last_index());
-        let at = |nth: u64| self.entry(base.plus(nth)).expect("between base and last");
-        let mut low = 0;
-        let mut high = base.entries_until(end).unwrap_or(0);
-        while low < high {
-            let middle = low + (high - low).div_ceil(2);
-            if at(middle).term <= limit.term {
-                low = middle
-            } else {
-                high = middle - 1
-            }
+        let end = limit.index.min(self.last.index);
+        if end <= self.base.index || self.base.term > limit.term {
+            return self.base;
         }
-        if low == 0 {
-            self.base
-        } else {
-            at(low).position()
-        }
+        let beyond = self.terms.iter().find(|first| first.term > limit.term);
+        let end = beyond.map_or(end, |first| end.min(first.index.previous()));
+        Position::new(self.term_at(end).expect("between base and last"), end)
     }
 
     /// What stands for the prefix through `index`; `None` when that is compacted or behind the end.
@@ -232,6 +229,7 @@ impl Log {
         );
         self.entries.drop_through(meta.position.index);
         self.base = meta.position;
+        self.terms.retain(|first| first.index > meta.position.index);
         let passed = self
             .configurations
             .iter()

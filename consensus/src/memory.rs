@@ -96,17 +96,15 @@ impl Outline {
 impl LogStore for MemoryStore {
     fn write(&mut self, batch: &[(ReplicaKey, Vec<Write>)]) -> Result<(), StoreError> {
         if let [(key, writes)] = batch {
-            let mut outline = self.outline(*key);
+            return self.write_one(*key, writes);
+        }
+        let mut outlines = BTreeMap::new();
+        for (key, writes) in batch {
+            let outline = outlines
+                .entry(*key)
+                .or_insert_with(|| self.replicas.get(key).map(Replica::outline));
             for write in writes {
-                Outline::check(&mut outline, *key, write)?;
-            }
-        } else {
-            let mut outlines = BTreeMap::new();
-            for (key, writes) in batch {
-                let outline = outlines.entry(*key).or_insert_with(|| self.outline(*key));
-                for write in writes {
-                    Outline::check(outline, *key, write)?;
-                }
+                Outline::check(outline, *key, write)?;
             }
         }
         for (key, writes) in batch {
@@ -159,24 +157,52 @@ impl LogStore for MemoryStore {
 }
 
 impl MemoryStore {
-    /// Where a log begins and ends now; `None` when there is no such replica.
-    fn outline(&self, key: ReplicaKey) -> Option<Outline> {
-        self.replicas.get(&key).map(|replica| Outline {
-            base: replica.base.position.index,
-            last: replica.last(),
-        })
+    /// A batch of one replica alone, which is looked up once.
+    fn write_one(&mut self, key: ReplicaKey, writes: &[Write]) -> Result<(), StoreError> {
+        let mut found = self.replicas.get_mut(&key);
+        let mut outline = found.as_deref().map(Replica::outline);
+        for write in writes {
+            Outline::check(&mut outline, key, write)?;
+        }
+        for (place, write) in writes.iter().enumerate() {
+            match &mut found {
+                Some(replica) if !matches!(write, Write::Drop) => replica.apply(write),
+                _ => {
+                    // It is born here, or ends.
+                    for write in &writes[place..] {
+                        self.apply(key, write);
+                    }
+                    break;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Does a write that was checked.
     fn apply(&mut self, key: ReplicaKey, write: &Write) {
         if matches!(write, Write::Drop) {
             self.replicas.remove(&key);
-            return;
+        } else {
+            self.replicas.entry(key).or_default().apply(write);
         }
-        let replica = self.replicas.entry(key).or_default();
+    }
+}
+
+impl Replica {
+    /// Where the log begins and ends now.
+    fn outline(&self) -> Outline {
+        Outline {
+            base: self.base.position.index,
+            last: self.last(),
+        }
+    }
+
+    /// Does a write that was checked and is no `Drop`.
+    fn apply(&mut self, write: &Write) {
         match write {
             Write::HardState(HardState { term, vote, commit }) => {
-                replica.hard_state = HardState {
+                self.hard_state = HardState {
                     term: *term,
                     vote: *vote,
                     commit: *commit,
@@ -184,21 +210,21 @@ impl MemoryStore {
             }
             Write::Append(entries) => {
                 if let Some(first) = entries.first() {
-                    replica.entries.truncate_from(first.index);
-                    replica.entries.extend(entries.clone());
+                    self.entries.truncate_from(first.index);
+                    self.entries.extend(entries.clone());
                 }
             }
             Write::Compact { to } => {
-                if to.position.index > replica.base.position.index {
-                    replica.entries.drop_through(to.position.index);
-                    replica.base = to.clone();
+                if to.position.index > self.base.position.index {
+                    self.entries.drop_through(to.position.index);
+                    self.base = to.clone();
                 }
             }
             Write::Reset { to } => {
-                replica.entries = Chain::default();
-                replica.base = to.clone();
+                self.entries = Chain::default();
+                self.base = to.clone();
             }
-            Write::Drop => unreachable!("handled above"),
+            Write::Drop => unreachable!("handled by the callers"),
         }
     }
 }

@@ -19,9 +19,22 @@ impl Group {
             .leadership
             .as_ref()
             .map_or(0, |leadership| leadership.peers.len());
+        let last = self.log.last_index();
         for place in 0..count {
-            while self.send_append(place) {}
+            while self.has_news_for(place, last) && self.send_append(place) {}
         }
+    }
+
+    /// Whether an append could go to the follower at `place`; asked after every input, when nearly always there is none.
+    #[inline]
+    fn has_news_for(&self, place: usize, last: LogIndex) -> bool {
+        self.leadership
+            .as_ref()
+            .is_some_and(|leadership| match leadership.peers[place].feed {
+                Feed::Replicate(_) => leadership.peers[place].next <= last,
+                Feed::Probe { waiting } => !waiting,
+                Feed::Snapshot(_) => false,
+            })
     }
 
     /// Sends one append to the follower at `place`, if there is something to send and room for it.
@@ -32,15 +45,13 @@ impl Group {
         };
         let peer = &mut leadership.peers[place];
         let room = match &mut peer.feed {
-            Feed::Probe { waiting: true } => false,
             Feed::Probe { waiting } => {
                 *waiting = true;
                 peer.probed_in = leadership.round;
                 true
             }
             Feed::Replicate(window) => {
-                peer.next <= last
-                    && !window.is_full(self.options.inflight_appends, self.options.inflight_bytes)
+                !window.is_full(self.options.inflight_appends, self.options.inflight_bytes)
             }
             Feed::Snapshot(_) => false,
         };
@@ -183,7 +194,8 @@ impl Group {
                 .expect("compared above")
                 .min(entries.len() as u64);
             let skip = usize::try_from(skip).expect("at most the number of entries");
-            entries = entries.part(skip..entries.len());
+            let all = entries.len();
+            entries = entries.narrowed(skip..all);
             prev = Position::new(
                 self.log
                     .term_at(known)
@@ -212,7 +224,8 @@ impl Group {
             );
             return;
         }
-        let end = prev.index.plus(entries.len() as u64);
+        let count = entries.len();
+        let end = prev.index.plus(count as u64);
         // H26: only a real conflict cuts the log; a late, short append must not.
         let fresh = entries
             .iter()
@@ -234,7 +247,7 @@ impl Group {
                     self.configuration_changed();
                 }
             }
-            let fresh = entries.part(fresh..entries.len());
+            let fresh = entries.narrowed(fresh..count);
             let reconfigured = fresh
                 .iter()
                 .any(|entry| entry.kind == EntryKind::Configuration);

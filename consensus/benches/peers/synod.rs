@@ -99,13 +99,9 @@ impl Trio for Synod {
 impl Synod {
     /// Delivers messages until none is left, those to one replica together.
     fn settle(&mut self) {
-        loop {
-            for node in &mut self.nodes {
-                node.drain(&mut self.wire, self.now);
-            }
-            let Some(message) = self.wire.pop_front() else {
-                return;
-            };
+        // Like any driver: after an input, the outputs of the group that had it. From outside, only the leader has any.
+        self.nodes[0].drain(&mut self.wire, self.now);
+        while let Some(message) = self.wire.pop_front() {
             let to = place(&message);
             self.nodes[to].group.receive(self.now, message);
             while self
@@ -116,6 +112,7 @@ impl Synod {
                 let message = self.wire.pop_front().expect("looked at just now");
                 self.nodes[to].group.receive(self.now, message);
             }
+            self.nodes[to].drain(&mut self.wire, self.now);
         }
     }
 }
