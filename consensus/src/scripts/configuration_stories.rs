@@ -19,15 +19,6 @@ fn grow(net: &mut Net, newcomers: &[u64]) {
     net.run_ms(1_000);
 }
 
-fn voters(net: &Net, replica: u64) -> Vec<u64> {
-    net.status(replica)
-        .configuration
-        .voters
-        .iter()
-        .map(|voter| voter.get())
-        .collect()
-}
-
 #[test]
 fn one_voter_becomes_three_in_one_joint_change() {
     // DESIGN.md section 8, birth; E24
@@ -39,7 +30,7 @@ fn one_voter_becomes_three_in_one_joint_change() {
     net.settle();
     net.run_ms(100);
     for replica in 1..=3 {
-        assert_eq!(voters(&net, replica), [1, 2, 3]);
+        assert_eq!(net.voters(replica), [1, 2, 3]);
         assert!(!net.status(replica).configuration.is_joint());
         assert_eq!(net.applied(replica), ["before"]);
     }
@@ -59,16 +50,7 @@ fn a_new_leader_changes_nothing_before_its_own_term_opened() {
     net.isolate(1);
     net.forget_leader(1);
     net.campaign(2);
-    while net.status(2).role != Role::Leader {
-        match net.wire.pop_front() {
-            Some(message) => net.deliver(message),
-            None => {
-                (2..=5).for_each(|replica| {
-                    net.write_one(replica);
-                });
-            }
-        }
-    }
+    net.until_led_with_disks_of(2, &[2, 3, 4, 5]);
     let (now, wish) = (net.now, net.wish(2, &[2, 3, 4], &[]));
     assert_eq!(
         net.group(2).change(now, wish.clone()),
@@ -118,7 +100,7 @@ fn a_configuration_counts_from_its_append_on() {
     net.settle();
     assert_eq!(net.leader(), Some(4));
     assert_eq!(
-        voters(&net, 4),
+        net.voters(4),
         [1, 4, 5],
         "the new leader left the joint configuration (H45)"
     );
@@ -179,7 +161,7 @@ fn a_removed_leader_steps_down_after_the_commit_and_somebody_follows() {
     net.propose(leader, "x");
     net.run_ms(3_000);
     assert_eq!(
-        (voters(&net, 2), net.applied(3)),
+        (net.voters(2), net.applied(3)),
         (vec![2, 3], vec!["x".to_owned()])
     );
     assert_eq!(
@@ -210,7 +192,7 @@ fn a_newcomer_that_reads_old_configurations_is_not_removed_by_them() {
     grow(&mut net, &[4]);
     net.change(1, &[1, 2, 4], &[]);
     net.run_ms(1_000);
-    assert_eq!(voters(&net, 4), [1, 2, 4]);
+    assert_eq!(net.voters(4), [1, 2, 4]);
     assert!(!net.has_event(4, &Output::Removed));
 }
 
@@ -282,5 +264,5 @@ fn a_voter_left_out_by_an_uncommitted_configuration_can_still_finish_it() {
     net.crash(2);
     net.run_ms(10_000);
     assert_eq!(net.leader(), Some(1));
-    assert_eq!((voters(&net, 1), voters(&net, 2)), (vec![1], vec![1]));
+    assert_eq!((net.voters(1), net.voters(2)), (vec![1], vec![1]));
 }

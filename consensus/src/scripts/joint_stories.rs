@@ -3,15 +3,6 @@
 use super::*;
 use crate::{ChangeError, Configuration, Role, Term};
 
-fn voters(net: &Net, replica: u64) -> Vec<u64> {
-    let configuration = net.status(replica).configuration;
-    configuration
-        .voters
-        .iter()
-        .map(|voter| voter.get())
-        .collect()
-}
-
 /// `voters` led by 1, and learners that have the log.
 fn group(voters: u64, learners: &[u64]) -> Net {
     let mut net = Net::led(voters, 1);
@@ -46,7 +37,7 @@ fn the_three_counter_examples_to_single_server_changes_lead_nowhere() {
         net.change(1, first, &[]);
         net.settle();
         for replica in reached {
-            assert_eq!(voters(&net, *replica), first);
+            assert_eq!(net.voters(*replica), first);
         }
         [2, 3, 4, 6].into_iter().for_each(|other| net.cut(5, other));
         net.forget_leader(1);
@@ -63,7 +54,7 @@ fn the_three_counter_examples_to_single_server_changes_lead_nowhere() {
         net.propose(2, "x");
         net.run_ms(1_000);
         assert_eq!(
-            (voters(&net, 2), net.applied(2)),
+            (net.voters(2), net.applied(2)),
             (second.to_vec(), vec!["x".to_owned()])
         );
         net.heal();
@@ -84,7 +75,7 @@ fn the_three_counter_examples_to_single_server_changes_lead_nowhere() {
         net.propose(leader, "y");
         net.run_ms(1_000);
         for replica in second {
-            assert_eq!(voters(&net, *replica), second);
+            assert_eq!(net.voters(*replica), second);
             assert_eq!(net.applied(*replica), ["x", "y"]);
         }
     }
@@ -110,7 +101,7 @@ fn survivors_finish_a_joint_configuration_whose_commit_only_the_dead_leader_knew
     net.propose(leader, "x");
     net.run_ms(1_000);
     assert_eq!(
-        (voters(&net, 3), net.applied(4)),
+        (net.voters(3), net.applied(4)),
         (vec![3, 4, 5], vec!["x".to_owned()])
     );
     assert!(!net.status(leader).configuration.is_joint());
@@ -164,7 +155,7 @@ fn both_halves_of_a_joint_configuration_come_back_from_a_snapshot() {
     net.run_ms(10_000);
     let leader = net.leader().unwrap();
     for replica in [4, 5] {
-        assert_eq!(voters(&net, replica), [1, 4, 5]);
+        assert_eq!(net.voters(replica), [1, 4, 5]);
         assert!(!net.status(replica).configuration.is_joint());
     }
     assert_ne!(leader, 1);

@@ -90,14 +90,7 @@ fn figure_8(sabotage: Option<Sabotage>) -> [u64; 2] {
     net.isolate(1);
     net.forget_leader(1);
     net.campaign(2); // its log has "old": it wins, but its own entry reaches nobody
-    while net.status(2).role != Role::Leader {
-        match net.wire.pop_front() {
-            Some(message) => net.deliver(message),
-            None => (2..=5).for_each(|replica| {
-                net.write_one(replica);
-            }),
-        }
-    }
+    net.until_led_with_disks_of(2, &[2, 3, 4, 5]);
     net.wire.clear();
     let term = net.status(2).term.get();
     let acknowledge = |net: &mut Net, index| {

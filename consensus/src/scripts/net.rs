@@ -8,74 +8,14 @@ use bytes::Bytes;
 use crate::message::Body;
 use crate::storage::{HardState, LogStore, Write};
 use crate::{
-    Change, Configuration, Entries, Entry, EntryKind, Group, GroupId, GroupOptions, LogIndex,
-    MemoryStore, Message, Output, Persist, Position, ReadId, ReplicaId, ReplicaKey, Restored, Role,
-    SnapshotMeta, Status, Term, TransferOutcome,
+    Change, Configuration, EntryKind, Group, GroupId, GroupOptions, LogIndex, MemoryStore, Message,
+    Output, Persist, Position, ReadId, ReplicaId, ReplicaKey, Restored, Role, SnapshotMeta, Status,
+    Term, TransferOutcome,
 };
 
+use super::node::{Disk, Node, snapshot_of};
 use super::shelf::{Partial, Room, Shelf, Snapshot};
-
-pub(super) fn id(replica: u64) -> ReplicaId {
-    ReplicaId::new(replica)
-}
-
-pub(super) struct Node {
-    pub(super) group: Group,
-    pub(super) store: MemoryStore,
-    /// Writes that the disk has not done yet.
-    pub(super) queue: VecDeque<Persist>,
-    /// While true, the queue only grows.
-    pub(super) disk_held: bool,
-    /// While true, nothing is applied.
-    pub(super) apply_held: bool,
-    to_apply: VecDeque<Entries>,
-    /// Payloads of applied `Normal` entries, in order.
-    pub(super) applied: Vec<Entry>,
-    /// Its checkpoint and its snapshots.
-    pub(super) shelf: Shelf,
-    /// Outputs that a story may ask for.
-    pub(super) events: Vec<Output>,
-}
-
-impl Node {
-    /// Reads a chunk that is wanted, if there is one.
-    fn read_one(&mut self) -> bool {
-        let Some((to, wanted)) = self.shelf.wanted.pop_first() else {
-            return false;
-        };
-        let data = self
-            .shelf
-            .sources
-            .get(&to)
-            .map(|source| source.read(&wanted));
-        let now = self.group.now;
-        self.group.chunk_read(now, wanted, data);
-        true
-    }
-}
-
-/// What is left of a replica that does not run.
-#[derive(Clone)]
-pub(super) struct Disk {
-    pub(super) store: MemoryStore,
-    shelf: Shelf,
-}
-
-impl Disk {
-    /// What `replica` would start from.
-    pub(super) fn restored(&self, replica: u64) -> Restored {
-        let key = ReplicaKey {
-            group: GroupId::ZERO,
-            replica: id(replica),
-        };
-        let state = self.shelf.checkpoint.as_ref();
-        let state = state.map(|found| found.meta.clone());
-        match self.store.recover(key).unwrap() {
-            Some(recovered) => Restored::after_restart(recovered, Some(state.unwrap_or_default())),
-            None => Restored::newcomer(),
-        }
-    }
-}
+use super::{entries, id};
 
 /// Replicas 1.. of group 0, wires between them, and a clock.
 pub(super) struct Net {
@@ -159,6 +99,25 @@ impl Net {
         }
         net.settle();
         net
+    }
+
+    /// The voters of the configuration that is effective at `replica`, of the new half if it is joint.
+    pub(super) fn voters(&self, replica: u64) -> Vec<u64> {
+        let configuration = self.status(replica).configuration;
+        let voters = configuration.voters.iter();
+        voters.map(|voter| voter.get()).collect()
+    }
+
+    /// Delivers messages until `replica` leads. Whenever none is left, the disks of `writers`, and no others, do one write each.
+    pub(super) fn until_led_with_disks_of(&mut self, replica: u64, writers: &[u64]) {
+        while self.status(replica).role != Role::Leader {
+            match self.wire.pop_front() {
+                Some(message) => self.deliver(message),
+                None => writers.iter().for_each(|writer| {
+                    self.write_one(*writer);
+                }),
+            }
+        }
     }
 
     /// A group whose replica `leader` leads and has committed its first entry.
@@ -666,35 +625,4 @@ impl Net {
             promised: Duration::ZERO,
         }
     }
-}
-
-fn snapshot_of(node: &Node) -> Option<Snapshot> {
-    let meta = node.group.meta_at(node.group.applied)?;
-    Some(Snapshot::of(meta, &node.applied))
-}
-
-/// A message as `from` would say it, whatever `from` really is.
-pub(super) fn say(from: u64, to: u64, term: u64, body: crate::message::Body) -> Message {
-    Message {
-        group: GroupId::ZERO,
-        from: id(from),
-        to: id(to),
-        term: Term::new(term),
-        body,
-    }
-}
-
-pub(super) fn at(term: u64, index: u64) -> Position {
-    Position::new(Term::new(term), LogIndex::new(index))
-}
-
-/// Entries of one term, payload = "term.index".
-pub(super) fn entries(term: u64, indexes: core::ops::RangeInclusive<u64>) -> Vec<Entry> {
-    let entry = |index: u64| Entry {
-        term: Term::new(term),
-        index: LogIndex::new(index),
-        kind: EntryKind::Normal,
-        payload: format!("{term}.{index}").into(),
-    };
-    indexes.map(entry).collect()
 }

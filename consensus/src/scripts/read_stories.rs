@@ -31,15 +31,7 @@ fn a_new_leader_reads_only_after_its_own_term_opened() {
     net.isolate(1);
     net.forget_leader(1);
     net.campaign(2);
-    while net.status(2).role != Role::Leader {
-        match net.wire.pop_front() {
-            Some(message) => net.deliver(message),
-            None => {
-                net.write_one(2);
-                net.write_one(3);
-            }
-        }
-    }
+    net.until_led_with_disks_of(2, &[2, 3]);
     assert!(net.status(2).commit < LogIndex::new(2));
     let read = net.read(2);
     let appends = net.take("append", 3);

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::net::Disk;
+use super::node::Disk;
 use super::*;
 use crate::recovery::{Contradiction, Other, Outlook, Recovery, Survivor, assess, reform};
 use crate::storage::{HardState, LogStore, Write};

@@ -15,15 +15,6 @@ fn with_learners() -> Net {
     net
 }
 
-fn voters(net: &Net, replica: u64) -> Vec<u64> {
-    let configuration = net.status(replica).configuration;
-    configuration
-        .voters
-        .iter()
-        .map(|voter| voter.get())
-        .collect()
-}
-
 #[test]
 fn a_joint_configuration_commits_with_both_majorities_only() {
     // Raft paper 6: {1,2,3} becomes {3,4,5}. First everybody of the old half but 1 is cut off, then everybody of the new one.
@@ -105,7 +96,7 @@ fn figure_10_old_and_new_majority_never_elect_two_leaders_of_a_term() {
     net.crash(1);
     assert!(net.status(3).configuration.is_joint());
     assert_eq!(
-        (voters(&net, 1), voters(&net, 2)),
+        (net.voters(1), net.voters(2)),
         (vec![1, 2, 3], vec![1, 2, 3])
     );
     net.heal();
@@ -126,7 +117,7 @@ fn figure_10_old_and_new_majority_never_elect_two_leaders_of_a_term() {
     net.run_ms(10_000);
     for replica in 1..=5 {
         assert_eq!(
-            (voters(&net, replica), net.applied(replica)),
+            (net.voters(replica), net.applied(replica)),
             (vec![1, 2, 3], vec!["old".to_owned()])
         );
     }
@@ -168,7 +159,7 @@ fn a_removed_server_that_was_not_told_deposes_nobody() {
     net.run_ms(10_000); // long enough that the leader has stopped feeding it
     net.heal();
     net.run_ms(20_000);
-    assert_eq!(voters(&net, 3), [1, 2, 3]);
+    assert_eq!(net.voters(3), [1, 2, 3]);
     let body = Body::Vote {
         last: net.status(3).last,
         transfer: false,

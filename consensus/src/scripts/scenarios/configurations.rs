@@ -3,15 +3,6 @@
 use super::*;
 use crate::{ChangeError, EntryKind, LogIndex, Output, Role, Term};
 
-fn voters(net: &Net, replica: u64) -> Vec<u64> {
-    let configuration = net.status(replica).configuration;
-    configuration
-        .voters
-        .iter()
-        .map(|voter| voter.get())
-        .collect()
-}
-
 /// Every configuration in a log, as (voters of the new half, whether joint).
 fn history(net: &Net, replica: u64) -> Vec<(Vec<u64>, bool)> {
     let log = &net.nodes[&replica].group.log;
@@ -31,7 +22,7 @@ fn learn(net: &mut Net, leader: u64, newcomers: &[u64]) {
     for newcomer in newcomers {
         net.add_newcomer(*newcomer);
     }
-    let present = voters(net, leader);
+    let present = net.voters(leader);
     net.change(leader, &present, newcomers);
     net.run_ms(1_000);
 }
@@ -113,7 +104,7 @@ fn a_leader_is_removed_between_two_commands_and_both_survive() {
     assert_ne!(leader, 1);
     for replica in [2, 3] {
         assert_eq!(net.applied(replica), ["foo", "bar"]);
-        assert_eq!(voters(&net, replica), [2, 3]);
+        assert_eq!(net.voters(replica), [2, 3]);
     }
     let now = net.now;
     assert!(net.group(1).propose(now, bytes::Bytes::new()).is_err());
@@ -187,7 +178,7 @@ fn a_leader_replaces_itself_and_never_campaigns_again() {
     assert_ne!(leader, 1);
     assert_eq!(net.status(leader).term, Term::new(2));
     for replica in [2, 3, 4] {
-        assert_eq!(voters(&net, replica), [2, 3, 4]);
+        assert_eq!(net.voters(replica), [2, 3, 4]);
     }
     assert!(net.has_event(1, &Output::Removed));
     net.campaign(1);
@@ -245,7 +236,7 @@ fn every_voter_is_replaced_in_one_change() {
     net.run_ms(1_000);
     for replica in 4..=6 {
         assert_eq!(net.applied(replica), ["a", "b", "c"]);
-        assert_eq!(voters(&net, replica), [4, 5, 6]);
+        assert_eq!(net.voters(replica), [4, 5, 6]);
     }
     net.isolate(leader);
     net.run_ms(4_000);
