@@ -1,7 +1,8 @@
 //! Commits per second of the core alone, beside raft-rs 0.7 and omnipaxos 0.2 in the same process.
 //!
 //! `cargo bench -p synod-consensus`. What one commit takes of each machine: `peers`. The machines take turns, round by round, so
-//! that a busy moment of the computer falls on all of them; the table shows medians. Floor: twice raft-rs at every size; goal: above
+//! that a slow moment of the computer falls on all of them, and are charged the processor time of their one thread, so that what else
+//! runs on it counts for nobody; the table shows medians. Floor: twice raft-rs at every size; goal: above
 //! omnipaxos at every size. `cargo bench -p synod-consensus --bench core -- ours 64` runs our machine alone on one size, for a profiler.
 //!
 //! What the peers cost: 22 packages in the lock file, all of tests and benchmarks alone. On the idle 2-core development machine `raft`
