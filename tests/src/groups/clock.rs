@@ -1,11 +1,14 @@
-//! The clock of one process: it began at some time of its own, and runs a little slower than the others, within what is allowed.
+//! The clock of one process: it began at some time of its own, and runs a little slower than the others, within what is allowed; how
+//! much slower may change.
 
 use core::time::Duration;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {
-    /// What it showed when the world began.
-    began: Duration,
+    /// Since when it has run at this rate.
+    since: Duration,
+    /// What it showed then.
+    showed: Duration,
     /// How much it loses, in millionths.
     slow_ppm: u32,
 }
@@ -13,21 +16,36 @@ pub(crate) struct Clock {
 const MILLION: u128 = 1_000_000;
 
 impl Clock {
-    pub(crate) fn new(began: Duration, slow_ppm: u32) -> Self {
-        Self { began, slow_ppm }
+    /// `showed`: when the world began.
+    pub(crate) fn new(showed: Duration, slow_ppm: u32) -> Self {
+        Self {
+            since: Duration::ZERO,
+            showed,
+            slow_ppm,
+        }
     }
 
-    /// What it shows at a time of the world.
+    /// From `now` on it loses so much.
+    pub(crate) fn turn(&mut self, now: Duration, slow_ppm: u32) {
+        *self = Self {
+            since: now,
+            showed: self.shows(now),
+            slow_ppm,
+        };
+    }
+
+    /// What it shows at a time of the world, not before its last turn.
     pub(crate) fn shows(self, at: Duration) -> Duration {
         let rate = MILLION - u128::from(self.slow_ppm);
-        self.began + nanos(at.as_nanos() * rate / MILLION)
+        let passed = at.saturating_sub(self.since).as_nanos();
+        self.showed + nanos(passed * rate / MILLION)
     }
 
     /// The first time of the world at which it shows `time`.
     pub(crate) fn when(self, time: Duration) -> Duration {
         let rate = MILLION - u128::from(self.slow_ppm);
-        let passed = time.saturating_sub(self.began).as_nanos();
-        nanos((passed * MILLION).div_ceil(rate))
+        let passed = time.saturating_sub(self.showed).as_nanos();
+        self.since + nanos((passed * MILLION).div_ceil(rate))
     }
 }
 
@@ -48,5 +66,15 @@ mod tests {
                 assert!(when <= at && clock.shows(when) >= clock.shows(at));
             }
         }
+    }
+
+    #[test]
+    fn a_turn_changes_the_rate_and_not_what_it_shows() {
+        let (noon, later) = (Duration::from_secs(10), Duration::from_secs(20));
+        let mut clock = Clock::new(Duration::from_secs(7), 0);
+        clock.turn(noon, 400_000);
+        assert_eq!(clock.shows(noon), Duration::from_secs(17));
+        assert_eq!(clock.shows(later), Duration::from_secs(23));
+        assert_eq!(clock.when(Duration::from_secs(23)), later);
     }
 }

@@ -5,6 +5,17 @@ use core::time::Duration;
 use synod_consensus::{PersistToken, ReplicaId};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+/// What a client wants of a process.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Request {
+    /// One command, or a burst of them.
+    Commands,
+    /// A read that only a leader answers.
+    Read,
+    /// A read that any replica answers.
+    ReadHere,
+}
+
 #[derive(Debug)]
 pub(crate) enum Event {
     Deliver {
@@ -67,6 +78,8 @@ pub(crate) enum Event {
     Cut {
         links: Vec<(ReplicaId, ReplicaId)>,
         lasting: Duration,
+        /// As what it is counted.
+        name: &'static str,
     },
     Mend {
         links: Vec<(ReplicaId, ReplicaId)>,
@@ -85,6 +98,19 @@ pub(crate) enum Event {
         id: ReplicaId,
     },
     CrashAMember,
+    /// A paused process goes on.
+    Resume {
+        id: ReplicaId,
+        life: u64,
+    },
+    /// A client's request reaches a process.
+    Asked {
+        id: ReplicaId,
+        life: u64,
+        request: Request,
+    },
+    /// A fault hits a group that was left alone for a while.
+    Trial,
     /// A process is killed, and started again after so long.
     Restart {
         id: ReplicaId,
@@ -116,6 +142,7 @@ impl Event {
             | Self::CheckpointAnew { id, .. }
             | Self::Restart { id, .. }
             | Self::Suspect { id, .. }
+            | Self::Asked { id, .. }
             | Self::Crash { id, .. }
             | Self::Tick { id, .. } => Some(*id),
             _ => None,
@@ -134,10 +161,16 @@ impl Event {
             | Self::CheckpointAnew { life, .. }
             | Self::Restart { life, .. }
             | Self::Suspect { life, .. }
+            | Self::Asked { life, .. }
             | Self::Crash { life, .. }
             | Self::Tick { life, .. } => Some(*life),
             _ => None,
         }
+    }
+
+    /// Whether it happens to the process, which need not run for it.
+    pub(crate) fn kills(&self) -> bool {
+        matches!(self, Self::Restart { .. } | Self::Crash { .. })
     }
 
     /// What the trace remembers of it.
@@ -154,6 +187,9 @@ impl Event {
             Self::Restart { id, back, .. } => (22, id.get(), back.as_millis() as u64),
             Self::Congest { links, by, .. } => (23, links.len() as u64, by.as_millis() as u64),
             Self::Relieve { links } => (24, links.len() as u64, 0),
+            Self::Resume { id, .. } => (25, id.get(), 0),
+            Self::Asked { id, request, .. } => (26, id.get(), *request as u64),
+            Self::Trial => (27, 0, 0),
             Self::Tick { id, .. } => (7, id.get(), 0),
             Self::Start { id } => (8, id.get(), 0),
             Self::Checkpoint { id } => (9, id.get(), 0),

@@ -12,16 +12,15 @@ impl World {
     pub(super) fn heal(&mut self) {
         self.healing = true;
         self.network.heal();
-        let now = self.now;
         let ids: Vec<_> = self.replicas.keys().copied().collect();
         for id in ids {
             let replica = self.replicas.get_mut(&id).expect("listed");
-            replica.paused_until = now;
-            replica.stalled_until = now;
+            replica.stall = None;
             replica.disk.set_capacity(None);
             if !replica.is_up() && !replica.retired {
                 self.push(Duration::ZERO, Event::Start { id });
             }
+            self.resume(id, true);
         }
     }
 

@@ -5,7 +5,7 @@
 use core::fmt;
 use std::collections::{BTreeMap, HashMap};
 
-use synod_consensus::{LogIndex, ReplicaId, Term, Write};
+use synod_consensus::{Configuration, LogIndex, ReplicaId, Term, Write};
 
 use super::coverage::Coverage;
 use super::machine::chained;
@@ -186,13 +186,16 @@ impl History {
         Ok(())
     }
 
-    /// A replica takes everything through `index` as committed. `durable` says whether a replica's disk covers an entry.
+    /// A replica takes everything through `index` as committed. `durable` says whether a replica's disk covers an entry. The last
+    /// configuration in `log` decides, and, of a leader, the one that was the last before this step: what commits a joint
+    /// configuration may append the one that leaves it, and was yet decided by both halves.
     pub(crate) fn commits(
         &mut self,
         replica: ReplicaId,
         from: LogIndex,
         index: LogIndex,
         log: &Model,
+        before: Option<&Configuration>,
         durable: impl Fn(ReplicaId, LogIndex, Term) -> bool,
     ) -> Result<(), Violation> {
         let known_before = self.committed();
@@ -227,8 +230,10 @@ impl History {
             return Ok(());
         };
         if index > known_before {
-            let (_, configuration) = log.configuration();
-            for half in [&configuration.voters, &configuration.outgoing] {
+            let (_, now) = log.configuration();
+            let before = before.filter(|before| *before != now);
+            let in_force = before.into_iter().chain([now]);
+            for half in in_force.flat_map(|it| [&it.voters, &it.outgoing]) {
                 let holding = half
                     .iter()
                     .filter(|voter| durable(**voter, index, term))

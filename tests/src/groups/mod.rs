@@ -17,7 +17,7 @@
 //! | Log Matching | an index and a term name one entry and one predecessor, in every log that ever was | 5.3 |
 //! | Leader Completeness | a new leader's log holds every committed entry | 5.4.3 |
 //! | State Machine Safety | what is committed or applied at an index never differs, between replicas and over time | 5.4.3 |
-//! | Committed Is Durable | when an entry is first committed, a majority of disks (of both halves) holds it | 5.4 |
+//! | Committed Is Durable | when an entry is first committed, a majority of disks (of both halves) holds it, by every configuration that was in force in this step | 5.4, 6 |
 //! | Durable Promise | a vote or acknowledgement that leaves is on the sender's disk | H2, H73 |
 //! | Effective Configuration | the last configuration of a replica's log is in force there, committed or not | 6; H42, H46, H47, H65 |
 //! | Monotone | term, vote within a term, commit and applied never go back | figure 2 |
@@ -37,6 +37,10 @@
 //! cannot be told from a torn write, so none is flipped there.) Snapshots travel as the runtime ships them: read in pieces from the
 //! newest checkpoint's file when a permit and the budget allow, gathered in a partial file that a crash may shorten, damage or take
 //! away. A flipped bit in a checkpoint is found by whoever it is shipped to, and another checkpoint is made.
+//!
+//! A paused process (SIGSTOP) does nothing and answers nobody; what comes for it waits, as far as there is room, until it goes on, and
+//! its clock has moved in one leap. Now and then a group is left alone until its leader's lease is steady, and then tried (`trial`).
+//! A fault that waits for its occasion is counted when it strikes.
 //!
 //! That each check can fail is shown by itself in `self_test`, and by bugs put back in `tests/groups.rs`.
 
@@ -60,6 +64,7 @@ mod self_test;
 mod settle;
 mod shipping;
 mod storm;
+mod trial;
 mod watch;
 mod world;
 

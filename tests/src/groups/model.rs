@@ -73,6 +73,13 @@ impl Model {
             })
     }
 
+    /// The same, to be kept; `None`: the log is empty.
+    pub(crate) fn in_force(&self) -> Option<Arc<Configuration>> {
+        self.configurations
+            .last()
+            .map(|(_, configuration)| configuration.clone())
+    }
+
     pub(crate) fn last(&self) -> Position {
         let index = self.base.index.plus(self.entries.len() as u64);
         Position::new(self.term_at(index).unwrap_or(self.base.term), index)

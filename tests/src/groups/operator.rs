@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use rand::Rng;
 use rand::seq::IteratorRandom;
-use synod_consensus::{Change, ReplicaId, Role, Status};
+use synod_consensus::{Change, ReplicaId, Role, Status, Term};
 
 use super::event::Event;
 use super::replica::Replica;
@@ -18,30 +18,53 @@ const VOTERS_MAX: usize = 7;
 const LEARNERS_MAX: usize = 3;
 
 impl World {
-    /// The leader of the latest term, if it knows that its configuration is committed and simple.
+    /// Those who lead or think so, the latest last; a paused process does neither.
+    pub(super) fn leaders(&self) -> Vec<(Term, ReplicaId)> {
+        let mut leading: Vec<_> = self
+            .statuses()
+            .filter(|(runs, status)| *runs && status.role == Role::Leader)
+            .map(|(_, status)| (status.term, status.replica))
+            .collect();
+        leading.sort_unstable();
+        leading
+    }
+
+    /// Those who would lead if they were not paused.
+    pub(super) fn paused_leaders(&self) -> Vec<(Term, ReplicaId)> {
+        self.statuses()
+            .filter(|(runs, status)| !*runs && status.role == Role::Leader)
+            .map(|(_, status)| (status.term, status.replica))
+            .collect()
+    }
+
+    /// The latest leader that runs.
+    pub(super) fn leading_now(&self) -> Option<ReplicaId> {
+        self.leaders().last().map(|(_, leader)| *leader)
+    }
+
+    /// Of all processes: whether it runs, and how it stands.
+    fn statuses(&self) -> impl Iterator<Item = (bool, &Status)> {
+        let replicas = self.replicas.values();
+        replicas.filter_map(|replica| Some((replica.runs(), &replica.process.as_ref()?.status)))
+    }
+
+    /// The leader of the latest term, if it runs and knows that its configuration is committed and simple.
     pub(crate) fn settled_leader(&self) -> Option<Status> {
-        let statuses = self
-            .replicas
-            .values()
-            .filter_map(|replica| Some(&replica.process.as_ref()?.status));
-        let leader = statuses
-            .filter(|status| status.role == Role::Leader)
-            .max_by_key(|status| status.term)?;
+        let (runs, leader) = self
+            .statuses()
+            .filter(|(_, status)| status.role == Role::Leader)
+            .max_by_key(|(_, status)| status.term)?;
         let settled =
-            !leader.configuration.is_joint() && leader.configuration_index <= leader.commit;
+            runs && !leader.configuration.is_joint() && leader.configuration_index <= leader.commit;
         settled.then(|| leader.clone())
     }
 
     /// Whether a configuration change is under way somewhere.
     pub(crate) fn is_changing(&self) -> bool {
-        self.replicas
-            .values()
-            .filter_map(|replica| Some(&replica.process.as_ref()?.status))
-            .any(|status| {
-                status.role == Role::Leader
-                    && (status.configuration.is_joint()
-                        || status.configuration_index > status.commit)
-            })
+        self.statuses().any(|(_, status)| {
+            status.role == Role::Leader
+                && (status.configuration.is_joint() || status.configuration_index > status.commit)
+        })
     }
 
     /// Lost for good, or about to be found so.
@@ -55,6 +78,9 @@ impl World {
     pub(crate) fn operate(&mut self) -> Option<ReplicaId> {
         let pause = Duration::from_millis(self.rng.random_range(100..900));
         self.push(pause, Event::Operate);
+        if self.now < self.calm_until {
+            return None;
+        }
         let leader = self.settled_leader()?;
         self.retire_removed(&leader);
         match self.rng.random_range(0..20) {
@@ -63,7 +89,7 @@ impl World {
                 let voters = leader.configuration.voters.iter().copied();
                 self.preferred = voters.choose(&mut self.rng);
                 let (now, preferred) = (self.now, self.preferred);
-                for replica in self.replicas.values_mut() {
+                for replica in self.replicas.values_mut().filter(|replica| replica.runs()) {
                     if let Some(process) = &mut replica.process {
                         process.group.prefer(process.clock.shows(now), preferred);
                     }
@@ -141,7 +167,7 @@ impl World {
             let soon = Duration::from_micros(self.rng.random_range(0..20_000));
             let longest = if self.rng.random() { 900 } else { 3_000 };
             let lasting = Duration::from_millis(self.rng.random_range(300..longest));
-            self.push(soon, Event::Cut { links, lasting });
+            self.cut(soon, links, lasting);
             if alone == from && self.rng.random() {
                 let life = self.replicas[&to].life;
                 self.push(soon, Event::Crash { id: to, life });
@@ -244,7 +270,7 @@ impl World {
         self.push(pause, Event::Checkpoint { id });
         let everything = self.rng.random_bool(0.3);
         let now = self.now;
-        let Some(replica) = self.replicas.get_mut(&id) else {
+        let Some(replica) = self.replicas.get_mut(&id).filter(|replica| replica.runs()) else {
             return;
         };
         let coverage = &mut self.coverage;

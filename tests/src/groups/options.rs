@@ -28,6 +28,8 @@ pub(crate) fn draw(
         uncommitted_bytes: [8_000, 64_000, most][rng.random_range(0..3)],
         apply_bytes: [500, 1 << 20][rng.random_range(0..2)],
         keep_entries: [0, 10, 200][rng.random_range(0..3)],
+        // With the shortest, another leader comes as soon as promises allow.
+        election_stagger: Duration::from_millis([10, 40, 150][rng.random_range(0..3)]),
         disk_stall: Duration::from_secs(3),
         lease: Duration::from_millis([0, 400, 1_000, 1_500, 1_500, 1_500][rng.random_range(0..6)]),
         clock_drift_ppm: [50_000, 160_000, 400_000][rng.random_range(0..3)],

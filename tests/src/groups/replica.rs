@@ -15,6 +15,7 @@ use synod_consensus::{
 
 use super::clock::Clock;
 use super::coverage::Coverage;
+use super::event::Event;
 use super::freight::Freight;
 use super::history::{History, Violation, broken};
 use super::machine::Machine;
@@ -36,8 +37,12 @@ pub(crate) struct Replica {
     pub(crate) checkpointed: LogIndex,
     /// What a checkpoint that may have become durable covers: its machine died over it.
     pub(super) attempted: Option<LogIndex>,
-    pub(crate) paused_until: Duration,
-    pub(crate) stalled_until: Duration,
+    pub(super) pause: Option<Pause>,
+    /// When it last went on after a pause, and how long that lasted.
+    pub(super) resumed: Option<(Duration, Duration)>,
+    pub(super) stall: Option<Stall>,
+    /// A sync was arranged to fail.
+    pub(super) sync_will_fail: bool,
     /// It will not come back: removed, or its disk is gone.
     pub(crate) retired: bool,
     /// The configuration it was born with; a newcomer's is empty.
@@ -50,6 +55,27 @@ pub(crate) struct Replica {
     pub(super) last_term: Term,
     /// A bit of its log or checkpoint was flipped.
     pub(crate) damaged: bool,
+}
+
+/// How many messages wait for a paused process; more are lost.
+const WAITING_MAX: usize = 150;
+
+/// A process that is stopped and not dead (SIGSTOP, H58).
+#[derive(Debug)]
+pub(crate) struct Pause {
+    since: Duration,
+    until: Duration,
+    /// What it will find when it goes on, in the order in which it came.
+    waiting: Vec<Event>,
+    messages: usize,
+}
+
+/// A disk that does nothing for a while.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stall {
+    until: Duration,
+    /// Somebody has waited for it.
+    is_felt: bool,
 }
 
 /// Small files, so that they are rotated, carried and removed within a run; no threads.
@@ -112,8 +138,10 @@ impl Replica {
             durable: Model::default(),
             checkpointed: LogIndex::ZERO,
             attempted: None,
-            paused_until: Duration::ZERO,
-            stalled_until: Duration::ZERO,
+            pause: None,
+            resumed: None,
+            stall: None,
+            sync_will_fail: false,
             retired: false,
             birth: founding.unwrap_or_default(),
             left: 0,
@@ -129,6 +157,89 @@ impl Replica {
 
     pub(crate) fn is_up(&self) -> bool {
         self.process.is_some()
+    }
+
+    /// Whether it is up and not paused.
+    pub(crate) fn runs(&self) -> bool {
+        self.is_up() && self.pause.is_none()
+    }
+
+    /// From now on the machine's clock loses so much.
+    pub(super) fn turn_clock(&mut self, now: Duration, slow_ppm: u32) {
+        self.slow_ppm = slow_ppm;
+        if let Some(process) = &mut self.process {
+            process.clock.turn(now, slow_ppm);
+        }
+    }
+
+    /// Stops the process until then, or for longer than it would have been.
+    pub(super) fn pause(&mut self, now: Duration, until: Duration) {
+        let pause = self.pause.get_or_insert_with(|| Pause {
+            since: now,
+            until,
+            waiting: Vec::new(),
+            messages: 0,
+        });
+        pause.until = pause.until.max(until);
+    }
+
+    /// Ends a pause that is due, or any if `at_once`; returns what waited for it.
+    pub(super) fn resume(&mut self, now: Duration, at_once: bool) -> Vec<Event> {
+        match self.pause.take_if(|pause| at_once || pause.until <= now) {
+            Some(Pause { since, waiting, .. }) => {
+                self.resumed = Some((now, now - since));
+                waiting
+            }
+            None => Vec::new(),
+        }
+    }
+
+    /// The event waits until the process goes on. There is only so much room for messages.
+    pub(super) fn waits(&mut self, event: Event, coverage: &mut Coverage) {
+        let Some(pause) = &mut self.pause else {
+            return;
+        };
+        if matches!(event, Event::Deliver { .. } | Event::Asked { .. }) {
+            if pause.messages == WAITING_MAX {
+                coverage.count("lost_before_a_paused_process");
+                return;
+            }
+            pause.messages += 1;
+        }
+        coverage.count("waited_for_a_paused_process");
+        pause.waiting.push(event);
+    }
+
+    /// The disk does nothing until then.
+    pub(super) fn stall(&mut self, until: Duration) {
+        let is_felt = false;
+        self.stall = Some(Stall { until, is_felt });
+    }
+
+    /// Until when what the disk is to do now has to wait.
+    pub(super) fn waits_for_disk(&mut self, now: Duration, coverage: &mut Coverage) -> Duration {
+        let stall = self.stall.as_mut().filter(|stall| stall.until > now);
+        stall.map_or(now, |stall| {
+            if !core::mem::replace(&mut stall.is_felt, true) {
+                coverage.count("stalls");
+            }
+            stall.until
+        })
+    }
+
+    /// The disk refused something: counts what was arranged, if that was it.
+    pub(super) fn refused(&mut self, coverage: &mut Coverage) {
+        let name = if self.disk.power_is_off() {
+            "power_lost_while_writing"
+        } else if self.disk.is_limited() {
+            return coverage.count("write_refused_by_a_full_disk");
+        } else if core::mem::take(&mut self.sync_will_fail) {
+            "syncs_failed"
+        } else {
+            return;
+        };
+        coverage.count("faults");
+        coverage.count(name);
     }
 
     /// Starts the process from what the disk holds.
@@ -175,8 +286,6 @@ impl Replica {
             Err(error) => return broken("Recovery", format!("{id}: {error}")),
         };
         self.life += 1;
-        self.paused_until = Duration::ZERO;
-        self.stalled_until = Duration::ZERO;
         if core::mem::take(&mut self.damaged) {
             coverage.count("bit_flipped_where_nothing_lies");
         }
@@ -257,6 +366,10 @@ impl Replica {
     pub(crate) fn stop(&mut self, power: bool) -> Option<Process> {
         let process = self.process.take();
         self.life += 1;
+        self.pause = None;
+        self.resumed = None;
+        self.stall = None;
+        self.sync_will_fail = false;
         if let Some(process) = &process {
             let held = process.freight.partials.held(self.key);
             self.left = held.map_or(0, |(_, _, held)| held);
@@ -296,9 +409,7 @@ impl Replica {
             }
             return Ok(tokens);
         }
-        if self.disk.is_limited() && !self.disk.power_is_off() {
-            coverage.count("write_refused_by_a_full_disk");
-        }
+        self.refused(coverage);
         // In doubt: the disk may come back with it or without it, as a whole.
         let mut after = self.durable.clone();
         for write in writes {

@@ -2,14 +2,18 @@
 
 use core::time::Duration;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use rand::Rng;
-use synod_consensus::{Message, ReplicaId, Role};
+use synod_consensus::{Configuration, Message, ReplicaId, Role, Term};
 
 use super::event::Event;
 use super::history::Violation;
 use super::watch::Cause;
 use super::world::World;
+
+/// Term, whether it led, and the last configuration in its log, of a process before a step.
+type InForce = Option<(Term, bool, Option<Arc<Configuration>>)>;
 
 impl World {
     /// Draws a replica's outputs, sets its timers, holds it against the invariants.
@@ -19,6 +23,10 @@ impl World {
         }
         let (now, step, forgives) = (self.now, self.steps, self.history.forgives());
         let (replica, mut witnesses) = self.with_witnesses(id);
+        let in_force = replica.process.as_ref().map(|process| {
+            let leads = process.status.role == Role::Leader;
+            (process.status.term, leads, process.asked.in_force())
+        });
         let drained = if forgives {
             match catch_unwind(AssertUnwindSafe(|| {
                 replica.drain(now, step, &mut witnesses)
@@ -52,7 +60,7 @@ impl World {
         if drained.shipments {
             self.admit_shipments(id);
         }
-        self.check(id, cause)?;
+        self.check(id, cause, in_force)?;
         if drained.checkpoint {
             let soon = Duration::from_micros(self.rng.random_range(100..50_000));
             self.push(soon, Event::CheckpointAnew { id, life });
@@ -80,8 +88,7 @@ impl World {
         match self.rng.random_range(0..8) {
             0..3 => {
                 let lasting = Duration::from_millis(self.rng.random_range(1_000..4_000));
-                let links = vec![(from, to), (to, from)];
-                self.push(soon, Event::Cut { links, lasting });
+                self.cut(soon, vec![(from, to), (to, from)], lasting);
             }
             3 => {
                 let life = self.replicas[&to].life;
@@ -98,23 +105,32 @@ impl World {
 
     /// Now and then, a node that is told to give up its place is shut down or loses its links just then.
     fn disturb_transfer(&mut self, from: ReplicaId) {
-        if self.healing || !self.rng.random_bool(0.3) {
+        let is_tried = self
+            .deaf_in_transfer
+            .take_if(|deaf| *deaf == from)
+            .is_some();
+        if self.healing || !(is_tried || self.rng.random_bool(0.3)) {
             return;
         }
-        let links = self.all_links_of(from);
-        let soon = Duration::from_micros(self.rng.random_range(0..6_000));
+        let mut links = self.all_links_of(from);
+        let mut soon = Duration::from_micros(self.rng.random_range(0..6_000));
+        if is_tried || self.rng.random() {
+            // It hears nothing of what its word leads to.
+            links.retain(|(_, to)| *to == from);
+            soon = Duration::ZERO;
+        }
         let lasting = Duration::from_millis(self.rng.random_range(300..3_000));
-        self.push(soon, Event::Cut { links, lasting });
+        self.cut(soon, links, lasting);
     }
 
-    fn check(&mut self, id: ReplicaId, cause: Cause) -> Result<(), Violation> {
+    /// `in_force`: term, whether it led, and the last configuration in its log before this step.
+    fn check(&mut self, id: ReplicaId, cause: Cause, in_force: InForce) -> Result<(), Violation> {
         let now = self.now;
         let (replica, mut witnesses) = self.with_witnesses(id);
         let Some(before) = replica.check(cause, now, &mut witnesses)? else {
             return Ok(());
         };
-        let process = self.replicas[&id].process.as_ref().expect("just checked");
-        let status = &process.status;
+        let status = self.running(id).status.clone();
         self.elected |= status.role == Role::Leader;
         if status.role == Role::Leader && self.leading != Some((id, status.term)) {
             let new = self
@@ -125,16 +141,24 @@ impl World {
             }
             if new {
                 self.leading = Some((id, status.term));
+                self.visit_former_leaders(id);
             }
         }
         if status.commit > before {
+            let process = self.replicas[&id].process.as_ref().expect("just checked");
+            let led = |(term, led, _): &(Term, bool, _)| *led && *term == status.term;
+            let in_force = in_force.filter(led).and_then(|(_, _, it)| it);
+            let decided = in_force.as_deref();
+            if decided.is_some_and(Configuration::is_joint) {
+                self.coverage.count("committed_by_both_halves");
+            }
             let durable = |voter: ReplicaId, index, term| {
                 self.replicas.get(&voter).is_some_and(|replica| {
                     replica.durable.covers(index, term) || index <= replica.checkpointed
                 })
             };
             self.history
-                .commits(id, before, status.commit, &process.asked, durable)?;
+                .commits(id, before, status.commit, &process.asked, decided, durable)?;
         }
         Ok(())
     }

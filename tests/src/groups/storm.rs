@@ -4,17 +4,23 @@ use core::time::Duration;
 
 use rand::Rng;
 use rand::seq::{IteratorRandom, SliceRandom};
-use synod_consensus::{ReplicaId, Role};
+use synod_consensus::ReplicaId;
 
-use super::event::Event;
+use super::event::{Event, Request};
 use super::world::World;
 
 /// Without an acknowledgement for so long, faults stay away.
 const NO_PROGRESS_MAX: Duration = Duration::from_secs(8);
+/// The share of faults that hit a group that was left alone for a while.
+const TRIALS: f64 = 0.13;
 
 impl World {
     /// One fault.
     pub(crate) fn storm(&mut self) {
+        self.tried = None;
+        if !self.options.lease.is_zero() && self.rng.random_bool(TRIALS) {
+            return self.arrange_trial();
+        }
         let pause = Duration::from_millis(self.rng.random_range(200..self.storm_gap));
         self.push(pause, Event::Storm);
         let answered = self.coverage.get("acknowledged");
@@ -33,24 +39,23 @@ impl World {
             return;
         };
         if self.rng.random_bool(0.4) {
-            let leads = |id: &&ReplicaId| {
-                let process = self.replicas[*id].process.as_ref();
-                process.is_some_and(|process| process.status.role == Role::Leader)
-            };
-            victim = up.iter().find(leads).copied().unwrap_or(victim);
+            victim = self.leading_now().unwrap_or(victim);
         }
-        self.coverage.count("faults");
-        match self.rng.random_range(0..100) {
+        let kind = self.rng.random_range(0..100);
+        if !(28..38).contains(&kind) {
+            self.coverage.count("faults"); // others are counted when they strike
+        }
+        match kind {
             0..16 => self.crash(victim, false),
             16..28 => self.crash(victim, true),
             28..34 => {
-                self.coverage.count("power_lost_while_writing");
                 let nth = self.rng.random_range(1..4);
                 self.replicas[&victim].disk.lose_power_in(nth);
             }
             34..38 => {
-                self.coverage.count("syncs_failed");
-                self.replicas[&victim].disk.fail_sync_in(1);
+                let replica = self.replicas.get_mut(&victim).expect("up");
+                replica.disk.fail_sync_in(1);
+                replica.sync_will_fail = true;
             }
             38..40 => {
                 self.coverage.count("blackouts");
@@ -59,7 +64,6 @@ impl World {
                 }
             }
             40..48 => {
-                self.coverage.count("stalls");
                 // Some long enough that a leader gives way (H21).
                 let lasting = if self.rng.random_bool(0.35) {
                     Duration::from_millis(self.rng.random_range(4_000..7_000))
@@ -67,12 +71,14 @@ impl World {
                     self.span(50, 5_000)
                 };
                 let until = self.now + lasting;
-                self.replicas.get_mut(&victim).expect("up").stalled_until = until;
+                self.replicas.get_mut(&victim).expect("up").stall(until);
             }
             48..56 => {
-                self.coverage.count("pauses");
-                let until = self.now + self.span(50, 4_000);
-                self.replicas.get_mut(&victim).expect("up").paused_until = until;
+                let lasting = self.span(50, 4_000);
+                self.pause(victim, lasting);
+                if self.rng.random() {
+                    self.suspect(victim, 100..400);
+                }
             }
             56..61 => {
                 if self.may_lose(victim) {
@@ -89,12 +95,27 @@ impl World {
 
     /// The failure detectors of the others take `peer` for dead, one after the other, so many milliseconds from now.
     pub(crate) fn suspect(&mut self, peer: ReplicaId, within: core::ops::Range<u64>) {
-        self.coverage.count("suspicions");
         let others = self.replicas.values().filter(|replica| replica.is_up());
         let lives: Vec<_> = others.map(|replica| (replica.id(), replica.life)).collect();
         for (id, life) in lives {
             let at = Duration::from_millis(self.rng.random_range(within.clone()));
             self.push(at, Event::Suspect { id, life, peer });
+        }
+    }
+
+    /// The process is stopped for so long, and knows nothing of it; half the time a client's read is the first that it finds then.
+    pub(super) fn pause(&mut self, id: ReplicaId, lasting: Duration) {
+        let now = self.now;
+        let replica = self.replicas.get_mut(&id).expect("up");
+        let life = replica.life;
+        if replica.runs() {
+            self.coverage.count("pauses");
+        }
+        replica.pause(now, now + lasting);
+        self.push(lasting, Event::Resume { id, life });
+        if self.rng.random() {
+            let request = Request::Read;
+            self.push(Duration::ZERO, Event::Asked { id, life, request });
         }
     }
 
@@ -142,11 +163,9 @@ impl World {
     /// A disk refused: its process ends as if the power had gone, and comes back.
     pub(crate) fn fail(&mut self, id: ReplicaId) {
         self.coverage.count("disk_failures");
-        if self
-            .replicas
-            .get(&id)
-            .is_some_and(|replica| replica.is_up())
-        {
+        let replica = self.replicas.get_mut(&id);
+        if let Some(replica) = replica.filter(|replica| replica.is_up()) {
+            replica.refused(&mut self.coverage);
             self.crash(id, true);
         } else {
             let back = self.span(5, 2_000);
@@ -202,6 +221,22 @@ impl World {
         self.push(until, Event::Room { id: victim });
     }
 
+    /// Links break so long from now.
+    pub(super) fn cut(
+        &mut self,
+        soon: Duration,
+        links: Vec<(ReplicaId, ReplicaId)>,
+        lasting: Duration,
+    ) {
+        let name = "cut_at_the_worst_moment";
+        let cut = Event::Cut {
+            links,
+            lasting,
+            name,
+        };
+        self.push(soon, cut);
+    }
+
     /// All links from and to a machine.
     pub(super) fn all_links_of(&self, id: ReplicaId) -> Vec<(ReplicaId, ReplicaId)> {
         let others = self.replicas.keys().copied().filter(|other| *other != id);
@@ -220,9 +255,8 @@ impl World {
     /// A switch dies: the links of a machine get slow, then break, one peer after the other; those behind it are restarted by what
     /// watches over them, and suspect the machine that they do not hear any more.
     fn fade_out(&mut self, victim: ReplicaId) {
-        self.coverage.count("links_died_one_by_one");
-        let leading = self.leading.filter(|_| self.rng.random_bool(0.6));
-        let leading = leading.map(|(leader, _)| leader);
+        let leading = self.leading_now();
+        let leading = leading.filter(|_| self.rng.random_bool(0.6));
         let victim = leading.unwrap_or(victim);
         let mut others: Vec<_> = self
             .replicas
@@ -251,7 +285,13 @@ impl World {
         for (other, life) in others {
             let lasting = Duration::from_millis(self.rng.random_range(1_500..5_000));
             let links = links_of(other);
-            self.push(at, Event::Cut { links, lasting });
+            let name = "links_died_one_by_one";
+            let cut = Event::Cut {
+                links,
+                lasting,
+                name,
+            };
+            self.push(at, cut);
             if self.rng.random_bool(restarted) {
                 let soon = at + Duration::from_millis(self.rng.random_range(0..100));
                 let back = Duration::from_millis(self.rng.random_range(5..150));

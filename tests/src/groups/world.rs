@@ -19,6 +19,7 @@ use super::oracle::Oracle;
 use super::process::{Process, Witnesses};
 use super::replica::{Replica, Started};
 use super::shipping::Turn;
+use super::trial::Trial;
 use super::watch::Cause;
 use crate::disk::VirtualDisk;
 
@@ -30,6 +31,8 @@ const ACKNOWLEDGED_MIN: u64 = 500;
 const FAULTS_MIN: u64 = 20;
 /// A run that has not seen enough by then ends its safety phase all the same.
 const STORM_MAX: Duration = Duration::from_secs(400);
+/// So does one with so many steps: messages that only beget messages let no time pass.
+const STEPS_MAX: u64 = 400_000;
 
 /// A safeguard taken away, to show that its absence is seen.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -60,7 +63,7 @@ pub struct World {
     order: u64,
     events: BTreeMap<(Duration, u64), Event>,
     pub(crate) rng: ChaCha8Rng,
-    options: CheckedOptions,
+    pub(super) options: CheckedOptions,
     pub(crate) network: Network,
     pub(crate) replicas: BTreeMap<ReplicaId, Replica>,
     /// Machines that wait to be added.
@@ -73,6 +76,12 @@ pub struct World {
     pub(crate) last_machine: u64,
     pub(crate) command_gap: u64,
     pub(crate) storm_gap: u64,
+    /// What was tried last, until the next fault.
+    pub(super) tried: Option<Trial>,
+    /// Who will hear nothing once it has told another to campaign.
+    pub(super) deaf_in_transfer: Option<ReplicaId>,
+    /// Until then the operator does nothing, and clients hardly write.
+    pub(super) calm_until: Duration,
     pub(super) disk_latency: Duration,
     /// A clock is either right or as slow as the options allow, nothing between.
     clocks_are_far_apart: bool,
@@ -121,6 +130,9 @@ impl World {
             last_machine: founders,
             command_gap: rng.random_range(3_000..20_000),
             storm_gap: rng.random_range(700..3_000),
+            tried: None,
+            deaf_in_transfer: None,
+            calm_until: Duration::ZERO,
             disk_latency: Duration::from_micros(rng.random_range(50..2_000)),
             clocks_are_far_apart: rng.random(),
             founders,
@@ -202,13 +214,14 @@ impl World {
             self.step()?;
         }
         self.heal();
-        let calm = self.now;
+        let (calm, steps) = (self.now, self.steps);
         let enough = self.coverage.get("acknowledged") + 20;
         while !(self.coverage.get("acknowledged") >= enough && self.agrees()) {
-            if self.now > calm + HEALED_WITHIN {
+            if self.now > calm + HEALED_WITHIN || self.steps > steps + STEPS_MAX {
                 let detail = format!(
-                    "{:?} after the last fault: {}",
-                    HEALED_WITHIN,
+                    "{:?} and {} steps after the last fault: {}",
+                    self.now - calm,
+                    self.steps - steps,
                     self.describe()
                 );
                 self.history.judge(broken("Liveness", detail))?;
@@ -230,7 +243,7 @@ impl World {
         let seen = self.coverage.get("events") >= EVENTS_MIN
             && self.coverage.get("acknowledged") >= ACKNOWLEDGED_MIN
             && self.coverage.get("faults") >= FAULTS_MIN;
-        seen || self.now > STORM_MAX
+        seen || self.now > STORM_MAX || self.steps > STEPS_MAX
     }
 
     pub(super) fn step(&mut self) -> Result<(), Violation> {
@@ -280,22 +293,35 @@ impl World {
             return Some(event);
         };
         let life = event.life();
-        let replica = self.replicas.get(&id)?;
+        let replica = self.replicas.get_mut(&id)?;
         if !replica.is_up() || life.is_some_and(|life| life != replica.life) {
             return None;
         }
-        let stalled = if matches!(event, Event::Write { .. } | Event::Freight { .. }) {
-            replica.stalled_until
-        } else {
-            Duration::ZERO
-        };
-        let until = replica.paused_until.max(stalled);
-        if until > self.now {
-            let wait = until - self.now;
-            self.push(wait, event);
+        if event.kills() {
+            return Some(event);
+        }
+        if !replica.runs() {
+            replica.waits(event, &mut self.coverage);
             return None;
         }
+        if matches!(event, Event::Write { .. } | Event::Freight { .. }) {
+            let until = replica.waits_for_disk(self.now, &mut self.coverage);
+            if until > self.now {
+                self.push(until - self.now, event);
+                return None;
+            }
+        }
         Some(event)
+    }
+
+    /// A pause is due to end: what waited is found in the order in which it came, before whatever comes now.
+    pub(super) fn resume(&mut self, id: ReplicaId, at_once: bool) {
+        let Some(replica) = self.replicas.get_mut(&id) else {
+            return;
+        };
+        for event in replica.resume(self.now, at_once) {
+            self.push(Duration::ZERO, event);
+        }
     }
 
     /// Lets one event happen; returns the replica whose outputs have to be drawn, and why.
@@ -428,14 +454,19 @@ impl World {
                 return Ok(Some((id, Cause::Other)));
             }
             Event::Suspect { id, peer, .. } => {
+                self.coverage.count("suspicions");
                 let process = self.running(id);
                 let shown = process.clock.shows(now);
                 process.group.peer_silent(shown, peer);
                 return Ok(Some((id, Cause::Other)));
             }
-            Event::Cut { links, lasting } => {
+            Event::Cut {
+                links,
+                lasting,
+                name,
+            } => {
                 if !self.healing {
-                    self.coverage.count("cut_at_the_worst_moment");
+                    self.coverage.count(name);
                     self.network.cut(&links);
                     self.push(lasting, Event::Mend { links });
                 }
@@ -460,6 +491,24 @@ impl World {
                 if !self.healing {
                     self.coverage.count("faults");
                     self.crash(id, true);
+                }
+            }
+            Event::Resume { id, life } => {
+                if self
+                    .replicas
+                    .get(&id)
+                    .is_some_and(|replica| replica.life == life)
+                {
+                    self.resume(id, false);
+                }
+            }
+            Event::Asked { id, request, .. } => {
+                self.ask(id, request);
+                return Ok(Some((id, Cause::Other)));
+            }
+            Event::Trial => {
+                if !self.healing {
+                    return Ok(self.trial().map(|id| (id, Cause::Other)));
                 }
             }
             Event::Command => return Ok(self.client_commands().map(|id| (id, Cause::Other))),
