@@ -64,10 +64,16 @@ impl Timing {
             suspicion_least,
             suspicion_most: suspicion_least * options.suspicion_lone_factor,
             confirmations: members.saturating_sub(2).min(2),
-            retransmits: options.retransmit_factor * ((members + 1) as f64).log10().ceil() as u32,
+            retransmits: Self::retransmits_of(options, members),
             reconnect_interval: options.probe_interval * 4,
             sync_interval: options.probe_interval * 2,
         }
+    }
+
+    /// [`Timing::retransmits`] alone, for every packet.
+    pub(crate) fn retransmits_of(options: &CheckedSwimOptions, members: usize) -> u32 {
+        let members = members.max(1);
+        options.retransmit_factor * (members.ilog10() + 1) // ceil(log10(N + 1)), exactly
     }
 
     /// How long a suspicion lasts with `confirmations` independent accusers beyond the first.

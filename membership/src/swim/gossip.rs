@@ -16,6 +16,7 @@ use crate::event::{MemberEvent, SwimOutput};
 use crate::ids::StoreId;
 use crate::packet::{Body, Packet, Rumour};
 use crate::record::MemberState;
+use crate::timing::Timing;
 
 /// What must be heard soonest comes first; each has a share of every packet that the others cannot take.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -212,7 +213,7 @@ impl Swim {
             return;
         }
         let budget = room;
-        let limit = self.timing().retransmits;
+        let limit = Timing::retransmits_of(&self.options, self.members.present());
         let mut told: Vec<(StoreId, Slot)> = Vec::new();
         for reserved in [true, false] {
             for (class, share) in SHARES.into_iter().enumerate() {

@@ -25,7 +25,8 @@ pub struct Member {
     /// Since when it has this state, by the observer's clock.
     pub(crate) since: Duration,
     /// There exactly while `state` is `Suspect`.
-    pub(crate) suspicion: Option<Suspicion>,
+    pub(crate) suspicion: Option<Box<Suspicion>>, // rare: a member takes half the room without it
+
     pub(crate) flaps: Flaps,
 }
 

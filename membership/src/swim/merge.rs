@@ -37,6 +37,15 @@ pub(crate) enum Merged {
 impl Swim {
     /// A record whose signature was checked.
     pub(super) fn merge_record(&mut self, now: Duration, signed: &SignedRecord) -> Merged {
+        self.merge_record_of(now, signed, false)
+    }
+
+    /// A record whose signature was checked, out of a view that whoever told it tells the others too.
+    pub(super) fn merge_old_record(&mut self, now: Duration, signed: &SignedRecord) -> Merged {
+        self.merge_record_of(now, signed, true)
+    }
+
+    fn merge_record_of(&mut self, now: Duration, signed: &SignedRecord, is_old: bool) -> Merged {
         let store = signed.record().store;
         if store == self.me {
             return self.hear_of_oneself(signed);
@@ -62,7 +71,7 @@ impl Swim {
         }
         let (position, state) = (signed.record().position(), signed.record().state);
         let Some(held) = self.members.get(store) else {
-            self.insert(now, signed);
+            self.insert(now, signed, is_old);
             self.take_waiting_accusation(now, store);
             return Merged::News;
         };
@@ -79,12 +88,13 @@ impl Swim {
             Counters::add(&mut self.counters.refused_jumps);
             return Merged::Refused;
         }
-        self.replace(now, signed);
+        self.replace(now, signed, is_old);
         self.take_waiting_accusation(now, store);
         Merged::News
     }
 
-    fn insert(&mut self, now: Duration, signed: &SignedRecord) {
+    /// Of an unknown store; `is_old` when whoever told it tells the others too.
+    fn insert(&mut self, now: Duration, signed: &SignedRecord, is_old: bool) {
         let (store, state) = (signed.record().store, signed.record().state);
         let member = Member {
             signed: signed.clone(),
@@ -94,7 +104,7 @@ impl Swim {
             flaps: Flaps::default(),
         };
         self.members.update(store, |slot| *slot = Some(member));
-        self.spread(now, store, Class::Membership, true);
+        self.pass_on(now, store, Class::Membership, is_old);
         if state == MemberState::Left {
             self.outputs
                 .push_back(SwimOutput::Event(MemberEvent::Left { store }));
@@ -105,8 +115,17 @@ impl Swim {
         }
     }
 
+    /// A record that came with an old view is no news, unless there was news about its subject already.
+    fn pass_on(&mut self, now: Duration, store: StoreId, class: Class, is_old: bool) {
+        if is_old && !self.news.has(store) {
+            self.syncs.bore_fruit();
+        } else {
+            self.spread(now, store, class, true);
+        }
+    }
+
     /// Strictly newer than what is held.
-    fn replace(&mut self, now: Duration, signed: &SignedRecord) {
+    fn replace(&mut self, now: Duration, signed: &SignedRecord, is_old: bool) {
         let (store, state) = (signed.record().store, signed.record().state);
         let old = self.members.update(store, |slot| {
             let member = Member {
@@ -134,7 +153,7 @@ impl Swim {
         } else {
             Class::Metadata
         };
-        self.spread(now, store, class, true);
+        self.pass_on(now, store, class, is_old);
         if state == MemberState::Left {
             if old.state != MemberState::Left {
                 self.outputs
@@ -217,8 +236,9 @@ impl Swim {
             MemberState::Dead => Merged::Known,
             MemberState::Suspect => {
                 let (fresh, deadline) = self.members.update(subject, |slot| {
-                    let Some(suspicion) =
-                        slot.as_mut().and_then(|member| member.suspicion.as_mut())
+                    let Some(suspicion) = slot
+                        .as_mut()
+                        .and_then(|member| member.suspicion.as_deref_mut())
                     else {
                         return (false, None);
                     };
@@ -241,7 +261,7 @@ impl Swim {
                     if let Some(member) = slot {
                         member.state = MemberState::Suspect;
                         member.since = now;
-                        member.suspicion = Some(suspicion);
+                        member.suspicion = Some(Box::new(suspicion));
                     }
                 });
                 Counters::add(&mut self.counters.suspicions);

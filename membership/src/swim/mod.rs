@@ -264,12 +264,7 @@ impl Swim {
     /// admitted (yet) wait.
     pub fn learn(&mut self, now: Duration, view: impl IntoIterator<Item = SignedRecord>) {
         for record in view {
-            let store = record.record().store;
-            let is_news = self.news.has(store);
-            let merged = self.merge_record(now, &record);
-            if merged == Merged::News && !is_news {
-                self.news.forget(store);
-            }
+            self.merge_old_record(now, &record);
         }
     }
 

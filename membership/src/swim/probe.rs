@@ -96,10 +96,13 @@ impl Prober {
         self.next_at = now;
     }
 
-    /// SWIM 4.3: a new member enters the running round at a random place.
+    /// SWIM 4.3: a new member enters the running round at a random place. Whoever stood there is probed next: a join costs the
+    /// same at any size.
     pub(super) fn enter(&mut self, store: StoreId, rng: &mut impl Rng) {
-        let place = rng.random_range(0..=self.round.len());
-        self.round.insert(place, store);
+        self.round.push(store);
+        let place = rng.random_range(0..self.round.len());
+        let last = self.round.len() - 1;
+        self.round.swap(place, last);
     }
 
     pub(super) fn relayed(&self) -> usize {

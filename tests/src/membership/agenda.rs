@@ -18,6 +18,8 @@ pub(super) enum Happening {
     Wake(usize),
     CatchUp(usize),
     Join(usize),
+    /// Restarted with its log, it looks for the others.
+    Seek(usize),
     Resume(usize),
     Stall {
         process: usize,

@@ -17,6 +17,9 @@ use super::process::{Keys, Process, WrongClock};
 use super::sabotage::Sabotage;
 use super::world::{MESSAGES_LEAST, World};
 
+/// Stores whose names every node was given to find the others by: the first ones.
+const SEEDS: u64 = 2;
+
 /// One entry of the system log.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Entry {
@@ -169,12 +172,20 @@ impl World {
             paused_until: None,
             backlog: Vec::new(),
             observer: Observer::new(store, self.suspicion_least),
+            seeds_once: None,
             looked: 0,
             clock,
             wakes_at: Duration::MAX,
         });
         self.addresses.insert(address, number);
         self.act(number, None, |_, _| {})?;
+        if self.moved
+            && let Some(last) = (0..number)
+                .rev()
+                .find(|&one| self.processes[one].store == store)
+        {
+            return self.remember(number, last);
+        }
         self.join_cluster(number)
     }
 
@@ -256,6 +267,69 @@ impl World {
             swim.admitted(now, known);
             swim.learn(now, view);
         })
+    }
+
+    /// Every process of a store ends at once; each comes back within a while, at another address, with the log on its disk. Logs
+    /// hold no addresses, so they find each other by the names of their seeds alone.
+    pub(super) fn move_all(&mut self) {
+        let stores: Vec<StoreId> = self
+            .running()
+            .into_iter()
+            .map(|one| self.processes[one].store)
+            .collect();
+        for process in 0..self.processes.len() {
+            self.stop(process);
+        }
+        for store in stores {
+            let back = self.interval.mul_f64(self.rng.random_range(0.0..20.0));
+            self.schedule(back, Happening::Restart(store));
+        }
+    }
+
+    /// A start with the log of the last one.
+    fn remember(&mut self, process: usize, last: usize) -> Result<(), Violation> {
+        let applied = self.processes[last].applied;
+        let admitted = self.processes[last].admitted.clone();
+        self.processes[process].joined = true;
+        self.processes[process].applied = applied;
+        self.processes[process].admitted = admitted.clone();
+        self.act(process, None, |swim, now| swim.admitted(now, admitted))?;
+        self.seek(process)
+    }
+
+    /// Introduces itself to every seed that its name leads to, until one is known to it.
+    pub(super) fn seek(&mut self, process: usize) -> Result<(), Violation> {
+        let me = &self.processes[process];
+        if !me.up || me.swim.members().count() > 1 {
+            return Ok(());
+        }
+        let (store, own) = (me.store, me.swim.view());
+        // What the names stand for now: the newest process of each of the first stores.
+        let resolved = (1..=SEEDS).map(StoreId::new).filter_map(|seed| {
+            let known = |&number: &usize| self.processes[number].store == seed;
+            (0..self.processes.len()).rev().find(known)
+        });
+        let mut seeds: Vec<usize> = resolved.collect();
+        if self.sabotage == Some(Sabotage::ResolveOnce) {
+            seeds = self.processes[process]
+                .seeds_once
+                .get_or_insert(seeds)
+                .clone();
+        }
+        for seed in seeds {
+            if !self.processes[seed].up || self.processes[seed].store == store {
+                continue;
+            }
+            let view = self.processes[seed].swim.view();
+            let own = own.clone();
+            self.act(seed, None, |swim, now| {
+                own.into_iter()
+                    .for_each(|record| swim.introduce(now, record));
+            })?;
+            self.act(process, None, |swim, now| swim.learn(now, view))?;
+        }
+        self.schedule(self.interval, Happening::Seek(process));
+        Ok(())
     }
 
     pub(super) fn stop(&mut self, process: usize) {

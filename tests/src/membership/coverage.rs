@@ -45,6 +45,7 @@ const LEAST_PER_SEED: &[(&str, f64)] = &[
     ("removals", 0.5),
     ("copies", 0.5),
     ("copies_stopped", 0.5),
+    ("forgers", 0.3),
     ("undecodable", 5.0),
 ];
 

@@ -40,6 +40,7 @@ impl World {
             75..82 => self.join(),
             82..87 => self.remove(),
             87..92 => self.copy(),
+            92..95 => self.forge(),
             _ => self.advertise(),
         }
     }
@@ -253,6 +254,17 @@ impl World {
         let generation = self.processes[victim].generation - u64::from(self.rng.random_bool(0.5));
         let store = self.processes[victim].store;
         self.start(store, generation, true)
+    }
+
+    /// M45: a member signs for others, which its own key cannot, for a while.
+    fn forge(&mut self) -> Result<(), Violation> {
+        let Some(victim) = self.victim() else {
+            return Ok(());
+        };
+        self.coverage.count("forgers");
+        let spell = self.spell(1.0, 40.0);
+        self.forger = Some((victim, self.now + spell));
+        Ok(())
     }
 
     fn advertise(&mut self) -> Result<(), Violation> {

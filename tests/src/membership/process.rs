@@ -70,6 +70,8 @@ pub(super) struct Process {
     pub(super) paused_until: Option<Duration>,
     pub(super) backlog: Vec<Arrival>,
     pub(super) observer: Observer,
+    /// What the names of the seeds stood for when they were resolved first.
+    pub(super) seeds_once: Option<Vec<usize>>,
     /// In a large world: whose turn it is to be looked at.
     pub(super) looked: u64,
     pub(super) clock: WrongClock,

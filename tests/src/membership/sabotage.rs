@@ -23,6 +23,8 @@ pub enum Sabotage {
     Oversized,
     /// Nothing is sent to members that are held for dead.
     NeverCallTheDead,
+    /// The names of the seeds are resolved once.
+    ResolveOnce,
 }
 
 /// Every record on it is signed again, by the sender, for a position that its subject never reached.

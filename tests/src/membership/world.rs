@@ -102,6 +102,10 @@ pub struct World {
     trace: u64,
     calm: bool,
     pub(super) sabotage: Option<Sabotage>,
+    /// All were restarted at other addresses, with their logs.
+    pub(super) moved: bool,
+    /// The process that forges, and until when.
+    pub(super) forger: Option<(usize, Duration)>,
     /// Nodes it began with.
     pub(super) size: usize,
     /// Packets and faults before the calm, gaps between faults, and the calm after them.
@@ -166,6 +170,8 @@ impl World {
             trace: 0,
             calm: false,
             sabotage: None,
+            moved: false,
+            forger: None,
             size: size as usize,
             pace: Pace::ORDINARY,
             prints: std::env::var_os("SIM_TRACE").is_some(),
@@ -197,6 +203,28 @@ impl World {
             self.options = hasty;
         }
         self
+    }
+
+    /// Nothing happens until everybody knows everybody; then all processes end, and come back at other addresses with the logs on
+    /// their disks. They must agree within the bound of any calm.
+    pub fn run_move(mut self) -> Result<Report, Violation> {
+        self.pace.faults = 0;
+        let settled = self.interval * 60;
+        self.agenda.take_all().into_iter().for_each(|(at, what)| {
+            if !matches!(what, Happening::Fault) {
+                self.agenda.add(at, what);
+            }
+        });
+        while self.now < settled {
+            self.step()?;
+        }
+        self.moved = true;
+        self.move_all();
+        while self.now < settled + self.interval * 20 {
+            self.step()?;
+        }
+        self.pace.messages = 0;
+        self.run()
     }
 
     /// Faults, then calm, then agreement.
@@ -296,6 +324,7 @@ impl World {
             Happening::Wake(_) => Ok(()), // another appointment took its place
             Happening::CatchUp(process) => self.catch_up(process),
             Happening::Join(process) => self.join_cluster(process),
+            Happening::Seek(process) => self.seek(process),
             Happening::Resume(process) => self.resume(process),
             Happening::Stall { process, until } => self.stall(process, until),
             Happening::Mend(number) => {
@@ -511,7 +540,11 @@ impl World {
         {
             return Ok(());
         }
-        if self.sabotage == Some(Sabotage::Forgery) && self.messages > MESSAGES_LEAST / 2 {
+        let forges = match self.forger {
+            Some((forger, until)) => forger == from && self.now < until && !self.calm,
+            None => self.sabotage == Some(Sabotage::Forgery) && self.messages > MESSAGES_LEAST / 2,
+        };
+        if forges {
             packet = forged(&packet, sender.store);
         }
         let receiver = match (reply_to, held) {

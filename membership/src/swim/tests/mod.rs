@@ -1,13 +1,14 @@
 //! The rules of one machine, one by one. The storms of many are in the crate `tests`.
 //!
 //! Here: the bench (a machine with scripted peers). Beside it: [`damping`] (flapping and sick members), [`fuzz`], [`hazards`] (what other systems shipped), [`lifeguard`] (probing
-//! and suspicion), [`spreading`] (news, syncs, farewells).
+//! and suspicion), [`spreading`] (news, syncs, farewells), [`surroundings`] (what is left to the caller).
 
 mod damping;
 mod fuzz;
 mod hazards;
 mod lifeguard;
 mod spreading;
+mod surroundings;
 
 use core::time::Duration;
 use std::collections::BTreeSet;

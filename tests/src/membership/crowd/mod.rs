@@ -18,10 +18,10 @@ pub use figures::Figure;
 pub use memberlist::Memberlist;
 pub use own::Own;
 pub use scenarios::{
-    Deaths, Load, agreement_on_crash, deaths_by_a_starved_node, deaths_under_loss,
+    Deaths, Load, Ways, agreement_on_crash, deaths_by_a_starved_node, deaths_under_loss,
     healing_of_halves, join_storm, steady,
 };
-pub use world::{Crowd, Totals};
+pub use world::{Crowd, FalseDeath, Totals};
 
 /// How one node sees another.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -59,17 +59,30 @@ pub struct Deaths {
     pub healthy: usize,
     /// Of the node that was slow, for the others.
     pub starved: usize,
+    /// The shortest time without a processor for which it was held for dead.
+    pub shortest_stall: Option<Duration>,
 }
 
-/// A share of all packets is lost for `time`: how often somebody held a living node for dead.
-pub fn deaths_under_loss<M: Machine>(seed: u64, size: usize, loss: f64, time: Duration) -> Deaths {
+/// Which packets are lost.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Ways {
+    /// All are as likely.
+    Both,
+    /// Those from the first half of the nodes to the others; what the others send arrives.
+    One,
+}
+
+/// A share of the packets is lost for `time`: how often somebody held a living node for dead.
+pub fn deaths_under_loss<M: Machine>(
+    seed: u64,
+    size: usize,
+    (loss, ways): (f64, Ways),
+    time: Duration,
+) -> usize {
     let mut crowd: Crowd<M> = quiet(seed, size);
-    crowd.lose(loss);
+    crowd.lose(loss, (ways == Ways::One).then_some(size / 2));
     crowd.run_until(crowd.now + time);
-    Deaths {
-        healthy: crowd.false_deaths.len(),
-        starved: 0,
-    }
+    crowd.false_deaths.len()
 }
 
 /// One of `size` nodes gets a twentieth of its processor for `time`: whom it kills, and whether it is killed itself.
@@ -77,14 +90,12 @@ pub fn deaths_by_a_starved_node<M: Machine>(seed: u64, size: usize, time: Durati
     let mut crowd: Crowd<M> = quiet(seed, size);
     crowd.starve(0);
     crowd.run_until(crowd.now + time);
-    let starved = crowd
-        .false_deaths
-        .iter()
-        .filter(|(_, subject)| *subject == 0)
-        .count();
+    let own = crowd.false_deaths.iter().filter(|death| death.subject == 0);
+    let stalls: Vec<Duration> = own.map(|death| death.stalled).collect();
     Deaths {
-        healthy: crowd.false_deaths.len() - starved,
-        starved,
+        healthy: crowd.false_deaths.len() - stalls.len(),
+        starved: stalls.len(),
+        shortest_stall: stalls.into_iter().min(),
     }
 }
 

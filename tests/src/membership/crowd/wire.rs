@@ -1,6 +1,6 @@
 //! The wire between the nodes of a [`super::Crowd`].
 //!
-//! Here: [`Wire`]: delay, loss, retransmission of the reliable lane, a cut between two sides.
+//! Here: [`Wire`]: delay, loss (of all, or one way), retransmission of the reliable lane, a cut between two sides.
 
 use std::time::Duration;
 
@@ -20,6 +20,8 @@ const TRIES: u32 = 7;
 pub(super) struct Wire {
     /// Share of packets lost.
     pub(super) loss: f64,
+    /// Only what nodes below it send to the others is lost.
+    pub(super) one_way: Option<usize>,
     /// Nodes below it and nodes from it on do not hear each other.
     pub(super) cut: Option<usize>,
 }
@@ -37,7 +39,8 @@ impl Wire {
             return None;
         }
         let mut delay = rng.random_range(DELAY.0..=DELAY.1);
-        if self.loss == 0.0 {
+        let strikes = self.one_way.is_none_or(|first| from < first && to >= first);
+        if self.loss == 0.0 || !strikes {
             return Some(delay);
         }
         for attempt in 0..if reliable { TRIES } else { 1 } {

@@ -16,6 +16,9 @@ use super::{Effect, Machine, Sight};
 /// Packets that wait while a node has no processor; more are lost, as in a socket's buffer.
 const BACKLOG_MAX: usize = 2_000;
 
+/// A stall that ended so long ago, at most, may have caused a death: what the node said since may still be on its way.
+const JUST_ENDED: Duration = Duration::from_millis(500);
+
 /// What was sent, and what it cost.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Totals {
@@ -25,6 +28,17 @@ pub struct Totals {
     pub bytes: u64,
     /// Calls of machines.
     pub steps: u64,
+}
+
+/// A node that was up and within reach became gone for another.
+#[derive(Clone, Copy, Debug)]
+pub struct FalseDeath {
+    /// For whom.
+    pub observer: usize,
+    /// Who.
+    pub subject: usize,
+    /// The longest time for which the subject had no processor, of those that lasted or had just ended when it happened.
+    pub stalled: Duration,
 }
 
 enum What<P> {
@@ -67,10 +81,12 @@ impl<P> Ord for Appointment<P> {
 struct Node<M: Machine> {
     machine: M,
     up: bool,
-    /// The earliest wake-up on the agenda.
+    /// The wake-up that counts: the earliest on the agenda.
     wakes_at: Duration,
     /// Has a processor at the moment.
     runs: bool,
+    /// From when to when it had none; of late, oldest first. The last one's end counts only while it runs.
+    stalls: VecDeque<(Duration, Duration)>,
     backlog: VecDeque<(usize, M::Packet)>,
 }
 
@@ -89,8 +105,8 @@ pub struct Crowd<M: Machine> {
     sights: Vec<Sight>,
     /// Nodes up that each subject is present for, itself included.
     seen_by: Vec<usize>,
-    /// (observer, subject): the subject was up and within reach, and became gone for the observer.
-    pub false_deaths: Vec<(usize, usize)>,
+    /// Of nodes that were up and within reach.
+    pub false_deaths: Vec<FalseDeath>,
     /// See [`Totals`].
     pub totals: Totals,
 }
@@ -138,6 +154,7 @@ impl<M: Machine> Crowd<M> {
             up: true,
             wakes_at: Duration::MAX,
             runs: true,
+            stalls: VecDeque::new(),
             backlog: VecDeque::new(),
         });
         for subject in 0..self.size {
@@ -202,8 +219,20 @@ impl<M: Machine> Crowd<M> {
             .wire
             .cut
             .is_some_and(|cut| (observer < cut) != (subject < cut));
-        if sight == Sight::Gone && !apart && self.nodes.get(subject).is_some_and(|node| node.up) {
-            self.false_deaths.push((observer, subject));
+        if sight == Sight::Gone
+            && !apart
+            && let Some(node) = self.nodes.get(subject).filter(|node| node.up)
+        {
+            let now = self.now;
+            let lasted = |&(since, ended): &(Duration, Duration)| ended.min(now) - since;
+            let recent =
+                |&&(_, ended): &&(Duration, Duration)| ended.saturating_add(JUST_ENDED) >= now;
+            let stalls = node.stalls.iter().filter(recent).map(lasted);
+            self.false_deaths.push(FalseDeath {
+                observer,
+                subject,
+                stalled: stalls.max().unwrap_or_default(),
+            });
         }
     }
 
@@ -218,8 +247,9 @@ impl<M: Machine> Crowd<M> {
     fn arm(&mut self, node: usize) {
         let wanted = self.nodes[node].machine.wake_at();
         if wanted < self.nodes[node].wakes_at {
-            self.nodes[node].wakes_at = wanted;
-            self.appoint(wanted.max(self.now), What::Wake(node));
+            let at = wanted.max(self.now);
+            self.nodes[node].wakes_at = at;
+            self.appoint(at, What::Wake(node));
         }
     }
 
@@ -241,7 +271,7 @@ impl<M: Machine> Crowd<M> {
                 break;
             };
             self.now = self.now.max(at);
-            self.happen(what);
+            self.happen(at, what);
         }
         self.now = end;
     }
@@ -263,8 +293,9 @@ impl<M: Machine> Crowd<M> {
         done(self).then_some(self.now)
     }
 
-    fn happen(&mut self, what: What<M::Packet>) {
+    fn happen(&mut self, at: Duration, what: What<M::Packet>) {
         match what {
+            What::Wake(node) if self.nodes[node].wakes_at != at => {} // an earlier appointment took its place
             What::Wake(node) => {
                 self.nodes[node].wakes_at = Duration::MAX;
                 if !self.nodes[node].runs {
@@ -326,9 +357,10 @@ impl<M: Machine> Crowd<M> {
         }
     }
 
-    /// Share of packets lost from now on.
-    pub fn lose(&mut self, share: f64) {
+    /// Share of packets lost from now on; with `one_way`, only of what nodes below it send to the others.
+    pub fn lose(&mut self, share: f64, one_way: Option<usize>) {
         self.wire.loss = share;
+        self.wire.one_way = one_way;
     }
 
     /// Nodes below `first` and the others do not hear each other, until `None`.
@@ -347,6 +379,13 @@ impl<M: Machine> Crowd<M> {
         let mean = if runs { 0.020 } else { 0.380 };
         let spell = -mean * (1.0 - self.rng.random::<f64>()).ln();
         self.nodes[node].runs = runs;
+        let stalls = &mut self.nodes[node].stalls;
+        if let Some(last) = stalls.back_mut().filter(|_| runs) {
+            last.1 = self.now;
+        } else if !runs {
+            stalls.retain(|&(_, ended)| ended + JUST_ENDED >= self.now);
+            stalls.push_back((self.now, Duration::MAX));
+        }
         self.appoint(
             self.now + Duration::from_secs_f64(spell),
             What::Switch(node),
