@@ -2,7 +2,8 @@
 //!
 //! Here: the seam ([`Machine`]) behind which this project's machine ([`own`]) and memberlist's algorithm ([`memberlist`]) run in
 //! the same world ([`world`]) on the same wire ([`wire`]), the [`scenarios`] and their [`figures`]. Not here: storms with every
-//! kind of fault and the invariants held at each step ([`super::World`]). The sizes of packets are those of their encoding; the
+//! kind of fault and the invariants held at each step ([`super::World`]); clones and forgers among them, since what answers those is
+//! one machine's rule at any size. The sizes of packets are those of their encoding; the
 //! packets themselves are handed over as they are, and signatures are not checked.
 
 mod figures;
