@@ -25,6 +25,23 @@ pub(crate) enum Entrance {
     Seeds(Vec<String>),
 }
 
+/// A description that may be started, with everything in it parsed.
+#[derive(Debug)]
+pub(crate) struct Checked {
+    pub(crate) store: PathBuf,
+    pub(crate) listen: SocketAddr,
+    pub(crate) entrance: CheckedEntrance,
+}
+
+/// An [`Entrance`] that can be.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum CheckedEntrance {
+    Known,
+    Found,
+    Join(Vec<String>),
+    Seeds(Seats),
+}
+
 /// Certificate files of a node that does not use the development CA.
 #[derive(Clone, Debug)]
 pub(crate) struct CertificateFiles {
@@ -177,7 +194,7 @@ impl NodeBuilder {
         super::start::start(self).await
     }
 
-    pub(crate) fn check(&self) -> Result<(PathBuf, SocketAddr), StartError> {
+    pub(crate) fn check(&self) -> Result<Checked, StartError> {
         if cfg!(panic = "abort") {
             return Err(StartError::PanicAborts);
         }
@@ -205,21 +222,28 @@ impl NodeBuilder {
                 shards: self.shards,
             });
         }
-        if let Entrance::Seeds(seeds) = &self.entrance {
-            Seats::parse(seeds)?;
-        }
-        if let Entrance::Join(addresses) = &self.entrance {
-            if addresses.is_empty() {
-                return Err(StartError::NoEntrance);
+        let entrance = match &self.entrance {
+            Entrance::Known => CheckedEntrance::Known,
+            Entrance::Found => CheckedEntrance::Found,
+            Entrance::Seeds(seeds) => CheckedEntrance::Seeds(Seats::parse(seeds)?),
+            Entrance::Join(addresses) => {
+                if addresses.is_empty() {
+                    return Err(StartError::NoEntrance);
+                }
+                if let Some(bad) = addresses.iter().find(|address| !address.contains(':')) {
+                    return Err(StartError::BadAddress {
+                        address: bad.clone(),
+                    });
+                }
+                CheckedEntrance::Join(addresses.clone())
             }
-            if let Some(bad) = addresses.iter().find(|address| !address.contains(':')) {
-                return Err(StartError::BadAddress {
-                    address: bad.clone(),
-                });
-            }
-        }
+        };
         crate::entity::KindTable::build(&self.kinds)?;
-        Ok((store, address))
+        Ok(Checked {
+            store,
+            listen: address,
+            entrance,
+        })
     }
 }
 

@@ -11,11 +11,12 @@ use synod_consensus::{
 };
 use tokio::sync::mpsc;
 
-use super::builder::{Entrance, NodeBuilder, StartError, resolve};
+use super::builder::{CheckedEntrance, NodeBuilder, StartError, resolve};
 use super::calls::CALLS_WAITING_MAX;
-use super::founding::{Came, Charter, Kept, Seats, Seeker, born_on, seek};
+use super::founding::{Came, Charter, Kept, Seeker, born_on, seek};
 use super::inbound::NodeInbound;
 use super::protocol::{Admission as AdmissionAnswer, Answer, Call};
+use super::start::recover;
 use crate::group::Clock;
 use crate::storage::{Admission, Disk, SegmentedLog, StoreDirectory, read_sealed, write_sealed};
 use crate::system::{Founding, MemberEntry};
@@ -46,6 +47,7 @@ pub(super) struct Place {
 /// Afterwards the store is admitted, and its log holds the replicas that begin here.
 pub(super) async fn enter(
     builder: &NodeBuilder,
+    entrance: &CheckedEntrance,
     directory: &mut StoreDirectory,
     log: &mut SegmentedLog,
     transport: &Transport,
@@ -66,7 +68,7 @@ pub(super) async fn enter(
             path: directory.path().to_owned(),
         });
     }
-    if !matches!(builder.entrance, Entrance::Seeds(_))
+    if !matches!(entrance, CheckedEntrance::Seeds(_))
         && let Some(word) = kept
             .as_ref()
             .and_then(|kept| kept.durable.electorate.as_ref())
@@ -79,9 +81,9 @@ pub(super) async fn enter(
         seed: rand::random(),
         shards: builder.shards,
     };
-    let came = match &builder.entrance {
-        Entrance::Known => return Err(StartError::NoEntrance),
-        Entrance::Found => {
+    let came = match entrance {
+        CheckedEntrance::Known => return Err(StartError::NoEntrance),
+        CheckedEntrance::Found => {
             let founding = Founding {
                 cluster: rand::random(),
                 sharding,
@@ -92,16 +94,15 @@ pub(super) async fn enter(
             };
             Came::Founder(founding, Founding::FOUNDER)
         }
-        Entrance::Join(addresses) => {
+        CheckedEntrance::Join(addresses) => {
             let nonce = nonce(directory)?;
             let member = MemberEntry { nonce, ..joiner };
             Came::Joiner(ask_to_join(transport, addresses, member, builder.give_up).await?)
         }
-        Entrance::Seeds(seeds) => {
-            let seats = Seats::parse(seeds)?;
+        CheckedEntrance::Seeds(seats) => {
             let nonce = nonce(directory)?;
             let seeker = Seeker {
-                seats: &seats,
+                seats,
                 transport,
                 disk: directory.disk(),
                 kept: kept.take(),
@@ -167,16 +168,13 @@ pub(super) async fn enter(
 /// Whether replicas of this store have ever voted or held anything. An interrupted birth leaves bare beginnings and no state: what
 /// is more was acknowledged by a store that was admitted and has lost its identity since. Born again, it would forget that (E26).
 fn has_lived(directory: &StoreDirectory, log: &SegmentedLog) -> Result<bool, StartError> {
-    for key in log.replicas() {
-        let found = log.recover(key).map_err(internal)?;
-        let is_bare = |found: &Recovered| {
-            found.hard_state == HardState::default()
-                && found.base.position == Position::ZERO
-                && found.entries.is_empty()
-        };
-        if !found.as_ref().is_none_or(is_bare) {
-            return Ok(true);
-        }
+    let is_bare = |found: &Recovered| {
+        found.hard_state == HardState::default()
+            && found.base.position == Position::ZERO
+            && found.entries.is_empty()
+    };
+    if !recover(log)?.iter().all(|(_, found)| is_bare(found)) {
+        return Ok(true);
     }
     let state = directory.state().and_then(|state| state.list());
     Ok(!state?.is_empty())

@@ -1,8 +1,8 @@
 //! One node: everything of one process put together, started and stopped.
 //!
-//! Here: [`NodeBuilder`] and [`Node`] (start, stop), the order of a start (`start`), joining and founding
-//! (`enter`), founding by several seeds (`founding`), what arrives (`inbound`), gossip and beats driven (`gossip`,
-//! `beats`), replicas created and deleted (`replicas`, `retirements`), the steps of the system
+//! Here: [`NodeBuilder`] and [`Node`] (start, stop), the order of a start (`start`), joining and founding (`enter`), founding by
+//! several seeds (`founding`), the lookout for members that are missed (`lookout`), what arrives (`inbound`), gossip and beats driven
+//! (`gossip`, `beats`), replicas created and deleted (`replicas`, `retirements`), the steps of the system
 //! leader (`steward`), answers to calls (`calls`), the routing table (`table`), routers of this process (`courier`).
 //! Not here: rules that can be pure (`system`, `router`, `evaluation`, `synod-consensus`, `synod-membership`).
 
@@ -14,6 +14,7 @@ mod enter;
 mod founding;
 mod gossip;
 mod inbound;
+mod lookout;
 mod protocol;
 mod replicas;
 mod retirements;

@@ -326,6 +326,37 @@ impl Checkpoints {
         usage.live_bytes -= row.bytes();
     }
 
+    /// The first error of a write is sticky.
+    fn check_usable(&self) -> Result<(), CheckpointError> {
+        match &self.failed {
+            None => Ok(()),
+            Some(reason) => Err(CheckpointError::Io {
+                place: self.disk.place(),
+                reason: reason.clone(),
+            }),
+        }
+    }
+
+    /// The end of a write: its checkpoints are the newest of their replicas, or nothing is ever written again.
+    fn enter_written(
+        &mut self,
+        written: io::Result<Vec<(ReplicaKey, Row)>>,
+    ) -> Result<(), CheckpointError> {
+        match written {
+            Ok(rows) => {
+                for (key, row) in rows {
+                    self.enter(key, row);
+                }
+                self.reclaim();
+                Ok(())
+            }
+            Err(error) => {
+                self.failed = Some(error.to_string());
+                Err(self.io(&error))
+            }
+        }
+    }
+
     /// Removes files without a live checkpoint. A name that comes back after a crash holds older checkpoints only, and goes again.
     fn reclaim(&mut self) {
         let dead: Vec<u64> = self
@@ -345,12 +376,7 @@ impl Checkpoints {
     /// Writes a batch into one file of its own and syncs it: one write, one sync. On `Ok` all are durable and the logs may be compacted.
     /// A checkpoint older than the one that is there is left out. The first error is sticky.
     pub fn put(&mut self, batch: &[Checkpoint]) -> Result<(), CheckpointError> {
-        if let Some(reason) = &self.failed {
-            return Err(CheckpointError::Io {
-                place: self.disk.place(),
-                reason: reason.clone(),
-            });
-        }
+        self.check_usable()?;
         let mut newest: BTreeMap<ReplicaKey, &Checkpoint> = BTreeMap::new();
         for checkpoint in batch {
             let index = checkpoint.meta.position.index;
@@ -367,19 +393,8 @@ impl Checkpoints {
         }
         let carried = self.carried(&newest);
         let all: Vec<&Checkpoint> = newest.into_values().chain(&carried).collect();
-        match self.write_file(&all) {
-            Ok(rows) => {
-                for (key, row) in rows {
-                    self.enter(key, row);
-                }
-                self.reclaim();
-                Ok(())
-            }
-            Err(error) => {
-                self.failed = Some(error.to_string());
-                Err(self.io(&error))
-            }
-        }
+        let written = self.write_file(&all);
+        self.enter_written(written)
     }
 
     /// Old checkpoints that keep the emptiest file from going, when too much is superseded.
@@ -471,23 +486,9 @@ impl Checkpoints {
 
     /// Makes a partial file, synced as a whole, the newest checkpoint of its replica. The first error is sticky.
     pub fn adopt(&mut self, key: ReplicaKey) -> Result<(), CheckpointError> {
-        if let Some(reason) = &self.failed {
-            return Err(CheckpointError::Io {
-                place: self.disk.place(),
-                reason: reason.clone(),
-            });
-        }
-        match self.adopt_file(key) {
-            Ok(row) => {
-                self.enter(key, row);
-                self.reclaim();
-                Ok(())
-            }
-            Err(error) => {
-                self.failed = Some(error.to_string());
-                Err(self.io(&error))
-            }
-        }
+        self.check_usable()?;
+        let adopted = self.adopt_file(key);
+        self.enter_written(adopted.map(|row| vec![(key, row)]))
     }
 
     fn adopt_file(&mut self, key: ReplicaKey) -> io::Result<Row> {
