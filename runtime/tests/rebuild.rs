@@ -1,8 +1,10 @@
 //! A replica whose state on disk is damaged is replaced from its peers; the node and its other replicas go on.
 
-use std::path::Path;
-use std::time::Duration;
+mod looks;
 
+use std::path::Path;
+
+use looks::{counter, settled, until};
 use serde::{Deserialize, Serialize};
 use synod::node::NodeBuilder;
 use synod::{Answer, Context, Entity, Handler, Message, Node, View};
@@ -56,7 +58,7 @@ async fn three(directory: &Path) -> [Node; 3] {
     let n1 = founder.start().await.expect("founds");
     let n2 = start(directory, "n2", Some(&n1)).await;
     let n3 = start(directory, "n3", Some(&n1)).await;
-    settled([&n1, &n2, &n3]).await;
+    settled([&n1, &n2, &n3], SHARDS).await;
     for number in 0..60 {
         let note = n1.entities::<Note>().at(key(number));
         note.ask(Write(text(number))).await.expect("written");
@@ -67,38 +69,6 @@ async fn three(directory: &Path) -> [Node; 3] {
     })
     .await;
     [n1, n2, n3]
-}
-
-async fn replicas_stopped(node: &Node) -> u64 {
-    let status = node.status().await;
-    let mut counters = status.counters.iter();
-    let count = counters.find_map(|(name, count)| (name == "replicas_stopped").then_some(*count));
-    count.expect("it is counted")
-}
-
-/// Looks until it is so. What is not so after a minute never will be.
-async fn until(what: &str, mut so: impl AsyncFnMut() -> bool) {
-    for _ in 0..1_200 {
-        if so().await {
-            return;
-        }
-        actix_rt::time::sleep(Duration::from_millis(50)).await; // between two looks; nothing rests on its length
-    }
-    panic!("{what}: not so after a minute");
-}
-
-async fn settled(nodes: [&Node; 3]) {
-    until("settled", async || {
-        let mut settled = false;
-        let mut ready = true;
-        for node in nodes {
-            let status = node.status().await;
-            settled |= status.unsettled == Some(0) && status.members.len() == 3;
-            ready &= status.ready && status.replicas == SHARDS + 1;
-        }
-        settled && ready
-    })
-    .await;
 }
 
 fn key(number: usize) -> String {
@@ -146,12 +116,12 @@ async fn a_replica_with_a_damaged_state_is_rebuilt_from_its_peers() {
     assert!(damaged > 0);
 
     let n3 = start(directory.path(), "n3", Some(&n1)).await;
-    let lost = replicas_stopped(&n3).await;
+    let lost = counter(&n3, "replicas_stopped").await;
     assert!(
         (1..=damaged as u64).contains(&lost),
         "{lost} of {damaged} damaged checkpoints were in use"
     );
-    settled([&n1, &n2, &n3]).await;
+    settled([&n1, &n2, &n3], SHARDS).await;
 
     // With n1 gone, the rebuilt replicas are half of every majority.
     n1.shutdown().await;
@@ -178,7 +148,7 @@ async fn what_stopped_for_good_stays_so_although_its_files_look_whole_again() {
     copy(&state, &kept);
     assert!(damage(&state) > 0);
     let n3 = start(directory.path(), "n3", None).await;
-    let lost = replicas_stopped(&n3).await;
+    let lost = counter(&n3, "replicas_stopped").await;
     until("it is kept", async || {
         directory.path().join("n3/lost").exists()
     })
@@ -187,10 +157,10 @@ async fn what_stopped_for_good_stays_so_although_its_files_look_whole_again() {
     copy(&kept, &state);
 
     let n3 = start(directory.path(), "n3", None).await;
-    assert_eq!(replicas_stopped(&n3).await, lost);
+    assert_eq!(counter(&n3, "replicas_stopped").await, lost);
     let n1 = start(directory.path(), "n1", Some(&n3)).await;
     let n2 = start(directory.path(), "n2", Some(&n3)).await;
-    settled([&n1, &n2, &n3]).await;
+    settled([&n1, &n2, &n3], SHARDS).await;
     for node in [n1, n2, n3] {
         node.shutdown().await;
     }

@@ -1,11 +1,13 @@
 //! A node that was away for too long gets whole states, at the pace that the others allow, and commands go on meanwhile.
 
+mod looks;
 mod loopback;
 
 use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use looks::{counter, settled, until};
 use serde::{Deserialize, Serialize};
 use synod::node::NodeBuilder;
 use synod::{Answer, Context, Entity, Handler, Message, Node, View};
@@ -41,8 +43,12 @@ const SHARDS: u32 = 1;
 /// Pages and bytes of each: the state is 16 MB.
 const PAGES: usize = 160;
 const PAGE: u64 = 100_000;
+const HALF: u64 = PAGES as u64 * PAGE / 2;
 /// More than the tail of the log that is kept.
 const CHANGES: usize = 1_200;
+
+/// Bytes per second where the state is to take seconds.
+const SLOW: u64 = 4 << 20;
 
 fn builder(directory: &Path, name: &str, rate: u64) -> NodeBuilder {
     Node::builder()
@@ -60,45 +66,13 @@ async fn start(directory: &Path, name: &str, rate: u64, at: Option<&Node>) -> No
     builder.start().await.expect("starts")
 }
 
-/// Looks until it is so. What is not so after a minute never will be.
-async fn until(what: &str, mut so: impl AsyncFnMut() -> bool) {
-    for _ in 0..2_400 {
-        if so().await {
-            return;
-        }
-        actix_rt::time::sleep(Duration::from_millis(25)).await; // between two looks; nothing rests on its length
-    }
-    panic!("{what}: not so after a minute");
-}
-
-async fn settled(nodes: [&Node; 3]) {
-    until("settled", async || {
-        let mut settled = false;
-        let mut ready = true;
-        for node in nodes {
-            let status = node.status().await;
-            settled |= status.unsettled == Some(0) && status.members.len() == 3;
-            ready &= status.ready && status.replicas == SHARDS + 1;
-        }
-        settled && ready
-    })
-    .await;
-}
-
-async fn counter(node: &Node, name: &str) -> u64 {
-    let status = node.status().await;
-    let mut counters = status.counters.iter();
-    let count = counters.find_map(|(counter, count)| (counter == name).then_some(*count));
-    count.expect("it is counted")
-}
-
 /// Three nodes, of which the third was away while the others wrote more than their logs keep.
 async fn two_of_three(directory: &Path, rate: u64) -> (Node, Node) {
     let founder = builder(directory, "n1", rate).found().shards(SHARDS);
     let n1 = founder.start().await.expect("founds");
     let n2 = start(directory, "n2", rate, Some(&n1)).await;
     let n3 = start(directory, "n3", rate, Some(&n1)).await;
-    settled([&n1, &n2, &n3]).await;
+    settled([&n1, &n2, &n3], SHARDS).await;
     n3.shutdown().await;
     for page in 0..PAGES {
         let page = n1.entities::<Page>().at(format!("page-{page}"));
@@ -127,6 +101,41 @@ fn partials(directory: &Path) -> Vec<u64> {
         .collect()
 }
 
+/// What a receiver that ended half-way left.
+fn half_held(directory: &Path) -> Vec<u64> {
+    let left = partials(directory);
+    assert_eq!(left.len(), 1, "half a state lies there: {left:?}");
+    assert!(left[0] > HALF);
+    left
+}
+
+/// The third node starts again, and gets the rest of what it had `left`.
+async fn goes_on(directory: &Path, left: &[u64]) -> Node {
+    let n3 = start(directory, "n3", SLOW, None).await;
+    until("it is installed", async || {
+        counter(&n3, "snapshots_installed").await == 1
+    })
+    .await;
+    let more = counter(&n3, "snapshot_bytes_received").await;
+    assert!(
+        more < HALF + (3 << 20),
+        "{more} bytes more after {left:?}: it did not go on where it was"
+    );
+    assert_eq!(counter(&n3, "snapshots_damaged").await, 0);
+    assert!(partials(directory).is_empty());
+    n3
+}
+
+/// The third node is a replica like any other: with it and one more, nothing is missing.
+async fn is_a_replica(n1: Node, n2: Node, n3: Node) {
+    settled([&n1, &n2, &n3], SHARDS).await;
+    n2.shutdown().await;
+    let page = n3.entities::<Page>().at("page-7".to_owned());
+    assert_eq!(page.query(Length).await.expect("answered"), PAGE);
+    n3.shutdown().await;
+    n1.shutdown().await;
+}
+
 /// Ends a process as a power cut would.
 struct Killed(std::process::Child);
 
@@ -139,8 +148,6 @@ impl Drop for Killed {
 
 /// In the environment of the process that is killed: where the stores are.
 const STORES: &str = "SYNOD_TEST_STORES";
-/// Bytes per second in the story of the killed receiver.
-const SLOW: u64 = 4 << 20;
 
 #[actix_rt::test]
 #[ignore = "the third node's process in the story of the killed receiver"]
@@ -155,7 +162,6 @@ async fn a_receiver_that_is_killed_half_way_goes_on_where_it_was() {
     // H70: nothing is closed, said or written at the end; what lies there counts.
     let directory = tempfile::tempdir().unwrap();
     let (n1, n2) = two_of_three(directory.path(), SLOW).await;
-    let half = PAGES as u64 * PAGE / 2;
     let program = std::env::current_exe().expect("this test's");
     let mut command = std::process::Command::new(program);
     command
@@ -164,40 +170,21 @@ async fn a_receiver_that_is_killed_half_way_goes_on_where_it_was() {
         .stdout(std::process::Stdio::null());
     let n3 = Killed(command.spawn().expect("runs"));
     until("half of it is there", async || {
-        partials(directory.path()).iter().any(|held| *held > half)
+        partials(directory.path()).iter().any(|held| *held > HALF)
     })
     .await;
     drop(n3);
-    let left = partials(directory.path());
-    assert_eq!(left.len(), 1, "half a state lies there: {left:?}");
-    assert!(left[0] > half);
+    let left = half_held(directory.path());
 
-    let n3 = start(directory.path(), "n3", SLOW, None).await;
-    until("it is installed", async || {
-        counter(&n3, "snapshots_installed").await == 1
-    })
-    .await;
-    let more = counter(&n3, "snapshot_bytes_received").await;
-    assert!(
-        more < half + (3 << 20),
-        "{more} bytes more after {left:?}: it did not go on where it was"
-    );
-    assert_eq!(counter(&n3, "snapshots_damaged").await, 0);
-    assert!(partials(directory.path()).is_empty());
-    settled([&n1, &n2, &n3]).await;
-    n2.shutdown().await;
-    let page = n3.entities::<Page>().at("page-7".to_owned());
-    assert_eq!(page.query(Length).await.expect("answered"), PAGE);
-    n3.shutdown().await;
-    n1.shutdown().await;
+    let n3 = goes_on(directory.path(), &left).await;
+    is_a_replica(n1, n2, n3).await;
 }
 
 #[actix_rt::test]
 async fn a_node_that_was_away_comes_back_by_snapshot_while_commands_go_on() {
     // E28, H70: at 4 MiB/s the state takes seconds; the receiver is stopped half-way, and what it had counts.
     let directory = tempfile::tempdir().unwrap();
-    let rate = 4 << 20;
-    let (n1, n2) = two_of_three(directory.path(), rate).await;
+    let (n1, n2) = two_of_three(directory.path(), SLOW).await;
     let done = Rc::new(std::cell::Cell::new(false));
     let commands = actix_rt::spawn({
         let (router, done) = (n1.entities::<Page>(), done.clone());
@@ -212,40 +199,20 @@ async fn a_node_that_was_away_comes_back_by_snapshot_while_commands_go_on() {
         }
     });
 
-    let n3 = start(directory.path(), "n3", rate, None).await;
+    let n3 = start(directory.path(), "n3", SLOW, None).await;
     until("half of it is there", async || {
-        counter(&n3, "snapshot_bytes_received").await > PAGES as u64 * PAGE / 2
+        counter(&n3, "snapshot_bytes_received").await > HALF
     })
     .await;
     n3.shutdown().await;
-    let partials = || partials(directory.path());
-    let left = partials();
-    assert_eq!(left.len(), 1, "half a state lies there");
-    assert!(left[0] > PAGES as u64 * PAGE / 2);
+    let left = half_held(directory.path());
 
-    let n3 = start(directory.path(), "n3", rate, None).await;
-    until("it is installed", async || {
-        counter(&n3, "snapshots_installed").await == 1
-    })
-    .await;
-    let more = counter(&n3, "snapshot_bytes_received").await;
-    assert!(
-        more < PAGES as u64 * PAGE / 2 + (3 << 20),
-        "{more} bytes more after {left:?}: it did not go on where it was"
-    );
-    assert_eq!(counter(&n3, "snapshots_damaged").await, 0);
-    assert!(partials().is_empty());
+    let n3 = goes_on(directory.path(), &left).await;
     done.set(true);
     let answered = commands.await.expect("the commands ran");
     println!("{answered} commands were answered meanwhile");
 
-    // It is a replica like any other: with it and one more, nothing is missing.
-    settled([&n1, &n2, &n3]).await;
-    n2.shutdown().await;
-    let page = n3.entities::<Page>().at("page-7".to_owned());
-    assert_eq!(page.query(Length).await.expect("answered"), PAGE);
-    n3.shutdown().await;
-    n1.shutdown().await;
+    is_a_replica(n1, n2, n3).await;
 }
 
 #[actix_rt::test]

@@ -195,6 +195,15 @@ impl Home {
         nodes
     }
 
+    /// The same once all is where it belongs, with a client of all three.
+    pub(crate) async fn settled_three(&self) -> (Vec<Node>, Client) {
+        let nodes = self.three();
+        let all: Vec<&Node> = nodes.iter().collect();
+        let client = self.client(&all).await;
+        settled(&client, &all).await;
+        (nodes, client)
+    }
+
     /// Runs a command to its end, which must come.
     pub(crate) fn run(&self, arguments: &[&str]) -> Output {
         self.run_with(arguments, b"")
@@ -370,4 +379,17 @@ pub(crate) fn printed(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout)
         .trim_end()
         .to_owned()
+}
+
+/// Takes the node that leads most groups out of the list.
+pub(crate) async fn take_leader(client: &Client, nodes: &mut Vec<Node>) -> Node {
+    let mut most = (0, 0);
+    for (position, node) in nodes.iter().enumerate() {
+        let led = client
+            .status(&node.address)
+            .await
+            .map_or(0, |status| status.led);
+        most = most.max((led, position));
+    }
+    nodes.remove(most.1)
 }
