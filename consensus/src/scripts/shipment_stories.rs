@@ -139,6 +139,35 @@ fn what_was_pinned_for_a_follower_that_went_away_is_let_go() {
 }
 
 #[test]
+fn a_snapshot_that_was_overtaken_gives_way_to_the_newer() {
+    // E28: nothing waits for a follower that is away, so the log behind its half of a snapshot goes. The other half would lead nowhere.
+    let mut net = laggard(chunked());
+    half_way(&mut net);
+    net.isolate(3);
+    net.run_ms(4_000);
+    write(&mut net, 5);
+    net.run_ms(1_000);
+    net.checkpoint(1, true);
+    let before = net.node(3).shelf.stored_bytes;
+    net.heal();
+    net.run_ms(10_000);
+    assert_eq!(net.applied(3), net.applied(1));
+    assert_eq!(
+        net.node(1).shelf.ended,
+        [
+            (id(3), ShipmentEnd::Abandoned),
+            (id(3), ShipmentEnd::Arrived)
+        ]
+    );
+    let newer = net.node(1).shelf.checkpoint.as_ref().unwrap().offer();
+    assert_eq!(
+        net.node(3).shelf.stored_bytes - before,
+        newer.bytes,
+        "not a byte more of the overtaken one"
+    );
+}
+
+#[test]
 fn a_follower_whose_disk_refuses_says_so_and_gets_a_snapshot_when_it_has_room() {
     // H75: its log is preallocated and works, its snapshot has no room.
     let mut net = laggard(chunked());

@@ -302,7 +302,8 @@ impl Group {
         self.now.saturating_sub(self.options.election_timeout * 2)
     }
 
-    /// With each heartbeat: what got no answer for two of them is asked again.
+    /// With each heartbeat: what got no answer for two of them is asked again. A snapshot behind which the log is gone by now (it was not
+    /// kept for a follower that was silent) gives way to a newer one: with all of it, the follower would need another all the same.
     pub(crate) fn repeat_shipments(&mut self) {
         let now = self.now;
         let patience = self.options.heartbeat_interval * 2;
@@ -323,7 +324,16 @@ impl Group {
             if !answers {
                 shipment.grew_at = now;
             }
-            if shipment.offer.is_none() {
+            let overtaken = shipment
+                .offer
+                .as_ref()
+                .is_some_and(|offer| !self.log.holds(offer.meta.position));
+            if overtaken {
+                self.end_shipment(place, ShipmentEnd::Abandoned);
+                if answers {
+                    self.outputs.push_back(Output::SnapshotNeeded { to });
+                }
+            } else if shipment.offer.is_none() {
                 if answers && now >= shipment.moved_at + shipment.pause(timeout) {
                     shipment.moved_at = now;
                     self.outputs.push_back(Output::SnapshotNeeded { to });
