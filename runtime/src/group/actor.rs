@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, SpawnHandle};
 use bytes::{BufMut, Bytes, BytesMut};
 pub(crate) use checkpoint::{
-    CheckpointNow, Checkpointed, ChunkRead, ChunkStored, Delete, Fetched, Provide,
+    CheckpointGone, CheckpointNow, Checkpointed, ChunkRead, ChunkStored, Delete, Fetched, Provide,
 };
 pub(crate) use placement::{CarryOut, Drained, StepAside};
 pub(crate) use proposals::{Propose, ProposeSystem, Read};

@@ -22,7 +22,7 @@ use synod_consensus::{
     ChunkReceived, ChunkWanted, Refusal, ReplicaId, ReplicaKey, SnapshotId, SnapshotMeta,
 };
 
-use super::actor::{ChunkRead, ChunkStored, Fetched, Provide};
+use super::actor::{CheckpointGone, ChunkRead, ChunkStored, Fetched, Provide};
 use super::machine::Machine;
 use crate::storage::{CheckpointError, CheckpointSource, CheckpointWriter, PartialError, Partials};
 use worker::Worker;
@@ -85,6 +85,8 @@ impl FreightCounters {
 pub(crate) enum News {
     /// It is a follower's turn to get a snapshot.
     Provide(Provide),
+    /// The newest checkpoint cannot be opened or read, so that a follower gets nothing of it.
+    Gone(CheckpointGone),
     /// Answers [`Freight::read`].
     Read(ChunkRead),
     /// Answers [`Freight::store`].
@@ -423,9 +425,14 @@ impl Depot {
         let (key, to) = way;
         let source = match source {
             Ok(Some(source)) => source,
-            Ok(None) => return self.end(way, Some(serial)),
+            Ok(None) => {
+                tracing::warn!(group = %key.group, "a replica needs a checkpoint, and there is none; a fresh one is made");
+                self.tell(key, News::Gone(CheckpointGone));
+                return self.end(way, Some(serial));
+            }
             Err(error) => {
-                tracing::error!(group = %key.group, %error, "the newest checkpoint cannot be sent to a replica that needs it");
+                tracing::error!(group = %key.group, %error, "the newest checkpoint cannot be sent to a replica that needs it; a fresh one is made");
+                self.tell(key, News::Gone(CheckpointGone));
                 return self.end(way, Some(serial));
             }
         };

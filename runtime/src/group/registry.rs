@@ -164,6 +164,7 @@ impl Receivers for Registry {
         };
         match news {
             News::Provide(provide) => hosted.group.do_send(provide),
+            News::Gone(gone) => hosted.group.do_send(gone),
             News::Read(read) => hosted.group.do_send(read),
             News::Stored(stored) => hosted.group.do_send(stored),
             News::Fetched(fetched) => hosted.group.do_send(*fetched),

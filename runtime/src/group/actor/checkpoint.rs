@@ -124,6 +124,21 @@ impl Handler<Provide> for GroupActor {
     }
 }
 
+/// The newest checkpoint cannot be opened or read. The state that it was of is here: a fresh one takes its place, and the follower
+/// gets that when the group asks again.
+#[derive(Debug, actix::Message)]
+#[rtype(result = "()")]
+pub(crate) struct CheckpointGone;
+
+impl Handler<CheckpointGone> for GroupActor {
+    type Result = ();
+    fn handle(&mut self, _: CheckpointGone, _ctx: &mut Self::Context) {
+        if !self.stopped {
+            self.make_checkpoint();
+        }
+    }
+}
+
 /// A piece to be sent was read.
 #[derive(Debug, actix::Message)]
 #[rtype(result = "()")]

@@ -226,6 +226,13 @@ impl Port {
         }
     }
 
+    fn hear_gone(&self) -> ReplicaKey {
+        match self.hear() {
+            (key, News::Gone(_)) => key,
+            other => panic!("{other:?}"),
+        }
+    }
+
     fn hear_stored(&self) -> Option<u64> {
         match self.hear().1 {
             News::Stored(stored) => stored.held,
@@ -401,6 +408,25 @@ fn whatever_panics_is_answered() {
     };
     let error = fetched.result.unwrap_err();
     assert_eq!(error.refusal(), Refusal::NotKept);
+    port.shelf.set(Act::Work);
+    port.end();
+}
+
+#[test]
+fn a_checkpoint_that_is_not_to_be_had_is_said_to_be_gone() {
+    // Its replica has the state, and can make a fresh one; of an idle group nobody else ever would.
+    let port = Port::new(1, 1 << 30);
+    port.freight.request(key(1), FOLLOWER);
+    let (_, id) = port.hear_offer();
+    port.shelf.set(Act::Refuse);
+    port.freight.read(key(1), wanted(id, 0));
+    assert_eq!(port.hear_gone(), key(1), "it cannot be read");
+    assert_eq!(port.hear_read(), None);
+    port.freight.end(key(1), FOLLOWER);
+    port.freight.request(key(1), FOLLOWER);
+    assert_eq!(port.hear_gone(), key(1), "it cannot be opened");
+    port.freight.request(key(2), FOLLOWER);
+    assert_eq!(port.hear_gone(), key(2), "there is none");
     port.shelf.set(Act::Work);
     port.end();
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use synod_consensus::{ChunkReceived, ChunkWanted, ReplicaKey, SnapshotId, SnapshotMeta};
 
 use super::{BURST, Depot, FetchError, News, Reading, Source, Task};
-use crate::group::actor::{ChunkRead, ChunkStored, Fetched};
+use crate::group::actor::{CheckpointGone, ChunkRead, ChunkStored, Fetched};
 use crate::group::lock;
 use crate::group::machine::{Decoded, Machine};
 use crate::storage::{CheckpointSource, PartialError, Partials};
@@ -147,7 +147,8 @@ impl Worker {
         let data = match data {
             Some(Ok(data)) => Some(data),
             Some(Err(error)) => {
-                tracing::error!(group = %key.group, %error, "a checkpoint cannot be read");
+                tracing::error!(group = %key.group, %error, "a checkpoint cannot be read; a fresh one is made");
+                self.depot.tell(key, News::Gone(CheckpointGone));
                 None
             }
             None => None,
