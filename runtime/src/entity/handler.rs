@@ -11,6 +11,9 @@ use super::{Context, Entity, Message, View};
 /// result. `Err(..)` of a command whose result is a `Result`, and a panic, roll the entity back to where it was. Other
 /// messages to the same entity wait meanwhile, other entities go on. External side effects happen at least once: after
 /// a failover the handler may run again.
+///
+/// Await what takes long; a handler that blocks its thread keeps every entity of that thread waiting. A thread that is blocked for 10 s
+/// counts as stuck: the node hands over what it leads.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` lists the command `{M}` but does not handle it",
     note = "write `impl Handler<{M}> for {Self}`"

@@ -82,6 +82,10 @@ pub(crate) struct Counters {
     pub(crate) replicas_stopped: AtomicU64,
     /// Elections won here.
     pub(crate) elections_won: AtomicU64,
+    /// Arbiters of this node that were found stuck.
+    pub(crate) arbiters_stuck: AtomicU64,
+    /// Members that did not refute a suspicion in time, as seen here.
+    pub(crate) members_died: AtomicU64,
 }
 
 impl Counters {
@@ -101,6 +105,8 @@ impl Counters {
             ("peers_silent", &self.peers_silent),
             ("replicas_stopped", &self.replicas_stopped),
             ("elections_won", &self.elections_won),
+            ("arbiters_stuck", &self.arbiters_stuck),
+            ("members_died", &self.members_died),
         ];
         all.into_iter()
             .map(|(name, value)| (name.to_owned(), value.load(Ordering::Relaxed)))
@@ -141,6 +147,8 @@ pub(crate) struct Shared {
     pub(crate) system_durable: AtomicU64,
     /// The node is about to stop: it takes no leadership over.
     pub(crate) stopping: AtomicBool,
+    /// An arbiter of the node is stuck, or was a moment ago (`node::pulse`): others are told, and what it leads goes to them.
+    pub(crate) degraded: AtomicBool,
     /// Counters.
     pub(crate) counters: Counters,
     /// The first reason why this node must stop as a whole.

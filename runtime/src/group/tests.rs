@@ -112,6 +112,7 @@ impl Ground {
             lost: Mutex::default(),
             system_durable: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
+            degraded: AtomicBool::new(false),
             counters: Counters::default(),
             fatal: watch::channel(None).0,
         });

@@ -249,6 +249,9 @@ impl Desk {
         if missing > 0 {
             notes.push(format!("{missing} replicas are not created yet"));
         }
+        if shared.degraded.load(std::sync::atomic::Ordering::Relaxed) {
+            notes.push("a thread of this node is stuck, so others lead what they can; if that goes on, restart it".to_owned());
+        }
         let lost = lock(&shared.lost).len();
         if lost > 0 {
             notes.push(format!(

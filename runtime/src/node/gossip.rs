@@ -5,6 +5,7 @@
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, SpawnHandle};
@@ -189,7 +190,12 @@ impl GossipActor {
             MemberEvent::Isolated { store } => {
                 tracing::error!(%store, "this node has served badly for too long: restart it");
             }
-            event => tracing::info!(?event, "membership changed"),
+            event => {
+                if let MemberEvent::Died { .. } = event {
+                    Counters::bump(&self.shared.counters.members_died);
+                }
+                tracing::info!(?event, "membership changed");
+            }
         }
     }
 
@@ -219,6 +225,21 @@ impl GossipActor {
         self.shared.touch();
     }
 
+    /// What the machine cannot know: whether this node is well (M26), and what its connections carry (M48).
+    fn heed_node(&mut self, now: Duration) {
+        let shared = &self.shared;
+        let degraded = shared.degraded.load(Ordering::Relaxed);
+        self.swim.set_degraded(now, degraded);
+        let others = self
+            .swim
+            .members()
+            .map(|member| member.record().store.get());
+        let connected = others.filter(|store| shared.transport.is_connected(*store));
+        if let Some(bytes) = packet_budget(connected.map(|to| shared.transport.max_datagram(to))) {
+            self.swim.set_datagram_bytes(bytes);
+        }
+    }
+
     fn arm(&mut self, ctx: &mut Context<Self>) {
         let wake_at = self.swim.wake_at();
         if let Some((armed, handle)) = self.timer {
@@ -230,6 +251,7 @@ impl GossipActor {
         let handle = ctx.run_later(wake_at.saturating_sub(self.now()), |actor, ctx| {
             actor.timer = None;
             let now = actor.now();
+            actor.heed_node(now);
             actor.swim.tick(now);
             actor.flush(ctx);
         });
@@ -258,6 +280,12 @@ pub(crate) fn tag(tag: u8, body: &[u8]) -> Bytes {
     bytes.push(tag);
     bytes.extend_from_slice(body);
     Bytes::from(bytes)
+}
+
+/// What the machine may put into one packet when the connections carry datagrams of so many bytes each: a packet may go to any of
+/// them, behind its tag. `None` without a connection: the machine's own assumption stands.
+fn packet_budget(datagrams: impl Iterator<Item = usize>) -> Option<usize> {
+    Some(datagrams.min()?.saturating_sub(1))
 }
 
 /// A packet from another member, decoded within its bounds and not yet verified.
@@ -393,5 +421,22 @@ impl Handler<Stop> for GossipActor {
     type Result = ();
     fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
         ctx.stop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_packet_fits_the_narrowest_connection_behind_its_tag() {
+        // M43, M48: above what a path takes a datagram never arrives.
+        assert_eq!(
+            packet_budget([1_414, 1_162, 1_300].into_iter()),
+            Some(1_161)
+        );
+        assert_eq!(packet_budget([].into_iter()), None);
+        let packet = vec![7; 1_161];
+        assert_eq!(tag(TAG_GOSSIP, &packet).len(), 1_162);
     }
 }

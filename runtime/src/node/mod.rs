@@ -2,7 +2,7 @@
 //!
 //! Here: [`NodeBuilder`] and [`Node`] (start, stop), the order of a start (`start`), joining and founding (`enter`), founding by
 //! several seeds (`founding`), the lookout for members that are missed (`lookout`), what arrives (`inbound`), gossip and beats driven
-//! (`gossip`, `beats`), replicas created and deleted (`replicas`, `retirements`), the steps of the system
+//! (`gossip`, `beats`), the node's own health (`pulse`), replicas created and deleted (`replicas`, `retirements`), the steps of the system
 //! leader (`steward`), answers to calls (`calls`), the routing table (`table`), routers of this process (`courier`).
 //! Not here: rules that can be pure (`system`, `router`, `evaluation`, `synod-consensus`, `synod-membership`).
 
@@ -16,6 +16,7 @@ mod gossip;
 mod inbound;
 mod lookout;
 mod protocol;
+mod pulse;
 mod replicas;
 mod retirements;
 mod running;

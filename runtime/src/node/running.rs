@@ -1,5 +1,8 @@
 //! A started node, as its owner holds it.
 
+#[cfg(test)]
+mod tests;
+
 use core::time::Duration;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -147,7 +150,7 @@ impl Node {
                 break;
             }
             for (_, hosted) in &led {
-                hosted.group.do_send(StepAside);
+                hosted.group.do_send(StepAside { heirs: None });
             }
             let pause = patience.min(Duration::from_millis(100));
             let _elapsed = tokio::time::timeout(pause, changes.changed()).await;

@@ -14,7 +14,7 @@ use synod_consensus::{GroupOptions, LogStore, ReplicaKey};
 use synod_membership::{LocalMember, Metadata, StoreId, Swim, SwimOptions};
 use tokio::sync::watch;
 
-use super::beats::{Beats, LastHeard};
+use super::beats::{self, Beats, LastHeard};
 use super::builder::{Checked, CheckedEntrance, NodeBuilder, StartError, is_label};
 use super::calls::{Calls, Desk};
 use super::courier::NodeCourier;
@@ -23,6 +23,7 @@ use super::founding::{Holder, Kept};
 use super::gossip::{GossipActor, Learn, RecordSigner, Sight};
 use super::inbound::{NodeInbound, Running};
 use super::lookout::look_out;
+use super::pulse::Pulse;
 use super::replicas::{Arbiters, Replicas};
 use super::retirements::Retirements;
 use super::running::Node;
@@ -259,6 +260,7 @@ async fn launch(
         lost: Mutex::default(),
         system_durable: AtomicU64::new(0),
         stopping: AtomicBool::new(false),
+        degraded: AtomicBool::new(false),
         counters: Counters::default(),
         fatal,
     });
@@ -275,7 +277,7 @@ async fn launch(
         shared: shared.clone(),
         arbiters: Arbiters {
             consensus: consensus.clone(),
-            entity,
+            entity: entity.clone(),
         },
         options: GroupOptions {
             keep_entries: KEEP_ENTRIES,
@@ -344,7 +346,8 @@ async fn launch(
         reason: error.to_string(),
     })?;
     let heard = Arc::new(LastHeard::default());
-    let beats = Beats::start(shared.clone(), heard.clone(), sight.clone())?;
+    let pulse = Pulse::start(&consensus, &entity, beats::INTERVAL);
+    let beats = Beats::start(shared.clone(), heard.clone(), sight.clone(), pulse)?;
     // From here on nothing fails: these live on the caller's thread, where nothing unwinds them.
     let gossip = GossipActor::new(swim, shared.clone(), keys.clone(), sight.clone()).start();
     if let Some(admitted) = &place.admitted {

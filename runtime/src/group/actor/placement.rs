@@ -4,18 +4,23 @@
 //! (`system::reconcile`).
 
 use core::time::Duration;
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use actix::{Context, Handler};
+use actix::{AsyncContext, Context, Handler};
 use synod_consensus::Change;
 
 use super::GroupActor;
 use crate::group::evaluator::Pause;
 use crate::group::lock;
 use crate::group::shared::Counters;
-use crate::system::{GroupReport, Order, OrderKind};
+use crate::system::{GroupReport, Order, OrderKind, ReplicaAddress};
 
 /// How long commands may wait for a leadership to move before they are evaluated here after all.
 const TRANSFER_PAUSE: Duration = Duration::from_millis(400);
+/// An evaluator that was told to pause and has not said for so long that it is drained never will: its arbiter is stuck. Far above
+/// [`TRANSFER_PAUSE`] and any turn of a busy machine.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(2);
 /// A peer that answered within this time can take a leadership over: two heartbeats and their way.
 const PEER_ACTIVE: Duration = Duration::from_millis(1_200);
 /// A leader repeats an unchanged report this often, for a system leader that is new.
@@ -119,9 +124,19 @@ impl GroupActor {
                 Counters::bump(&self.shared.counters.moves);
                 self.handing_over = Some(to);
                 match &self.evaluator {
-                    Some(evaluator) => evaluator.do_send(Pause {
-                        deadline: now + TRANSFER_PAUSE,
-                    }),
+                    Some(evaluator) => {
+                        evaluator.do_send(Pause {
+                            deadline: now + TRANSFER_PAUSE,
+                        });
+                        // One whose arbiter is stuck never says that it is drained. What it says later is refused, or is of a
+                        // leadership that is over.
+                        let serial = self.leadership;
+                        ctx.run_later(DRAIN_PATIENCE, move |actor, ctx| {
+                            if actor.leadership == serial && actor.handing_over == Some(to) {
+                                actor.hand_over(ctx);
+                            }
+                        });
+                    }
                     None => self.hand_over(ctx),
                 }
             }
@@ -169,23 +184,31 @@ impl Handler<CarryOut> for GroupActor {
     }
 }
 
-/// Move the leadership to any caught-up voter: this node is about to stop.
+/// Move the leadership to any caught-up voter: this node is about to stop, or is not well.
 #[derive(Debug, actix::Message)]
 #[rtype(result = "()")]
-pub(crate) struct StepAside;
+pub(crate) struct StepAside {
+    /// Stores that may take over; `None`: all.
+    pub(crate) heirs: Option<Arc<BTreeSet<u64>>>,
+}
 
 impl Handler<StepAside> for GroupActor {
     type Result = ();
-    fn handle(&mut self, _: StepAside, ctx: &mut Self::Context) {
+    fn handle(&mut self, StepAside { heirs }: StepAside, ctx: &mut Self::Context) {
         if self.handing_over.is_some() {
             return;
         }
+        let may_lead = |replica| {
+            let store = ReplicaAddress::of(replica).store;
+            heirs.as_ref().is_none_or(|heirs| heirs.contains(&store))
+        };
         let now = self.now();
         let status = self.group.status();
         let heir = status
             .peers
             .iter()
             .filter(|peer| status.configuration.voters.contains(&peer.replica))
+            .filter(|peer| may_lead(peer.replica))
             .filter(|peer| now.saturating_sub(peer.active_at) <= PEER_ACTIVE)
             .max_by_key(|peer| (Some(peer.replica) != self.last_heir, peer.matched));
         if let Some(heir) = heir {

@@ -1,0 +1,206 @@
+//! Whether the threads on which a node's actors live take their turns: a process answers pings while its actors are blocked (M26).
+//!
+//! Here: [`Pulse`]: a task on every arbiter that only counts, and a judge who looks at the counts. Looked at by `beats`, on a thread
+//! that no actor can block. Not here: what a node does that is not well (`beats` lets its leaders give way, `gossip` says so to others).
+//!
+//! The judge counts its own looks and no time: one that did not run itself, be it that the process was stopped or starved of its
+//! processor, has not looked, and so finds nobody stuck for it (E22).
+
+use core::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use actix_rt::ArbiterHandle;
+use synod_consensus::{GroupId, GroupOptions};
+
+use crate::router::RouterOptions;
+
+/// Gap between two counts of an arbiter.
+const COUNT_EVERY: Duration = Duration::from_millis(250);
+
+/// What lives on an arbiter.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Tenants {
+    /// Raft. Nothing there blocks, ever.
+    Groups,
+    /// Evaluators, and with them handlers, which may block although they should not.
+    Evaluators,
+}
+
+impl Tenants {
+    /// An arbiter that did not count for so long is stuck.
+    ///
+    /// With groups: as long as their followers wait for a leader's beat. From then on its groups are led elsewhere by election, and
+    /// what the rest of this node leads is no safer here.
+    /// With evaluators: as long as a caller waits that names no deadline. A handler that blocks for less is late; one that blocks for
+    /// longer blocks for nobody, and its command, past its deadline, does not block the next leader in turn.
+    fn stuck_after(self) -> Duration {
+        match self {
+            Self::Groups => GroupOptions::default().election_timeout,
+            Self::Evaluators => RouterOptions::default().deadline,
+        }
+    }
+}
+
+/// One arbiter, as the judge knows it.
+#[derive(Debug)]
+struct Watched {
+    tenants: Tenants,
+    /// Looks in which nothing is counted, after which it is stuck, and for which it must do well to be well again.
+    bound: u32,
+    seen: u64,
+    /// Looks since it last counted.
+    missed: u32,
+    /// Looks in which it must still do well.
+    ailing: u32,
+}
+
+impl Watched {
+    fn new(tenants: Tenants, look_every: Duration) -> Self {
+        let bound = tenants.stuck_after().as_millis() / look_every.as_millis().max(1);
+        Self {
+            tenants,
+            bound: u32::try_from(bound).unwrap_or(u32::MAX).max(1),
+            seen: 0,
+            missed: 0,
+            ailing: 0,
+        }
+    }
+
+    /// Takes one look in. Returns whether it is stuck since this look.
+    fn look(&mut self, count: u64) -> bool {
+        if count == self.seen {
+            self.missed = self.missed.saturating_add(1);
+        } else {
+            (self.seen, self.missed) = (count, 0);
+        }
+        if !self.is_stuck() {
+            self.ailing = self.ailing.saturating_sub(1);
+            return false;
+        }
+        self.ailing = self.bound;
+        self.missed == self.bound
+    }
+
+    fn is_stuck(&self) -> bool {
+        self.missed >= self.bound
+    }
+
+    fn is_well(&self) -> bool {
+        !self.is_stuck() && self.ailing == 0
+    }
+}
+
+/// All arbiters of a node.
+#[derive(Debug)]
+pub(crate) struct Pulse {
+    counts: Vec<Arc<AtomicU64>>,
+    watched: Vec<Watched>,
+    /// How many of them are the groups'; these come first, in their order.
+    groups: usize,
+}
+
+impl Pulse {
+    /// Begins to count on every arbiter. The tasks end with their arbiters.
+    pub(crate) fn start(
+        consensus: &[ArbiterHandle],
+        entity: &[ArbiterHandle],
+        look_every: Duration,
+    ) -> Self {
+        let all = consensus.iter().chain(entity);
+        let counts = all.map(|arbiter| {
+            let count = Arc::<AtomicU64>::default();
+            let counted = count.clone();
+            // Refused by an arbiter that has ended already: it counts as stuck, and it is.
+            arbiter.spawn(async move {
+                loop {
+                    counted.fetch_add(1, Ordering::Relaxed);
+                    actix_rt::time::sleep(COUNT_EVERY).await;
+                }
+            });
+            count
+        });
+        let tenants = consensus.iter().map(|_| Tenants::Groups);
+        let tenants = tenants.chain(entity.iter().map(|_| Tenants::Evaluators));
+        Self {
+            counts: counts.collect(),
+            watched: tenants
+                .map(|tenants| Watched::new(tenants, look_every))
+                .collect(),
+            groups: consensus.len(),
+        }
+    }
+
+    /// One look at all of them, each time it is due. Returns how many are stuck since this look.
+    pub(crate) fn look(&mut self) -> usize {
+        let mut newly = 0;
+        for (number, (count, watched)) in self.counts.iter().zip(&mut self.watched).enumerate() {
+            if watched.look(count.load(Ordering::Relaxed)) {
+                newly += 1;
+                tracing::error!(
+                    arbiter = number,
+                    tenants = ?watched.tenants,
+                    "an arbiter is stuck: this node calls itself degraded, and leads no group that another can lead"
+                );
+            }
+        }
+        newly
+    }
+
+    /// Whether no arbiter is stuck, or was a moment ago.
+    pub(crate) fn is_well(&self) -> bool {
+        self.watched.iter().all(Watched::is_well)
+    }
+
+    /// Whether this group's actor would hear something now.
+    pub(crate) fn hears(&self, group: GroupId) -> bool {
+        let place = group.get() as usize % self.groups.max(1);
+        self.watched
+            .get(place)
+            .is_some_and(|watched| !watched.is_stuck())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOOK: Duration = Duration::from_millis(100);
+
+    #[test]
+    fn an_arbiter_is_stuck_after_its_bound_and_well_again_after_as_long() {
+        let mut watched = Watched::new(Tenants::Groups, LOOK);
+        assert_eq!(watched.bound, 15);
+        assert!(!watched.look(1));
+        for _ in 0..14 {
+            assert!(!watched.look(1));
+        }
+        assert!(watched.is_well(), "one look before its bound");
+        assert!(watched.look(1), "it is said once");
+        assert!(!watched.look(1));
+        assert!(watched.is_stuck() && !watched.is_well());
+        for count in 2..=15 {
+            watched.look(count);
+            assert!(!watched.is_stuck() && !watched.is_well());
+        }
+        watched.look(16);
+        assert!(watched.is_well());
+    }
+
+    #[test]
+    fn an_arbiter_that_counts_now_and_then_is_not_stuck() {
+        let mut watched = Watched::new(Tenants::Groups, LOOK);
+        for look in 0..200 {
+            assert!(!watched.look(look / 14));
+        }
+        assert!(watched.is_well());
+    }
+
+    #[test]
+    fn handlers_have_as_long_as_a_caller_waits() {
+        let mut watched = Watched::new(Tenants::Evaluators, LOOK);
+        let deadline = RouterOptions::default().deadline;
+        let stuck = (1..).find(|_| watched.look(0)).expect("some day");
+        assert_eq!(LOOK * stuck, deadline);
+    }
+}
