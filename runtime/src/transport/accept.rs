@@ -17,6 +17,10 @@ use super::{
 
 /// Handshakes at a time; more are refused at once. Each costs about a millisecond of CPU.
 const HANDSHAKES_MAX: usize = 128;
+/// Handshakes under way from which on a caller must first show that it is reached where it says it is (RFC 9000, 8.1.2). That costs it
+/// a round trip and this process nothing to remember: whoever only repeats beginnings that it heard elsewhere, each of which keeps a
+/// place until [`HANDSHAKE_TIMEOUT`], leaves the other places to those who mean it.
+const HANDSHAKES_UNPROVEN_MAX: usize = HANDSHAKES_MAX / 4;
 /// From the first packet to "go".
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -24,6 +28,12 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) async fn accept(core: Arc<Core>, endpoint: Endpoint) {
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
     while let Some(incoming) = endpoint.accept().await {
+        let under_way = HANDSHAKES_MAX - handshakes.available_permits();
+        if under_way >= HANDSHAKES_UNPROVEN_MAX && incoming.may_retry() {
+            core.counters.handshakes_sent_back.one();
+            drop(incoming.retry()); // fails only where it may not
+            continue;
+        }
         let Ok(permit) = handshakes.clone().try_acquire_owned() else {
             core.counters.refused_too_many.one();
             incoming.refuse();
@@ -36,6 +46,7 @@ pub(super) async fn accept(core: Arc<Core>, endpoint: Endpoint) {
                 Ok(Ok(met)) => core.take(met),
                 Ok(Err(refusal)) => tracing::debug!(%from, %refusal, "a connection was not taken"),
                 Err(_) => {
+                    core.counters.handshakes_failed.one();
                     tracing::debug!(%from, "a connection was not taken: its handshake took too long")
                 }
             }
@@ -57,7 +68,10 @@ impl Core {
 }
 
 async fn meet(core: &Core, incoming: Incoming) -> Result<Met, Refusal> {
-    let lost = |error: quinn::ConnectionError| super::closing::explain(&error);
+    let lost = |error: quinn::ConnectionError| {
+        core.counters.handshakes_failed.one();
+        super::closing::explain(&error)
+    };
     let connection = incoming.accept().map_err(lost)?.await.map_err(lost)?;
     let result = hello(core, &connection).await;
     if let Err(refusal) = &result {

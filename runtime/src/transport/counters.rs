@@ -80,6 +80,10 @@ counters! {
     dials_failed,
     /// Connections that were taken into use, from either side.
     connections,
+    /// Connections from elsewhere that came to nothing before the hello: a certificate that is no good, or nothing more was heard.
+    handshakes_failed,
+    /// Callers that were asked to show first that they are where they say, since many handshakes were under way.
+    handshakes_sent_back,
     /// Connections refused in the hello, by either end.
     hellos_refused,
     /// Connections refused: too many clients or handshakes.

@@ -275,6 +275,16 @@ impl Node {
             .unwrap_or_else(|| panic!("{} did not end on SIGTERM", self.name))
     }
 
+    /// SIGSTOP: it stands still until it is told to [go on](Self::go_on); nobody is told.
+    pub(crate) fn stand_still(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::STOP).expect("it runs");
+    }
+
+    /// SIGCONT.
+    pub(crate) fn go_on(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::CONT).expect("it runs");
+    }
+
     /// From now on no file of it can be written beyond so many bytes: to the process, a disk that is full.
     pub(crate) fn fill_disk_beyond(&self, bytes: u64) {
         let limit = Rlimit {
@@ -392,4 +402,12 @@ pub(crate) async fn take_leader(client: &Client, nodes: &mut Vec<Node>) -> Node 
         most = most.max((led, position));
     }
     nodes.remove(most.1)
+}
+
+/// A count of a node by the name that operators see.
+pub(crate) async fn counter(client: &Client, node: &Node, name: &str) -> u64 {
+    let status = client.status(&node.address).await.expect("it answers");
+    let mut counters = status.counters.iter();
+    let count = counters.find_map(|(counter, count)| (counter == name).then_some(*count));
+    count.expect("it is counted")
 }

@@ -1,7 +1,7 @@
 //! The `synod` command as its users meet it: real processes, real files, kill -9.
 //!
 //! Here: [`harness`] (processes ended by id, conditions that are waited for), [`loopback`] (their addresses), [`adders`] (commands that go on meanwhile), what bad input gets ([`bad_input`], [`bad_asks`],
-//! [`overload`]), failures under load ([`failover`]), majorities that are gone for good ([`recovery`]), and founding by several
+//! [`overload`]), failures under load ([`failover`], [`standstill`]), strangers at an open port ([`hostile`]), bad networks ([`weather`]), majorities that are gone for good ([`recovery`]), and founding by several
 //! seeds ([`seeds`]). Not here: nodes within one process (`cluster`), simulated faults (crate `tests`).
 
 mod adders;
@@ -9,6 +9,7 @@ mod bad_asks;
 mod bad_input;
 mod failover;
 mod harness;
+mod hostile;
 #[path = "../../src/bin/synod/kv.rs"]
 #[allow(
     dead_code,
@@ -20,3 +21,5 @@ mod loopback;
 mod overload;
 mod recovery;
 mod seeds;
+mod standstill;
+mod weather;
