@@ -1,8 +1,10 @@
 //! The `synod` command as its users meet it: real processes, real files, kill -9.
 //!
-//! Here: [`harness`] (processes ended by id, conditions that are waited for), [`loopback`] (their addresses), [`adders`] (commands that go on meanwhile), what bad input gets ([`bad_input`], [`bad_asks`],
-//! [`overload`]), failures under load ([`failover`], [`standstill`]), strangers at an open port ([`hostile`]), bad networks ([`weather`]), majorities that are gone for good ([`recovery`]), and founding by several
-//! seeds ([`seeds`]). Not here: nodes within one process (`cluster`), simulated faults (crate `tests`).
+//! Here: [`harness`] (processes ended by id, conditions that are waited for), [`loopback`] (their addresses), [`adders`] (commands that
+//! go on meanwhile), what bad input gets ([`bad_input`], [`bad_asks`], [`overload`]), failures under load ([`failover`],
+//! [`standstill`]), strangers at an open port ([`hostile`]), bad networks ([`weather`]), majorities that are gone for good
+//! ([`recovery`]), and founding by several seeds ([`seeds`]). Not here: nodes within one process (`cluster`), simulated faults (crate
+//! `tests`).
 
 mod adders;
 mod bad_asks;
