@@ -11,6 +11,7 @@
 //! | gossip round, while there is news | `I / 5`, half of it while there is more than one round takes | 100 ms |
 //! | suspicion, enough accusers | `suspicion_intervals I L` | 1.5 s / 3 s / 4.5 s |
 //! | suspicion, a lone accuser | `suspicion_lone_factor` times that | 4.5 s / 9 s / 13.5 s |
+//! | suspicion, enough accusers, of a member that refuted one within `120 I` | twice that, at most a lone accuser's | 3 s / 6 s / 9 s |
 //! | accusers beyond the first that are enough | `min(2, N - 2)` | 2 |
 //! | transmissions of one rumour per node | `retransmit_factor ceil(log10(N + 1))` | 8 / 12 / 16 |
 //! | a dead member is called again | `4 I` | 2 s |
@@ -20,11 +21,17 @@
 //! | returns from the dead belong together | within `240 I` | 2 min |
 //! | a degraded node accuses nobody, then isolates itself | for `60 I` | 30 s |
 //!
-//! Between none and enough accusers the suspicion shrinks with the logarithm of their number (Lifeguard, section 4).
+//! A member that was suspected and answered lately is slow rather than gone, so it gets more time: a starved node is held for dead far
+//! more seldom, and a crash out of good health is known as soon as ever. Between none and enough accusers the suspicion shrinks with the logarithm of their number (Lifeguard, section 4).
 
 use core::time::Duration;
 
 use crate::options::CheckedSwimOptions;
+
+/// Who refuted a suspicion within so many probe intervals gets more time the next time.
+const REFUTED_INTERVALS: u32 = 120;
+/// So many times as much.
+const PATIENCE: u32 = 2;
 
 /// The durations and counts in force at one size of the membership.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,6 +50,8 @@ pub struct Timing {
     pub confirmations: usize,
     /// How often a node sends one rumour.
     pub retransmits: u32,
+    /// A refutation within this time earns the next suspicion more time.
+    pub refuted_memory: Duration,
     /// Between two calls to dead members.
     pub reconnect_interval: Duration,
     /// Between two syncs that one node starts.
@@ -66,6 +75,7 @@ impl Timing {
             confirmations: members.saturating_sub(2).min(2),
             retransmits: Self::retransmits_of(options, members),
             reconnect_interval: options.probe_interval * 4,
+            refuted_memory: options.probe_interval * REFUTED_INTERVALS,
             sync_interval: options.probe_interval * 2,
         }
     }
@@ -74,6 +84,15 @@ impl Timing {
     pub(crate) fn retransmits_of(options: &CheckedSwimOptions, members: usize) -> u32 {
         let members = members.max(1);
         options.retransmit_factor * (members.ilog10() + 1) // ceil(log10(N + 1)), exactly
+    }
+
+    /// The same for a member that refuted a suspicion of late.
+    pub(crate) fn with_patience(self) -> Self {
+        let suspicion_least = (self.suspicion_least * PATIENCE).min(self.suspicion_most);
+        Self {
+            suspicion_least,
+            ..self
+        }
     }
 
     /// How long a suspicion lasts with `confirmations` independent accusers beyond the first.

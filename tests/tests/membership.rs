@@ -251,13 +251,14 @@ fn a_starved_node_kills_nobody() {
 }
 
 #[test]
-fn a_starved_node_is_held_for_dead_only_when_it_stalled_for_a_whole_suspicion() {
+fn a_starved_node_is_seldom_held_for_dead_and_only_after_a_long_stall() {
     // A crash at 10 nodes is to be known within 4 s, so whoever is silent for a probe and a suspicion is held for dead. Whoever
-    // gets a moment of processor within that time is not.
+    // gets a moment of processor within that time is not, and gets more time the next time: without that, 5 of these 10 died.
     let runs = (0..10).map(|seed| deaths_by_a_starved_node::<Own>(seed, 10, minutes(2)));
-    let shortest = runs.filter_map(|deaths| deaths.shortest_stall).min();
+    let stalls: Vec<Duration> = runs.filter_map(|deaths| deaths.shortest_stall).collect();
+    assert!(stalls.len() <= 1, "{stalls:?}");
     let least = Duration::from_millis(1_500);
-    assert!(shortest.is_some_and(|stall| stall >= least), "{shortest:?}");
+    assert!(stalls.iter().all(|&stall| stall >= least), "{stalls:?}");
 }
 
 #[test]

@@ -28,9 +28,16 @@ pub struct Member {
     pub(crate) suspicion: Option<Box<Suspicion>>, // rare: a member takes half the room without it
 
     pub(crate) flaps: Flaps,
+    /// When this observer last heard it refute a suspicion.
+    pub(crate) refuted_at: Option<Duration>,
 }
 
 impl Member {
+    /// It answered a suspicion within `memory`: rather slow than gone when it is silent again.
+    pub(crate) fn refuted_within(&self, now: Duration, memory: Duration) -> bool {
+        self.refuted_at.is_some_and(|at| now <= at + memory)
+    }
+
     /// Its store.
     pub fn store(&self) -> StoreId {
         self.record().store

@@ -102,6 +102,7 @@ impl Swim {
             since: now,
             suspicion: None,
             flaps: Flaps::default(),
+            refuted_at: None,
         };
         self.members.update(store, |slot| *slot = Some(member));
         self.pass_on(now, store, Class::Membership, is_old);
@@ -127,25 +128,31 @@ impl Swim {
     /// Strictly newer than what is held.
     fn replace(&mut self, now: Duration, signed: &SignedRecord, is_old: bool) {
         let (store, state) = (signed.record().store, signed.record().state);
-        let old = self.members.update(store, |slot| {
-            let member = Member {
-                signed: signed.clone(),
-                state,
-                since: now,
-                suspicion: None,
-                flaps: slot.as_ref().map(|old| old.flaps).unwrap_or_default(),
-            };
-            slot.replace(member)
-        });
-        let Some(old) = old else {
+        let Some(held) = self.members.get(store) else {
             return;
         };
-        self.suspects.remove(store);
-        let (before, after) = (old.signed.record(), signed.record());
+        let (before, after) = (held.record(), signed.record());
         let restarted = before.generation != after.generation;
         let changed = restarted
             || (&before.name, &before.addresses, &before.metadata)
                 != (&after.name, &after.addresses, &after.metadata);
+        let refuted_at = if changed {
+            held.refuted_at.filter(|_| !restarted)
+        } else {
+            Some(now) // nothing but the incarnation is new
+        };
+        let member = Member {
+            signed: signed.clone(),
+            state,
+            since: now,
+            suspicion: None,
+            flaps: held.flaps,
+            refuted_at,
+        };
+        let Some(old) = self.members.update(store, |slot| slot.replace(member)) else {
+            return;
+        };
+        self.suspects.remove(store);
         let class = if state == MemberState::Left || old.state != MemberState::Alive || !changed {
             Class::Liveness
         } else if restarted {
@@ -218,7 +225,7 @@ impl Swim {
         if subject == self.me {
             return self.accused_oneself(now, accusation);
         }
-        let timing = self.timing();
+        let mut timing = self.timing();
         let Some(held) = self.members.get(subject) else {
             self.keep_waiting(accusation);
             return Merged::Refused; // M10
@@ -230,6 +237,9 @@ impl Swim {
         if accusation.position() > known {
             self.keep_waiting(accusation);
             return Merged::Known;
+        }
+        if held.refuted_within(now, timing.refuted_memory) {
+            timing = timing.with_patience();
         }
         match held.state {
             MemberState::Left => Merged::Stale,

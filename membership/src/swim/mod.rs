@@ -213,6 +213,7 @@ impl Swim {
                 since: now,
                 suspicion: None,
                 flaps: Flaps::default(),
+                refuted_at: None,
             });
         });
         swim.spread(now, store, Class::Membership, true);
@@ -583,6 +584,7 @@ impl Swim {
                 since: now,
                 suspicion: None,
                 flaps: Flaps::default(),
+                refuted_at: None,
             })
         });
         self.spread(now, self.me, class, true);

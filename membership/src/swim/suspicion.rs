@@ -5,7 +5,7 @@
 //! view that returns after a partition cannot kill the living (hazards M3, M35), and there is no way from alive to dead that
 //! does not give the subject time to hear of it.
 //! Whoever is silent for a probe and a suspicion is held for dead, be it crashed or starved: a crash is to be known within the same
-//! time. Whoever gets a moment of processor meanwhile, refutes.
+//! time. Whoever gets a moment of processor meanwhile refutes, and has twice the time the next time.
 //! Source: Lifeguard, section 4 (LHA-Suspicion); hazard M24 (independent accusers).
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -10,7 +10,7 @@ fn kill(bench: &mut Bench, store: u64) {
         .map(|accuser| accused(store, generation, incarnation, Verdict::Dead, accuser))
         .collect();
     bench.hear(5, accusations);
-    bench.pass_with(ms(1_600), all_answer);
+    bench.pass_with(ms(3_100), all_answer); // a suspicion that follows a refutation
     assert_eq!(bench.state(store), Some(MemberState::Dead));
 }
 
@@ -20,6 +20,85 @@ fn comes_back(bench: &mut Bench, store: u64) -> Vec<MemberEvent> {
     let (generation, incarnation) = bench.at(store).unwrap();
     bench.hear(5, vec![alive(store, generation, incarnation + 1)]);
     core::mem::take(&mut bench.events)
+}
+
+/// How long `store` is suspect, accused by enough members at its present position while everybody else answers.
+fn time_to_refute(bench: &mut Bench, store: u64) -> u64 {
+    let (generation, incarnation) = bench.at(store).unwrap();
+    let accuse = |by| accused(store, generation, incarnation, Verdict::Suspect, by);
+    bench.hear(8, vec![accuse(8), accuse(9), accuse(10)]);
+    let waits = |bench: &Bench| bench.state(store) == Some(MemberState::Suspect);
+    assert!(waits(bench));
+    let mut time = 0;
+    while waits(bench) {
+        bench.pass_with(ms(100), all_but(store));
+        time += 100;
+    }
+    assert_eq!(bench.state(store), Some(MemberState::Dead));
+    time
+}
+
+/// Everybody answers but one.
+fn all_but(silent: u64) -> impl FnMut(&mut Bench, (StoreId, Packet)) {
+    move |bench, (to, packet)| {
+        if to != id(silent) {
+            all_answer(bench, (to, packet));
+        }
+    }
+}
+
+#[test]
+fn who_refuted_lately_has_twice_the_time_to_refute_again() {
+    // M38, issue 4: a node that is starved to a twentieth of its processor refutes many times before one stall is too long.
+    let mut bench = Bench::of(10);
+    assert_eq!(
+        time_to_refute(&mut bench, 2),
+        1_500,
+        "a crash out of good health"
+    );
+    bench.hear(
+        8,
+        vec![accused(3, 1, 0, Verdict::Suspect, 8), alive(3, 1, 1)],
+    );
+    bench.hear(8, vec![accused(3, 1, 1, Verdict::Suspect, 8)]);
+    comes_back(&mut bench, 3);
+    assert_eq!(time_to_refute(&mut bench, 3), 3_000);
+    // A refutation that overtook its accusation counts as well; a change of what it says does not.
+    bench.hear(8, vec![alive(4, 1, 1)]);
+    assert_eq!(time_to_refute(&mut bench, 4), 3_000);
+    let moved = Record {
+        addresses: vec![([10, 9, 9, 9], 9).into()],
+        ..record(5, 1, 1)
+    };
+    bench.hear(8, vec![Rumour::Record(signed(moved))]);
+    assert_eq!(time_to_refute(&mut bench, 5), 1_500);
+    // A new start has no past, and old stories are forgotten.
+    bench.hear(8, vec![alive(6, 1, 1), alive(7, 1, 1)]);
+    bench.hear(8, vec![alive(6, 2, 0)]);
+    assert_eq!(time_to_refute(&mut bench, 6), 1_500);
+    bench.pass_with(ms(61_000), all_answer);
+    assert_eq!(time_to_refute(&mut bench, 7), 1_500);
+}
+
+#[test]
+fn a_lone_accusers_suspicion_lasts_no_longer_for_it() {
+    // The bound within which everybody agrees after any storm follows from it.
+    let options = SwimOptions::lan().check().unwrap();
+    for members in [2, 10, 1_000] {
+        let (usual, patient) = (
+            crate::Timing::of(&options, members),
+            crate::Timing::of(&options, members).with_patience(),
+        );
+        assert_eq!(usual.suspicion_most, patient.suspicion_most);
+        assert_eq!(patient.suspicion(2), usual.suspicion_least * 2);
+        assert!((0..3).all(|others| patient.suspicion(others) <= usual.suspicion_most));
+    }
+    let lone = SwimOptions {
+        suspicion_lone_factor: 1,
+        ..SwimOptions::lan()
+    };
+    let timing = crate::Timing::of(&lone.check().unwrap(), 10);
+    assert_eq!(timing.clone().with_patience(), timing);
 }
 
 #[test]
