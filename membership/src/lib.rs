@@ -72,6 +72,7 @@ mod hazards;
 mod ids;
 mod options;
 mod packet;
+pub mod placement;
 mod record;
 mod ring;
 mod swim;

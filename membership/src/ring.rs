@@ -76,6 +76,17 @@ impl Ring {
         xxh3_64_with_seed(bytes, seed)
     }
 
+    /// All stores, each once, in the order in which their first points lie clockwise from `point`.
+    pub fn clockwise(&self, point: u64) -> impl Iterator<Item = StoreId> {
+        let start = self.points.partition_point(|&(at, _)| at < point);
+        let (before, behind) = self.points.split_at(start);
+        let mut seen = vec![false; self.members.len()];
+        behind.iter().chain(before).filter_map(move |(_, index)| {
+            let first = !core::mem::replace(&mut seen[*index as usize], true);
+            first.then(|| self.members[*index as usize].0)
+        })
+    }
+
     /// The first `n` distinct stores clockwise from `point`, one per zone as long as there are zones without one, then a
     /// second per zone, and so on. Fewer when there are fewer stores. The first is always the nearest.
     pub fn owners(&self, point: u64, n: usize) -> Vec<StoreId> {
