@@ -15,7 +15,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::founding::{self, Holder};
 use super::gossip::{GossipActor, Introduce, Keys, Seen, Sight};
-use super::protocol::{Admission, Answer, Call, JOIN_HOPS_MAX, MemberStatus, NodeStatus, given_up};
+use super::protocol::{
+    Admission, Answer, Call, HOPS_MAX, MemberStatus, NodeStatus, Wish, given_up,
+};
 use super::steward::{Steward, TableSlot, Unsettled};
 use crate::group::actor::ProposeSystem;
 use crate::group::{Hosted, Shared, lock};
@@ -80,10 +82,13 @@ impl Desk {
             Call::Join { member, hops } => self.join(from, member, hops).await,
             Call::Introduce { .. } if from.client => refused("a client cannot be a member"),
             Call::Introduce { record } if self.is_given_up(record.record().store.get()) => {
+                let store = record.record().store.get();
+                let state = lock(&self.shared.system);
                 Answer::GivenUp {
-                    reason: given_up(record.record().store.get(), &from.name),
+                    reason: given_up(&state, store, &from.name),
                 }
             }
+            Call::Operate { wish, hops } => self.operate(from, wish, hops).await,
             Call::Introduce { record } => match self.gossip.send(Introduce(vec![record])).await {
                 Ok(records) => Answer::View { records },
                 Err(_) => not_now("the node is stopping"),
@@ -127,7 +132,9 @@ impl Desk {
             return not_now("this node has no replica of the system group yet");
         };
         if !system.leads() {
-            return self.relay(system.leader_store(), member, hops).await;
+            let hops = hops + 1;
+            let call = Call::Join { member, hops };
+            return self.relay(system.leader_store(), call, hops).await;
         }
         if lock(&self.shared.system).founding.is_none() {
             return not_now("the cluster is being founded");
@@ -169,18 +176,50 @@ impl Desk {
         }
     }
 
-    async fn relay(&self, leader: Option<u64>, member: MemberEntry, hops: u8) -> Answer {
-        if hops >= JOIN_HOPS_MAX {
+    async fn operate(&self, from: &Peer, wish: Wish, hops: u8) -> Answer {
+        if hops > 0 && from.store.is_none() {
+            return refused("only members relay a wish");
+        }
+        let Some(system) = self.shared.registry.get(GroupId::ZERO) else {
+            return not_now("this node has no replica of the system group yet");
+        };
+        if !system.leads() {
+            let hops = hops + 1;
+            let call = Call::Operate { wish, hops };
+            return self.relay(system.leader_store(), call, hops).await;
+        }
+        let (Wish::Drain { node, .. } | Wish::Remove { node }) = &wish;
+        let found = {
+            let state = lock(&self.shared.system);
+            let removed = state.removed.iter().find(|(_, name)| *name == node);
+            state.store_named(node).or(removed.map(|(store, _)| *store))
+        };
+        let Some(store) = found else {
+            return refused(&format!("no member is named `{node}`"));
+        };
+        let command = match wish {
+            Wish::Drain { on, .. } => SystemCommand::Drain { store, on },
+            Wish::Remove { .. } => SystemCommand::Remove { store },
+        };
+        let (reply, outcome) = oneshot::channel();
+        system.group.do_send(ProposeSystem { command, reply });
+        match tokio::time::timeout(ADMISSION_PATIENCE, outcome).await {
+            Ok(Ok(SystemOutcome::Refused { reason })) => Answer::Refused { reason },
+            Ok(Ok(_)) => Answer::Done,
+            Ok(Err(_)) | Err(_) => not_now("the system group has no stable leader"),
+        }
+    }
+
+    /// `hops` counts this relaying, too.
+    async fn relay(&self, leader: Option<u64>, call: Call, hops: u8) -> Answer {
+        if hops > HOPS_MAX {
             return not_now("the leader of the system group keeps moving");
         }
         let address = leader.and_then(|leader| self.address_of(leader));
         let Some(address) = address else {
             return not_now("the system group has no known leader");
         };
-        let call = wire::encode(&Call::Join {
-            member,
-            hops: hops + 1,
-        });
+        let call = wire::encode(&call);
         match self
             .shared
             .transport
@@ -222,7 +261,7 @@ impl Desk {
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
         let mut notes = Vec::new();
-        let (cluster, members, missing, recovered) = {
+        let (cluster, members, held, draining, missing, recovered) = {
             let state = lock(&shared.system);
             let missing = state
                 .replicas_on(shared.store)
@@ -239,6 +278,8 @@ impl Desk {
                     .as_ref()
                     .map_or(0, |founding| founding.cluster),
                 state.members.clone(),
+                state.shards_by_store(),
+                state.draining.clone(),
                 missing,
                 state.recoveries.last().map(crate::recovery::in_words),
             )
@@ -282,6 +323,8 @@ impl Desk {
                         .map_or("unknown", |seen| state_name(seen.state))
                         .to_owned(),
                     generation: sight.map_or(0, |seen| seen.generation),
+                    draining: draining.contains(&store),
+                    shards: held.get(&store).copied().unwrap_or(0),
                     addresses: sight.map(|seen| seen.addresses.clone()).unwrap_or_default(),
                     led,
                 }

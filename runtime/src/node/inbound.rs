@@ -200,11 +200,12 @@ impl Inbound for NodeInbound {
     }
 
     fn admit(&self, peer: &Peer) -> Result<(), String> {
-        if let (Some(running), Some(store)) = (self.running.get(), peer.store)
-            && lock(&running.shared.system).is_given_up(store)
-        {
-            // M21: the ban is part of the log.
-            return Err(given_up(store, &peer.name));
+        if let (Some(running), Some(store)) = (self.running.get(), peer.store) {
+            let state = lock(&running.shared.system);
+            if state.is_given_up(store) {
+                // M21: the ban is part of the log.
+                return Err(given_up(&state, store, &peer.name));
+            }
         }
         // A store that the log here does not know yet may just have been admitted: its certificate is the CA's, and
         // gossip about it waits for the log.

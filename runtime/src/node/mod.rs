@@ -30,7 +30,7 @@ pub use founding::SeatsError;
 #[cfg(test)]
 pub(crate) use founding::chosen_alone;
 pub(crate) use founding::gave_word;
-pub(crate) use protocol::{Answer, Call, NodeFrame};
+pub(crate) use protocol::{Answer, Call, NodeFrame, Wish};
 pub use protocol::{MemberStatus, NodeStatus};
 pub(crate) use replicas::LOST;
 pub use running::Node;

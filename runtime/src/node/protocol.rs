@@ -11,13 +11,13 @@ use serde::{Deserialize, Serialize};
 use synod_consensus::genesis::Message;
 use synod_consensus::{GroupId, ReplicaId};
 
-use crate::system::{Founding, GroupReport, MemberEntry, Order};
+use crate::system::{Founding, GroupReport, MemberEntry, Order, SystemState};
 use crate::wire::{self, Request, RoutingTable};
 
 /// A question to any node.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) enum Call {
-    /// Let this store in. Relayed to the leader of the system group at most [`JOIN_HOPS_MAX`] times.
+    /// Let this store in. Relayed to the leader of the system group at most [`HOPS_MAX`] times.
     Join {
         /// What the log shall know of the joiner.
         member: MemberEntry,
@@ -33,6 +33,13 @@ pub(crate) enum Call {
     Table,
     /// How is this node?
     Status,
+    /// An operator's wish about a member. Relayed like a join.
+    Operate {
+        /// What to do.
+        wish: Wish,
+        /// How often it was relayed already.
+        hops: u8,
+    },
     /// What one seed of a founding says to another.
     Founding {
         /// Whom it is meant for: the caller knows only an address.
@@ -42,8 +49,25 @@ pub(crate) enum Call {
     },
 }
 
-/// A join is relayed at most this often: member -> leader -> newer leader.
-pub(crate) const JOIN_HOPS_MAX: u8 = 3;
+/// What an operator wishes about a member.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub(crate) enum Wish {
+    /// Let it give up what it holds, or, with `on` false, take replicas again.
+    Drain {
+        /// The member's name.
+        node: String,
+        /// Whether it drains from now on.
+        on: bool,
+    },
+    /// Take it out of the cluster for ever; it must be drained.
+    Remove {
+        /// The member's name.
+        node: String,
+    },
+}
+
+/// A call is relayed at most this often: member -> leader -> newer leader.
+pub(crate) const HOPS_MAX: u8 = 3;
 
 /// A signed gossip record on the wire.
 pub(crate) type SignedRecordWire = synod_membership::SignedRecord;
@@ -67,6 +91,8 @@ pub(crate) enum Answer {
         /// All by the one that was called, in order.
         messages: Vec<Message>,
     },
+    /// It is in the log.
+    Done,
     /// Not now; ask again, here or elsewhere.
     NotNow {
         /// One sentence.
@@ -84,11 +110,13 @@ pub(crate) enum Answer {
     },
 }
 
-/// What a store is told that an unsafe recovery gave up.
-pub(crate) fn given_up(store: u64, name: &str) -> String {
-    format!(
-        "store {store} of '{name}' was given up by an unsafe recovery of this cluster: remove its directory and join as a new store"
-    )
+/// What a store is told that is none of the cluster's any more.
+pub(crate) fn given_up(state: &SystemState, store: u64, name: &str) -> String {
+    let how = match state.removed.contains_key(&store) {
+        true => "was removed from this cluster",
+        false => "was given up by an unsafe recovery of this cluster",
+    };
+    format!("store {store} of '{name}' {how}: remove its directory and join as a new store")
 }
 
 /// What a joiner needs to begin.
@@ -154,6 +182,12 @@ pub struct MemberStatus {
     pub name: String,
     /// "alive", "suspect", "dead", "left" or "unknown".
     pub state: String,
+    /// It gives up what it holds, by an operator's wish.
+    #[serde(default)]
+    pub draining: bool,
+    /// Shards of which it holds a replica, or may still hold one.
+    #[serde(default)]
+    pub shards: u32,
     /// Start count of its store.
     pub generation: u64,
     /// Where it listens.

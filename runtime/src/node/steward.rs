@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 
 use super::courier::NodeCourier;
 use super::gossip::{Admitted, GivenUp, GossipActor, Keys, Sight};
-use super::protocol::NodeFrame;
+use super::protocol::{NodeFrame, given_up};
 use super::replicas::Replicas;
 use super::table;
 use crate::group::actor::{CarryOut, CheckpointNow, ProposeSystem};
@@ -157,6 +157,11 @@ impl Steward {
                 .iter()
                 .map(|(store, member)| (*store, member.key.clone()))
                 .collect();
+            if state.is_given_up(self.shared.store) {
+                let name = state.removed.get(&self.shared.store);
+                let name = name.map_or("this node", String::as_str);
+                self.shared.fail(&given_up(&state, self.shared.store, name));
+            }
             let given_up: Vec<u64> = state.given_up().collect();
             let unseen = state.recoveries.iter().skip(self.seen_recoveries);
             let recoveries: Vec<String> = unseen.map(crate::recovery::in_words).collect();

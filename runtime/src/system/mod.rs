@@ -1,9 +1,10 @@
 //! What the system group (group 0) decides: who is a member, and which store should hold which replica.
 //!
-//! Here: the replicated state and its commands ([`state`]), where shards should live ([`mod@plan`]), and the steps that
+//! Here: the replicated state and its commands ([`state`], [`departure`]), where shards should live ([`mod@plan`]), and the steps that
 //! bring the groups there ([`reconcile`]). All of it is pure; `node` proposes the commands and carries the orders.
 //! Not here: addresses (gossip tells them, never this log), Raft (`synod-consensus`), actors (`node`).
 
+mod departure;
 pub mod plan;
 pub mod reconcile;
 pub mod state;

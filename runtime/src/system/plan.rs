@@ -1,14 +1,13 @@
 //! Where each group should live, given the members.
 //!
-//! Here: [`plan`], a pure and deterministic function from members to goals: replica sets follow the hash ring, leaders
-//! are spread evenly over the stores of their replica sets. Called by the system leader when members change.
+//! Here: [`plan`], from the system group's state to goals that differ from it. How shards and their leaders are spread is
+//! `synod_membership::placement`'s business. Called by the system leader when members change.
 //! Not here: which step to take next (`reconcile`).
-
-use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use synod_consensus::GroupId;
-use synod_membership::{Ring, RingMember, StoreId};
+use synod_membership::placement::{self, Home, Shard, Site};
+use synod_membership::{Ring, StoreId};
 
 use super::state::SystemState;
 
@@ -35,43 +34,48 @@ pub fn plan(state: &SystemState) -> Vec<(GroupId, Placement)> {
     let Some(founding) = &state.founding else {
         return Vec::new();
     };
-    let members: Vec<RingMember> = state
+    let sites: Vec<Site> = state
         .members
         .iter()
-        .map(|(store, member)| RingMember {
+        .map(|(store, member)| Site {
             store: StoreId::new(*store),
             weight: member.capacity.max(1),
             zone: member.zone.clone(),
+            takes: !state.draining.contains(store),
         })
         .collect();
-    let ring = Ring::new(founding.sharding.seed, &members);
-    let copies = founding.copies as usize;
-
-    let mut goals: BTreeMap<GroupId, Placement> = BTreeMap::new();
-    goals.insert(GroupId::ZERO, system_goal(state));
-    for group in founding.groups().skip(1) {
-        let point = Ring::point(founding.sharding.seed, &group.get().to_le_bytes());
-        let stores = ring
-            .owners(point, copies)
-            .into_iter()
-            .map(StoreId::get)
-            .collect();
-        goals.insert(
-            group,
-            Placement {
-                stores,
-                leader: None,
-            },
-        );
-    }
-    spread_leaders(state, &mut goals);
-    goals.retain(|group, goal| {
-        state
-            .groups
-            .get(group)
-            .is_none_or(|entry| entry.placement != *goal)
+    let seed = founding.sharding.seed;
+    let groups: Vec<GroupId> = founding.groups().skip(1).collect();
+    let shards: Vec<Shard> = groups
+        .iter()
+        .map(|group| Shard {
+            point: Ring::point(seed, &group.get().to_le_bytes()),
+            home: state
+                .groups
+                .get(group)
+                .map_or_else(Home::default, |entry| home_of(&entry.placement)),
+        })
+        .collect();
+    let homes = placement::plan(seed, founding.copies as usize, &sites, &shards).homes;
+    let of_shards = groups.into_iter().zip(homes).map(|(group, home)| {
+        let stores = home.stores.into_iter().map(StoreId::get).collect();
+        let leader = home.leader.map(StoreId::get);
+        (group, Placement { stores, leader })
     });
-    goals.into_iter().collect()
+    core::iter::once((GroupId::ZERO, system_goal(state)))
+        .chain(of_shards)
+        .filter(|(group, goal)| {
+            let present = state.groups.get(group);
+            present.is_none_or(|entry| entry.placement != *goal)
+        })
+        .collect()
+}
+
+fn home_of(placement: &Placement) -> Home {
+    Home {
+        stores: placement.stores.iter().copied().map(StoreId::new).collect(),
+        leader: placement.leader.map(StoreId::new),
+    }
 }
 
 /// Every member learns the system log; which of them vote is decided from [`system_voters`].
@@ -91,42 +95,10 @@ pub fn system_voters(members: usize) -> usize {
     }
 }
 
-/// Gives each shard a leader among its stores so that no store leads more than its share: in ring order, a store that
-/// still has room; one that led before comes first, so that planning twice moves nothing.
-fn spread_leaders(state: &SystemState, goals: &mut BTreeMap<GroupId, Placement>) {
-    let mut led: BTreeMap<u64, usize> = state.members.keys().map(|store| (*store, 0)).collect();
-    let shards = goals.len().saturating_sub(1);
-    let quota = shards.div_ceil(led.len().max(1));
-    let mut open = Vec::new();
-    for (group, goal) in goals
-        .iter_mut()
-        .filter(|(group, _)| **group != GroupId::ZERO)
-    {
-        let before = state
-            .groups
-            .get(group)
-            .and_then(|entry| entry.placement.leader);
-        match before.filter(|store| goal.stores.contains(store) && led[store] < quota) {
-            Some(store) => {
-                goal.leader = Some(store);
-                *led.get_mut(&store).expect("a member") += 1;
-            }
-            None => open.push(*group),
-        }
-    }
-    for group in open {
-        let goal = goals.get_mut(&group).expect("a planned group");
-        let rank = |store: &u64| led.get(store).copied().unwrap_or(usize::MAX);
-        let Some(store) = goal.stores.iter().copied().min_by_key(rank) else {
-            continue;
-        };
-        goal.leader = Some(store);
-        *led.entry(store).or_default() += 1;
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
     use super::*;
     use crate::system::state::{Founding, MemberEntry, SystemCommand};
     use crate::wire::{Sharding, encode};
@@ -194,7 +166,7 @@ mod tests {
                 }
             }
             let most = led.values().max().copied().unwrap_or(0);
-            assert!(most <= (256 / nodes) * 5 / 4 + 1, "{nodes} nodes: {led:?}");
+            assert_eq!(most, 256_u64.div_ceil(nodes), "{nodes} nodes: {led:?}");
             assert_eq!(led.len() as u64, nodes);
         }
     }
@@ -207,19 +179,13 @@ mod tests {
         let moved = after
             .groups
             .iter()
+            .filter(|(group, _)| **group != GroupId::ZERO)
             .filter(|(group, entry)| {
-                entry
-                    .placement
-                    .stores
-                    .iter()
-                    .collect::<std::collections::BTreeSet<_>>()
-                    != before.groups[*group].placement.stores.iter().collect()
+                let set = |stores: &[u64]| stores.iter().copied().collect::<BTreeSet<_>>();
+                set(&entry.placement.stores) != set(&before.groups[*group].placement.stores)
             })
             .count();
-        assert!(
-            moved > 100 && moved < 256,
-            "{moved} of 256 sets changed; three quarters are expected"
-        );
+        assert_eq!(moved, 192, "a quarter of 256 x 3");
     }
 
     #[test]

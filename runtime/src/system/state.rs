@@ -222,6 +222,18 @@ pub enum SystemCommand {
     },
     /// Ends an unsafe recovery: these stores are given up for ever.
     GiveUp(GivingUp),
+    /// Lets a member give up what it holds, or, with `on` false, take replicas again.
+    Drain {
+        /// Whose.
+        store: u64,
+        /// Whether it drains from now on.
+        on: bool,
+    },
+    /// Takes a drained member out of the cluster for ever.
+    Remove {
+        /// Which store.
+        store: u64,
+    },
 }
 
 /// The last word of an unsafe recovery, written by the operator's command and never proposed.
@@ -294,6 +306,12 @@ pub struct SystemState {
     /// Unsafe recoveries, oldest first.
     #[serde(default)]
     pub recoveries: Vec<UnsafeRecovery>,
+    /// Members that give up what they hold.
+    #[serde(default)]
+    pub draining: BTreeSet<u64>,
+    /// Stores that were taken out, and their names.
+    #[serde(default)]
+    pub removed: BTreeMap<u64, String>,
     next_store: u64,
     next_serial: u32,
 }
@@ -319,6 +337,8 @@ impl SystemState {
             SystemCommand::Place { epoch, goals } => self.place(epoch, goals),
             SystemCommand::Reform { groups } => self.reform(groups),
             SystemCommand::GiveUp(giving_up) => self.give_up(giving_up),
+            SystemCommand::Drain { store, on } => self.drain(store, on),
+            SystemCommand::Remove { store } => self.remove(store),
         }
     }
 
@@ -444,6 +464,7 @@ impl SystemState {
             .iter()
             .filter_map(|store| Some((*store, self.members.remove(store)?.name)))
             .collect();
+        self.draining = &self.draining - &giving_up.stores;
         self.next_store = self.next_store.max(giving_up.next_store);
         self.next_serial = self.next_serial.max(giving_up.next_serial);
         self.recoveries.push(UnsafeRecovery {
@@ -467,11 +488,12 @@ impl SystemState {
         self.founding.is_some() && store < self.next_store && !self.members.contains_key(&store)
     }
 
-    /// Every store that an unsafe recovery gave up.
+    /// Every store that was removed, or that an unsafe recovery gave up.
     pub fn given_up(&self) -> impl Iterator<Item = u64> + '_ {
         self.recoveries
             .iter()
             .flat_map(|recovery| recovery.given_up.keys().copied())
+            .chain(self.removed.keys().copied())
     }
 
     fn next_replica(&mut self, store: u64) -> ReplicaId {
@@ -536,7 +558,7 @@ impl SystemState {
     }
 }
 
-fn refused(reason: &str) -> SystemOutcome {
+pub(super) fn refused(reason: &str) -> SystemOutcome {
     SystemOutcome::Refused {
         reason: reason.to_owned(),
     }

@@ -1,13 +1,14 @@
 //! The `synod` command: runs a node, looks at a cluster, plays with its built-in key-value kind, measures it.
 //!
 //! The rooms: [`options`] (the command line), [`start`] (a node), [`status`], [`keys`] (get, put, add, delete), [`bench`],
-//! [`certs`], [`recover`] (when a majority is gone for good), [`kv`] (the kind that every such node hosts), [`connection`]
+//! [`certs`], [`drain`] (and remove), [`recover`] (when a majority is gone for good), [`kv`] (the kind that every such node hosts), [`connection`]
 //! (how commands reach a cluster). Every error is one sentence on the error output and exit status 1; 2 is what the command
 //! line itself, or `recover`, refuses to do.
 
 mod bench;
 mod certs;
 mod connection;
+mod drain;
 mod keys;
 mod kv;
 mod options;
@@ -61,6 +62,12 @@ async fn run(command: Command) -> Result<(), Box<dyn Error>> {
             cluster,
         } => keys::add(key, amount, cluster).await,
         Command::Delete { key, cluster } => keys::delete(key, cluster).await,
+        Command::Drain {
+            node,
+            undo,
+            cluster,
+        } => drain::run(&node, undo, cluster).await,
+        Command::Remove { node, cluster } => drain::remove(&node, cluster).await,
         Command::Bench(options) => bench::run(options).await,
         Command::Certs(options) => certs::run(options),
         Command::Recover(options) => recover::run(&options),

@@ -47,6 +47,23 @@ pub(crate) enum Command {
         #[command(flatten)]
         cluster: ClusterOptions,
     },
+    /// Move everything off a node, and wait until it holds nothing: before it is removed, or before its machine is.
+    Drain {
+        /// The node's name.
+        node: String,
+        /// Let it take replicas again instead.
+        #[arg(long)]
+        undo: bool,
+        #[command(flatten)]
+        cluster: ClusterOptions,
+    },
+    /// Take a drained node out of the cluster for ever; its process ends.
+    Remove {
+        /// The node's name.
+        node: String,
+        #[command(flatten)]
+        cluster: ClusterOptions,
+    },
     /// Put a closed-loop load on a running cluster and print commands per second, p50 and p99.
     Bench(BenchOptions),
     /// Make a development CA, and certificates of nodes and clients, in a directory.

@@ -68,6 +68,14 @@ async fn look(client: &Client, addresses: &[String]) -> Result<View, Box<dyn Err
     Ok(view)
 }
 
+/// What gossip says, and what the operator wished.
+fn state(member: &MemberStatus) -> String {
+    match member.draining {
+        true => format!("{}, draining", member.state),
+        false => member.state.clone(),
+    }
+}
+
 fn table(view: &View) -> String {
     let Some(first) = view.nodes.first() else {
         return String::new();
@@ -108,7 +116,7 @@ fn table(view: &View) -> String {
         rows.push(vec![
             node.name.clone(),
             node.store.to_string(),
-            member.map_or("alive".to_owned(), |member| member.state.clone()),
+            member.map_or("alive".to_owned(), state),
             member.map_or(String::new(), addresses),
             if node.ready { "yes" } else { "no" }.to_owned(),
             node.replicas.to_string(),
@@ -122,7 +130,7 @@ fn table(view: &View) -> String {
         let mut row = vec![
             member.name.clone(),
             member.store.to_string(),
-            format!("{}, silent", member.state),
+            format!("{}, silent", state(member)),
             addresses(member),
         ];
         row.resize(rows[0].len(), "-".to_owned());
