@@ -1,5 +1,5 @@
 //! The group simulator's gate: many seeds, each with its replay line; the same seed gives the same trace; safeguards taken away are
-//! missed. `SIM_SEED=n` runs exactly that seed, `SIM_SEEDS=n` that many.
+//! missed. `SIM_SEED=n` runs exactly that seed, `SIM_SEEDS=n` that many, `SIM_FIRST=n` from that one on.
 
 use std::time::{Duration, Instant};
 
