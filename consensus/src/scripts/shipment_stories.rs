@@ -3,6 +3,7 @@
 use super::shelf::Room;
 use super::snapshot_stories::{chunked, half_way, held, laggard, step_until};
 use super::*;
+use crate::message::Body;
 use crate::{GroupOptions, LogIndex, Output, PeerState, Refusal, ShipmentEnd};
 
 /// What 1 writes while a snapshot is on its way.
@@ -39,6 +40,42 @@ fn a_follower_that_takes_nothing_holds_neither_a_place_nor_the_log() {
     net.node(3).shelf.room = Room::Enough;
     net.run_ms(60_000);
     assert_eq!(net.applied(3).len(), 140);
+}
+
+#[test]
+fn a_late_chunk_of_an_earlier_run_voids_the_read_under_way_and_not_the_shipment() {
+    // Simulator, seed 10241: the leader read on from where it had sent to, and waited for that read for ever, when the follower said
+    // that it held more: a chunk given up for lost had come after all.
+    let mut net = laggard(chunked());
+    half_way(&mut net);
+    net.node(1).shelf.reads_held = true;
+    net.settle();
+    let wanted = net.node(1).shelf.wanted.remove(&id(3));
+    let read = wanted.expect("there is more to send");
+    let (meta, data) = {
+        let source = &net.node(1).shelf.sources[&id(3)];
+        (source.meta.clone(), source.read(&read))
+    };
+    let late = Body::Chunk {
+        serial: read.serial - 1,
+        meta: Box::new(meta),
+        total: read.id.bytes,
+        checksum: read.id.checksum,
+        offset: read.offset,
+        data: data.clone(),
+    };
+    let term = net.status(1).term.get();
+    net.deliver(say(1, 3, term, late));
+    net.settle();
+    assert_eq!(held(&mut net), read.offset + data.len() as u64);
+    let now = net.now;
+    net.group(1).chunk_read(now, read, Some(data));
+    net.drain(1);
+    net.node(1).shelf.reads_held = false;
+    net.read_chunk(1);
+    net.run_ms(5_000);
+    assert_eq!(net.applied(3).len(), 20);
+    assert_eq!(net.node(1).shelf.needed, 1);
 }
 
 #[test]

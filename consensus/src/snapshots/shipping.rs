@@ -374,7 +374,11 @@ impl Group {
             ChunkStep::Held if next <= shipment.held => return,
             ChunkStep::Held => {
                 shipment.held = next;
-                shipment.sent = shipment.sent.max(next);
+                // A chunk of an earlier run, given up for lost, came after all: what is being read is there already.
+                if next > shipment.sent {
+                    shipment.end_reading(now);
+                    shipment.sent = next;
+                }
                 shipment.moved_at = now;
                 shipment.grew_at = now;
             }

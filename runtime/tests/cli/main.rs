@@ -2,8 +2,8 @@
 //!
 //! Here: [`harness`] (processes ended by id, conditions that are waited for), [`loopback`] (their addresses), [`adders`] (commands that
 //! go on meanwhile), what bad input gets ([`bad_input`], [`bad_asks`], [`overload`]), failures under load ([`failover`],
-//! [`standstill`]), strangers at an open port ([`hostile`]), bad networks ([`weather`]), majorities that are gone for good
-//! ([`recovery`]), and founding by several seeds ([`seeds`]). Not here: nodes within one process (`cluster`), simulated faults (crate
+//! [`standstill`]), nodes that leave for good ([`leaving`]), strangers at an open port ([`hostile`]), bad networks ([`weather`]),
+//! majorities that are gone for good ([`recovery`]), and founding by several seeds ([`seeds`]). Not here: nodes within one process (`cluster`), simulated faults (crate
 //! `tests`).
 
 mod adders;
@@ -18,6 +18,7 @@ mod hostile;
     reason = "the binary's own kind, of which the tests use a part"
 )]
 mod kv;
+mod leaving;
 #[path = "../loopback/mod.rs"]
 mod loopback;
 mod overload;

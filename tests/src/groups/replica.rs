@@ -441,16 +441,17 @@ impl Replica {
             .collect()
     }
 
-    /// Flips a bit somewhere in the log, but not in the file that was written last: the last batch may be torn and nobody could tell.
+    /// Flips a bit somewhere in the log, but not in the last frame: that may be torn, and nobody could tell. It ends the file that was
+    /// written last or, when the first frame of that was torn, the one before; no frame fills half of a file.
     pub(crate) fn damage(&mut self, rng: &mut ChaCha8Rng) -> bool {
         let files = self.log_bytes();
-        let is_used = |file: &&(String, usize)| file.1 > FIRST_FRAME;
+        let is_used = |file: &&(String, usize)| file.1 > FIRST_FRAME && file.0.ends_with(".log");
         let used: Vec<_> = files.iter().filter(is_used).collect();
         let Some((_, older)) = used.split_last().filter(|(_, older)| !older.is_empty()) else {
             return false;
         };
         let (name, length) = older[rng.random_range(0..older.len())];
-        let offset = rng.random_range(0..*length);
+        let offset = rng.random_range(0..*length / 2);
         self.disk
             .flip_bit(LOG, name, offset, rng.random_range(0..8));
         self.damaged = true;

@@ -32,7 +32,7 @@ const FAULTS_MIN: u64 = 20;
 /// A run that has not seen enough by then ends its safety phase all the same.
 const STORM_MAX: Duration = Duration::from_secs(400);
 /// So does one with so many steps: messages that only beget messages let no time pass.
-const STEPS_MAX: u64 = 400_000;
+const STEPS_MAX: u64 = 1_500_000;
 
 /// A safeguard taken away, to show that its absence is seen.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
