@@ -470,6 +470,31 @@ fn a_drain_that_is_taken_back_leaves_the_member_as_it_was() {
 }
 
 #[test]
+fn a_member_that_is_gone_is_drained_without_its_help() {
+    let mut world = World::grown(32, &["a", "bb", "ccc"]);
+    world.away.insert(2);
+    for report in world.groups.values_mut() {
+        let on = |id: &ReplicaId| ReplicaAddress::of(*id).store == 2;
+        if on(&report.leader) {
+            let heir = report
+                .configuration
+                .voters
+                .iter()
+                .copied()
+                .find(|id| !on(id));
+            report.leader = heir.expect("three");
+            report.term = report.term.next();
+        }
+    }
+    world.commit(SystemCommand::Drain { store: 2, on: true });
+    world.settle();
+    assert_eq!(world.held(2), (0, 0, 0));
+    let removed = world.commit(SystemCommand::Remove { store: 2 });
+    assert_eq!(removed, SystemOutcome::Done);
+    world.settle();
+}
+
+#[test]
 fn two_drains_at_once_end() {
     // S6.
     let mut world = World::grown(32, &["a", "bb", "ccc", "dddd"]);
