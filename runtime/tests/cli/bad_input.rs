@@ -69,7 +69,8 @@ fn a_store_that_has_lost_its_identity_is_not_born_again() {
     let said = refused(&home, name, way);
     assert!(said.contains("`identity`"), "{said}");
     std::fs::rename(&aside, kept(name)).expect("a file");
-    let first = home.start(name, &[]);
+    // Where n2 looks for it: n1 was killed perhaps before it had written down where n2 is now.
+    let first = home.start(name, &["--listen", &member]);
     for node in [&first, &second] {
         let got = home.run(&["get", "k", "--at", &node.address]);
         assert_eq!(printed(&got), "v", "at {}", node.name);

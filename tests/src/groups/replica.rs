@@ -58,7 +58,7 @@ pub(crate) struct Replica {
 }
 
 /// How many messages wait for a paused process; more are lost.
-const WAITING_MAX: usize = 150;
+const WAITING_MAX: usize = 80;
 
 /// A process that is stopped and not dead (SIGSTOP, H58).
 #[derive(Debug)]
