@@ -111,7 +111,7 @@ pub enum Shortfall {
 
 /// Plans `copies` replicas of every shard and a leader among them. `seed` is the cluster's, as for [`Ring`].
 ///
-/// Without a site that takes replicas everything stays as it is.
+/// Without a site that takes replicas everything stays where there is a site at all.
 pub fn plan(seed: u64, copies: usize, sites: &[Site], shards: &[Shard]) -> Plan {
     let sites: BTreeMap<StoreId, &Site> = sites.iter().map(|site| (site.store, site)).collect();
     let open: Vec<&Site> = sites
@@ -126,7 +126,16 @@ pub fn plan(seed: u64, copies: usize, sites: &[Site], shards: &[Shard]) -> Plan 
         shortfalls.push(Shortfall::FewSites { sites, copies });
     }
     if held == 0 {
-        let homes = shards.iter().map(|shard| shard.home.clone()).collect();
+        let known = |home: &Home| Home {
+            stores: home
+                .stores
+                .iter()
+                .filter(|s| sites.contains_key(s))
+                .copied()
+                .collect(),
+            leader: home.leader.filter(|store| sites.contains_key(store)),
+        };
+        let homes = shards.iter().map(|shard| known(&shard.home)).collect();
         return Plan { homes, shortfalls };
     }
     let zones = Zones::of(&open, held);

@@ -143,11 +143,16 @@ impl Cluster {
         let open = self.open();
         let held = open.len().min(COPIES);
         if held == 0 {
-            let homes = self.shards.iter().map(|shard| &shard.home);
-            assert!(
-                planned.homes.iter().eq(homes),
-                "nowhere to go, so nothing goes"
-            );
+            let known = |store: &StoreId| self.sites.iter().any(|site| site.store == *store);
+            let kept = |shard: &Shard| Home {
+                stores: shard.home.stores.iter().copied().filter(known).collect(),
+                leader: shard.home.leader.filter(known),
+            };
+            let homes: Vec<Home> = self.shards.iter().map(kept).collect();
+            assert!(planned.homes == homes, "nowhere to go, so nothing goes");
+            for (shard, home) in self.shards.iter_mut().zip(homes) {
+                shard.home = home;
+            }
             return;
         }
         let zones = Zones::of(&open, held);

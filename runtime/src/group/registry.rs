@@ -67,6 +67,15 @@ impl Hosted {
         missed(&lock(&self.configuration), present)
     }
 
+    /// Whether a replica on that store votes, as far as is known here; in either half.
+    pub(crate) fn votes(&self, store: u64) -> bool {
+        let configuration = lock(&self.configuration);
+        let voters = configuration.voters.union(&configuration.outgoing);
+        voters
+            .map(|id| ReplicaAddress::of(*id).store)
+            .any(|voter| voter == store)
+    }
+
     /// Notes who leads, for hints.
     pub(crate) fn set_leader(&self, leader: Option<ReplicaId>) {
         self.leader

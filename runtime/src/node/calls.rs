@@ -132,7 +132,7 @@ impl Desk {
             return not_now("this node has no replica of the system group yet");
         };
         if !system.leads() {
-            let hops = hops + 1;
+            let hops = hops.saturating_add(1);
             let call = Call::Join { member, hops };
             return self.relay(system.leader_store(), call, hops).await;
         }
@@ -184,7 +184,7 @@ impl Desk {
             return not_now("this node has no replica of the system group yet");
         };
         if !system.leads() {
-            let hops = hops + 1;
+            let hops = hops.saturating_add(1);
             let call = Call::Operate { wish, hops };
             return self.relay(system.leader_store(), call, hops).await;
         }
@@ -197,6 +197,12 @@ impl Desk {
         let Some(store) = found else {
             return refused(&format!("no member is named `{node}`"));
         };
+        if matches!(wish, Wish::Remove { .. }) && system.votes(store) {
+            // Its process ends with the removal: the others must have their majority without it before.
+            return not_now(
+                "it still votes in the system group, which it leaves as the last thing of its drain",
+            );
+        }
         let command = match wish {
             Wish::Drain { on, .. } => SystemCommand::Drain { store, on },
             Wish::Remove { .. } => SystemCommand::Remove { store },
@@ -250,10 +256,8 @@ impl Desk {
             .iter()
             .filter(|(_, hosted)| hosted.leader().is_none())
             .count() as u32;
-        let system_leader = shared
-            .registry
-            .get(GroupId::ZERO)
-            .and_then(|system| system.leader_store());
+        let system = shared.registry.get(GroupId::ZERO);
+        let system_leader = system.as_ref().and_then(|system| system.leader_store());
         let unsettled = self.steward.send(Unsettled).await.ok().flatten();
         let table = self
             .table
@@ -261,7 +265,7 @@ impl Desk {
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
         let mut notes = Vec::new();
-        let (cluster, members, held, draining, missing, recovered) = {
+        let (cluster, members, held, draining, shortfalls, missing, recovered) = {
             let state = lock(&shared.system);
             let missing = state
                 .replicas_on(shared.store)
@@ -280,6 +284,7 @@ impl Desk {
                 state.members.clone(),
                 state.shards_by_store(),
                 state.draining.clone(),
+                crate::system::shortfalls(&state),
                 missing,
                 state.recoveries.last().map(crate::recovery::in_words),
             )
@@ -287,6 +292,7 @@ impl Desk {
         if members.len() < 3 && cluster != 0 {
             notes.push("one copy decides until a third node joins".to_owned());
         }
+        notes.extend(shortfalls);
         if missing > 0 {
             notes.push(format!("{missing} replicas are not created yet"));
         }
@@ -325,6 +331,7 @@ impl Desk {
                     generation: sight.map_or(0, |seen| seen.generation),
                     draining: draining.contains(&store),
                     shards: held.get(&store).copied().unwrap_or(0),
+                    votes: system.as_ref().is_some_and(|system| system.votes(store)),
                     addresses: sight.map(|seen| seen.addresses.clone()).unwrap_or_default(),
                     led,
                 }

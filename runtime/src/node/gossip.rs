@@ -234,8 +234,8 @@ impl GossipActor {
             .swim
             .members()
             .map(|member| member.record().store.get());
-        let connected = others.filter(|store| shared.transport.is_connected(*store));
-        if let Some(bytes) = packet_budget(connected.map(|to| shared.transport.max_datagram(to))) {
+        // Also to those who are not connected yet: what they will carry is assumed to be little.
+        if let Some(bytes) = packet_budget(others.map(|to| shared.transport.max_datagram(to))) {
             self.swim.set_datagram_bytes(bytes);
         }
     }
@@ -283,7 +283,7 @@ pub(crate) fn tag(tag: u8, body: &[u8]) -> Bytes {
 }
 
 /// What the machine may put into one packet when the connections carry datagrams of so many bytes each: a packet may go to any of
-/// them, behind its tag. `None` without a connection: the machine's own assumption stands.
+/// them, behind its tag. `None` without any other member: the machine's own assumption stands.
 fn packet_budget(datagrams: impl Iterator<Item = usize>) -> Option<usize> {
     Some(datagrams.min()?.saturating_sub(1))
 }

@@ -188,6 +188,9 @@ pub struct MemberStatus {
     /// Shards of which it holds a replica, or may still hold one.
     #[serde(default)]
     pub shards: u32,
+    /// It votes in the system group.
+    #[serde(default)]
+    pub votes: bool,
     /// Start count of its store.
     pub generation: u64,
     /// Where it listens.

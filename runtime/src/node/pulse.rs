@@ -1,7 +1,8 @@
 //! Whether the threads on which a node's actors live take their turns: a process answers pings while its actors are blocked (M26).
 //!
 //! Here: [`Pulse`]: a task on every arbiter that only counts, and a judge who looks at the counts. Looked at by `beats`, on a thread
-//! that no actor can block. Not here: what a node does that is not well (`beats` lets its leaders give way, `gossip` says so to others).
+//! that no actor can block. Not watched: the thread that started the node, where gossip and the steward live, so a program that blocks
+//! that one is held dead by the others while what it leads goes on. Not here: what a node does that is not well (`beats` lets its leaders give way, `gossip` says so to others).
 //!
 //! The judge counts its own looks and no time: one that did not run itself, be it that the process was stopped or starved of its
 //! processor, has not looked, and so finds nobody stuck for it (E22).
@@ -33,7 +34,7 @@ impl Tenants {
     /// With groups: as long as their followers wait for a leader's beat. From then on its groups are led elsewhere by election, and
     /// what the rest of this node leads is no safer here.
     /// With evaluators: as long as a caller waits that names no deadline. A handler that blocks for less is late; one that blocks for
-    /// longer blocks for nobody, and its command, past its deadline, does not block the next leader in turn.
+    /// longer blocks for nobody. A caller with a longer deadline than that carries its command, and the block, to the next leader.
     fn stuck_after(self) -> Duration {
         match self {
             Self::Groups => GroupOptions::default().election_timeout,

@@ -299,7 +299,9 @@ impl Steward {
                         tracing::debug!(?outcome, "system command ended");
                         steward.outstanding -= 1;
                         // Refused at once while leadership opens or moves: then the next period is soon enough.
-                        if steward.outstanding == 0 && matches!(outcome, Ok(Ok(_))) {
+                        let happened =
+                            matches!(outcome, Ok(Ok(ref outcome)) if !outcome.is_refused());
+                        if steward.outstanding == 0 && happened {
                             steward.stepped = Duration::ZERO;
                             steward.look(ctx);
                         }

@@ -56,6 +56,15 @@ impl SystemState {
         SystemOutcome::Done
     }
 
+    /// After members were given up: a draining one that is the last takes replicas again, for there is nobody else.
+    pub(super) fn drain_nobody_but_with_others(&mut self) {
+        self.draining
+            .retain(|store| self.members.contains_key(store));
+        if self.draining.len() == self.members.len() {
+            self.draining.clear();
+        }
+    }
+
     /// How many shards have a replica on a store, or may still have one: until it is retired, a replica counts.
     pub fn shards_on(&self, store: u64) -> usize {
         self.shards_by_store()

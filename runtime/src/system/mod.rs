@@ -9,7 +9,7 @@ pub mod plan;
 pub mod reconcile;
 pub mod state;
 
-pub use plan::{Placement, plan};
+pub use plan::{Placement, plan, shortfalls};
 pub use reconcile::{GroupReport, Order, OrderKind, Reconciler, Step};
 pub use state::{
     Birth, Founder, Founding, GivingUp, MemberEntry, ReplicaAddress, SystemCommand, SystemOutcome,

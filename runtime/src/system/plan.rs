@@ -6,10 +6,10 @@
 
 use serde::{Deserialize, Serialize};
 use synod_consensus::GroupId;
-use synod_membership::placement::{self, Home, Shard, Site};
+use synod_membership::placement::{self, Home, Plan, Shard, Site};
 use synod_membership::{Ring, StoreId};
 
-use super::state::SystemState;
+use super::state::{Founding, SystemState};
 
 /// Where one group should live.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -34,6 +34,35 @@ pub fn plan(state: &SystemState) -> Vec<(GroupId, Placement)> {
     let Some(founding) = &state.founding else {
         return Vec::new();
     };
+    let (groups, planned) = placed(state, founding);
+    let of_shards = groups.into_iter().zip(planned.homes).map(|(group, home)| {
+        let stores = home.stores.into_iter().map(StoreId::get).collect();
+        let leader = home.leader.map(StoreId::get);
+        (group, Placement { stores, leader })
+    });
+    core::iter::once((GroupId::ZERO, system_goal(state)))
+        .chain(of_shards)
+        .filter(|(group, goal)| {
+            let present = state.groups.get(group);
+            present.is_none_or(|entry| entry.placement != *goal)
+        })
+        .collect()
+}
+
+/// Why the placement is not as wished, in sentences, while a member drains or has a zone.
+pub fn shortfalls(state: &SystemState) -> Vec<String> {
+    let zoned = || state.members.values().any(|member| member.zone.is_some());
+    match &state.founding {
+        Some(founding) if !state.draining.is_empty() || zoned() => {
+            let shortfalls = placed(state, founding).1.shortfalls;
+            shortfalls.iter().map(ToString::to_string).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// The groups of shards, and where they should live.
+fn placed(state: &SystemState, founding: &Founding) -> (Vec<GroupId>, Plan) {
     let sites: Vec<Site> = state
         .members
         .iter()
@@ -56,19 +85,8 @@ pub fn plan(state: &SystemState) -> Vec<(GroupId, Placement)> {
                 .map_or_else(Home::default, |entry| home_of(&entry.placement)),
         })
         .collect();
-    let homes = placement::plan(seed, founding.copies as usize, &sites, &shards).homes;
-    let of_shards = groups.into_iter().zip(homes).map(|(group, home)| {
-        let stores = home.stores.into_iter().map(StoreId::get).collect();
-        let leader = home.leader.map(StoreId::get);
-        (group, Placement { stores, leader })
-    });
-    core::iter::once((GroupId::ZERO, system_goal(state)))
-        .chain(of_shards)
-        .filter(|(group, goal)| {
-            let present = state.groups.get(group);
-            present.is_none_or(|entry| entry.placement != *goal)
-        })
-        .collect()
+    let planned = placement::plan(seed, founding.copies as usize, &sites, &shards);
+    (groups, planned)
 }
 
 fn home_of(placement: &Placement) -> Home {
@@ -100,7 +118,7 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     use super::*;
-    use crate::system::state::{Founding, MemberEntry, SystemCommand};
+    use crate::system::state::{MemberEntry, SystemCommand};
     use crate::wire::{Sharding, encode};
     use bytes::Bytes;
 

@@ -337,7 +337,8 @@ fn next_step(
     {
         return Next::Wait;
     }
-    for store in &entry.placement.stores {
+    let members = entry.placement.stores.iter();
+    for store in members.filter(|store| state.members.contains_key(store)) {
         if state.replica_on(group, *store).is_none() {
             return Next::Take(Step::Propose(SystemCommand::Allot {
                 group,
@@ -440,15 +441,23 @@ fn wanted_voters(
     report: &GroupReport,
 ) -> BTreeSet<ReplicaId> {
     let configuration = &report.configuration;
+    let drains = |id: &ReplicaId| state.draining.contains(&ReplicaAddress::of(*id).store);
     let count = if group == GroupId::ZERO {
-        system_voters(goal.len())
+        // Who drains votes no more, so that it can be stopped and removed; but while the others are too few to take all copies,
+        // it is not going anywhere, and its vote is worth more.
+        let takers = goal.iter().filter(|id| !drains(id)).count();
+        let copies = state
+            .founding
+            .as_ref()
+            .map_or(0, |founding| founding.copies as usize);
+        system_voters(if takers >= copies { takers } else { goal.len() })
     } else {
         voters_for(goal.len())
     };
     let mut ranked: Vec<ReplicaId> = goal.iter().copied().collect();
     ranked.sort_by_key(|id| {
         (
-            state.draining.contains(&ReplicaAddress::of(*id).store),
+            drains(id),
             !configuration.voters.contains(id),
             !caught_up(*id, report),
             *id,

@@ -290,6 +290,13 @@ pub enum SystemOutcome {
     },
 }
 
+impl SystemOutcome {
+    /// Whether nothing changed.
+    pub fn is_refused(&self) -> bool {
+        matches!(self, Self::Refused { .. })
+    }
+}
+
 /// Everything that the system group replicates.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct SystemState {
@@ -464,7 +471,7 @@ impl SystemState {
             .iter()
             .filter_map(|store| Some((*store, self.members.remove(store)?.name)))
             .collect();
-        self.draining = &self.draining - &giving_up.stores;
+        self.drain_nobody_but_with_others();
         self.next_store = self.next_store.max(giving_up.next_store);
         self.next_serial = self.next_serial.max(giving_up.next_serial);
         self.recoveries.push(UnsafeRecovery {

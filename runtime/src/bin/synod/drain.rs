@@ -4,7 +4,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use synod::Client;
-use synod::node::NodeStatus;
+use synod::node::{MemberStatus, NodeStatus};
 
 use crate::connection::connect;
 use crate::options::ClusterOptions;
@@ -27,28 +27,40 @@ pub(crate) async fn run(
     loop {
         let status = any_status(&client, &cluster).await?;
         let member = status.members.iter().find(|member| member.name == node);
-        let Some(member) = member else {
-            return Err(format!("`{node}` was removed meanwhile").into());
-        };
-        if !member.draining {
-            return Err(format!("the drain of `{node}` was taken back meanwhile").into());
-        }
-        if said != Some(member.shards) {
-            said = Some(member.shards);
-            let takers = status.members.iter().filter(|member| !member.draining);
-            println!(
-                "{node} holds {} shards; {} nodes take replicas",
-                member.shards,
-                takers.count()
-            );
-        }
-        if member.shards == 0 {
-            println!(
-                "{node} is drained: stop it for as long as you like, or `synod remove {node}`"
-            );
-            return Ok(());
+        match member {
+            Some(member) if member.draining => {
+                if said != Some((member.shards, member.votes)) {
+                    said = Some((member.shards, member.votes));
+                    say(member, &status);
+                }
+                if member.shards == 0 && !member.votes {
+                    println!("{node} is drained: stop it, or `synod remove {node}`");
+                    return Ok(());
+                }
+            }
+            // The node that is asked may be a little behind the one that wrote it down.
+            _ if said.is_none() => {}
+            Some(_) => return Err(format!("the drain of `{node}` was taken back meanwhile").into()),
+            None => return Err(format!("`{node}` was removed meanwhile").into()),
         }
         actix_rt::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+fn say(member: &MemberStatus, status: &NodeStatus) {
+    let takers = status.members.iter().filter(|member| !member.draining);
+    let votes = match member.votes {
+        true => " and votes in the system group",
+        false => "",
+    };
+    println!(
+        "{} holds {} shards{votes}; {} nodes take replicas",
+        member.name,
+        member.shards,
+        takers.count()
+    );
+    for note in &status.notes {
+        println!("  {note}");
     }
 }
 

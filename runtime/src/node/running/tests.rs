@@ -118,7 +118,7 @@ async fn blocked(choose: impl FnOnce([usize; ARBITERS]) -> usize) {
             .all(|(_, led)| led == 0)
     })
     .await;
-    assert_eq!(count(&n3.desk.shared.counters.arbiters_stuck), 1);
+    assert!(count(&n3.desk.shared.counters.arbiters_stuck) >= 1);
     assert_eq!(died(), 0, "it was a member all the time");
 
     drop(release);

@@ -1,7 +1,7 @@
 //! A world in which orders are carried out at once, and what the reconciler makes of it.
 
 use super::*;
-use crate::system::state::{Founding, MemberEntry, SystemOutcome};
+use crate::system::state::{Founding, GivingUp, MemberEntry, SystemOutcome};
 use crate::wire::{Sharding, encode};
 use bytes::Bytes;
 
@@ -452,6 +452,55 @@ fn a_drained_member_holds_nothing_and_can_be_removed() {
     world.settle();
     assert_eq!(world.state.store_named("n1"), Some(6));
     assert!(world.held(6).0 > 0);
+}
+
+#[test]
+fn who_drains_votes_no_more_in_the_system_group_and_does_not_lead_it() {
+    // Its process ends with its removal: the others have their majority, and their leader, before.
+    let mut world = World::grown(8, &["a", "bb", "ccc", "dddd"]);
+    let votes = |world: &World, store: u64| {
+        let system = &world.groups[&GroupId::ZERO].configuration;
+        system
+            .voters
+            .iter()
+            .any(|id| ReplicaAddress::of(*id).store == store)
+    };
+    assert_eq!(
+        ReplicaAddress::of(world.groups[&GroupId::ZERO].leader).store,
+        1
+    );
+    for store in [1, 2] {
+        assert!(votes(&world, store));
+        world.commit(SystemCommand::Drain { store, on: true });
+        world.settle();
+        assert!(!votes(&world, store));
+        assert_ne!(
+            ReplicaAddress::of(world.groups[&GroupId::ZERO].leader).store,
+            store
+        );
+    }
+    assert_eq!(world.groups[&GroupId::ZERO].configuration.voters.len(), 3);
+}
+
+#[test]
+fn what_is_left_of_a_draining_cluster_takes_replicas_again() {
+    let mut world = World::grown(8, &["a", "bb"]);
+    world.commit(SystemCommand::Drain { store: 1, on: true });
+    let giving_up = GivingUp {
+        at: 0,
+        stores: BTreeSet::from([2, 3]),
+        reformed: 0,
+        emptied: 0,
+        next_store: 0,
+        next_serial: 0,
+    };
+    world.commit(SystemCommand::GiveUp(giving_up));
+    assert!(world.state.draining.is_empty());
+    let goals = plan(&world.state);
+    assert!(
+        goals.iter().all(|(_, goal)| goal.stores == [1]),
+        "{goals:?}"
+    );
 }
 
 #[test]
