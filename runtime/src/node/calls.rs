@@ -197,7 +197,8 @@ impl Desk {
         let Some(store) = found else {
             return refused(&format!("no member is named `{node}`"));
         };
-        if matches!(wish, Wish::Remove { .. }) && system.votes(store) {
+        let drains = lock(&self.shared.system).draining.contains(&store);
+        if drains && matches!(wish, Wish::Remove { .. }) && system.votes(store) {
             // Its process ends with the removal: the others must have their majority without it before.
             return not_now(
                 "it still votes in the system group, which it leaves as the last thing of its drain",
