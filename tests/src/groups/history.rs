@@ -52,6 +52,8 @@ pub(crate) struct History {
     entries: HashMap<(LogIndex, Term), (u64, Term)>,
     /// Everything committed, from index 1 on: term, digest, and the chain through it.
     committed: Vec<(Term, u64, u64)>,
+    /// In which leader's term each of them was committed.
+    committed_in: Vec<Term>,
     /// Where acknowledged commands are.
     acknowledged: BTreeMap<LogIndex, u64>,
     commands: HashMap<u64, LogIndex>,
@@ -67,6 +69,7 @@ impl History {
             last_leader: None,
             entries: HashMap::new(),
             committed: Vec::new(),
+            committed_in: Vec::new(),
             acknowledged: BTreeMap::new(),
             commands: HashMap::new(),
             floor: LogIndex::ZERO,
@@ -171,7 +174,9 @@ impl History {
                 }
             }
         }
-        let missing = (log.base.index.next().get()..=self.committed().get())
+        // What was committed in an earlier term, that is: a vote that comes late makes a leader of a term that a later one has passed.
+        let known = self.committed_in.partition_point(|at| *at < term) as u64;
+        let missing = (log.base.index.next().get()..=known)
             .map(LogIndex::new)
             .find(|index| {
                 let (committed_term, content, _) = self.committed_at(*index).expect("up to there");
@@ -219,6 +224,10 @@ impl History {
                     content,
                 );
                 self.committed.push((term, content, chain));
+                // The last entry of a commit is of its leader's own term (Raft paper 5.4.2).
+                let decided = log.at(index).map_or(term, |(term, _)| term);
+                let latest = self.committed_in.last().copied().unwrap_or_default();
+                self.committed_in.push(decided.max(latest));
             } else {
                 return self.judge(broken(
                     "State Machine Safety",
