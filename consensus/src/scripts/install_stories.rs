@@ -5,6 +5,17 @@ use super::*;
 use crate::message::Body;
 use crate::{Configuration, LogIndex, Output, Role, SnapshotId, SnapshotMeta};
 
+/// Replica 3 holds this log by the word of 1, in its first term; nothing of it is committed.
+fn hold(net: &mut Net, log: Vec<crate::Entry>) {
+    let append = Body::Append {
+        prev: at(0, 0),
+        entries: log.into(),
+        commit: LogIndex::ZERO,
+    };
+    net.deliver(say(1, 3, 1, append));
+    net.settle();
+}
+
 fn chunk(serial: u64, index: u64, offset: u64, data: &'static [u8]) -> Body {
     Body::Chunk {
         serial,
@@ -118,13 +129,7 @@ fn an_older_configuration_in_the_snapshot_takes_the_place_of_a_newer_one_in_the_
     let mut log = entries(1, 1..=50);
     log[44].kind = crate::EntryKind::Configuration;
     log[44].payload = Configuration::of_voters([3, 4, 5].map(id)).encode();
-    let append = Body::Append {
-        prev: at(0, 0),
-        entries: log.into(),
-        commit: LogIndex::ZERO,
-    };
-    net.deliver(say(1, 3, 1, append));
-    net.settle();
+    hold(&mut net, log);
     assert_eq!(net.status(3).configuration_index, LogIndex::new(45));
     let older = Configuration::of_voters([1, 2, 3].map(id));
     let meta = SnapshotMeta {
@@ -204,17 +209,7 @@ fn a_late_confirmation_of_an_install_changes_nothing() {
 fn a_snapshot_that_the_log_holds_is_not_installed() {
     // H67, H71, Raft paper 7: entries 1..6 are there, uncommitted; the snapshot only proves them committed.
     let mut net = Net::new(3);
-    net.deliver(say(
-        1,
-        3,
-        1,
-        Body::Append {
-            prev: at(0, 0),
-            entries: entries(1, 1..=6).into(),
-            commit: LogIndex::ZERO,
-        },
-    ));
-    net.settle();
+    hold(&mut net, entries(1, 1..=6));
     let meta = SnapshotMeta {
         position: at(1, 4),
         configuration: Configuration::of_voters([id(1)]),
@@ -254,17 +249,7 @@ fn an_installed_configuration_replaces_what_the_old_log_said() {
         configuration: newer.clone(),
         configuration_index: LogIndex::new(39),
     };
-    net.deliver(say(
-        1,
-        3,
-        1,
-        Body::Append {
-            prev: at(0, 0),
-            entries: entries(1, 1..=50).into(),
-            commit: LogIndex::ZERO,
-        },
-    ));
-    net.settle();
+    hold(&mut net, entries(1, 1..=50));
     net.deliver(say(1, 3, 6, whole(meta, &entries(5, 1..=40))));
     net.settle();
     assert_eq!(
@@ -297,17 +282,7 @@ fn a_crash_between_installing_and_resetting_the_log_is_told_apart() {
         configuration: Configuration::of_voters([1, 3].map(id)),
         configuration_index: LogIndex::new(4),
     };
-    net.deliver(say(
-        1,
-        3,
-        1,
-        Body::Append {
-            prev: at(0, 0),
-            entries: entries(1, 1..=50).into(),
-            commit: LogIndex::ZERO,
-        },
-    ));
-    net.settle();
+    hold(&mut net, entries(1, 1..=50));
     net.node(3).disk_held = true;
     net.deliver(say(1, 3, 6, whole(meta, &entries(5, 1..=40))));
     net.settle();

@@ -160,8 +160,8 @@ fn a_second_offer_leaves_the_shipment_as_it_is() {
     assert_eq!(net.node(1).shelf.needed, 1);
 }
 
-#[test]
-fn what_was_pinned_for_a_follower_that_went_away_is_let_go() {
+/// 3 went away with half of a snapshot, and what the log kept for it is compacted.
+fn gone_half_way() -> Net {
     let mut net = laggard(chunked());
     half_way(&mut net);
     net.isolate(3);
@@ -169,6 +169,12 @@ fn what_was_pinned_for_a_follower_that_went_away_is_let_go() {
     write(&mut net, 5);
     net.run_ms(1_000);
     net.checkpoint(1, true);
+    net
+}
+
+#[test]
+fn what_was_pinned_for_a_follower_that_went_away_is_let_go() {
+    let mut net = gone_half_way();
     assert_eq!(net.status(1).first, LogIndex::new(27));
     net.heal();
     net.run_ms(10_000);
@@ -178,13 +184,7 @@ fn what_was_pinned_for_a_follower_that_went_away_is_let_go() {
 #[test]
 fn a_snapshot_that_was_overtaken_gives_way_to_the_newer() {
     // E28: nothing waits for a follower that is away, so the log behind its half of a snapshot goes. The other half would lead nowhere.
-    let mut net = laggard(chunked());
-    half_way(&mut net);
-    net.isolate(3);
-    net.run_ms(4_000);
-    write(&mut net, 5);
-    net.run_ms(1_000);
-    net.checkpoint(1, true);
+    let mut net = gone_half_way();
     let before = net.node(3).shelf.stored_bytes;
     net.heal();
     net.run_ms(10_000);

@@ -3,8 +3,7 @@
 //! Here: [`lead`], which gives every shard a leader among its holders, in proportion to weight. A leader stays if it may. Where two
 //! sites cannot exchange a leadership directly, third ones pass it on.
 
-use std::collections::VecDeque;
-
+use super::chains::{self, Step};
 use super::quota::{self, Band};
 use super::replicas::Spread;
 use super::{Shard, Site};
@@ -101,30 +100,16 @@ impl Leads<'_, '_> {
     }
 
     /// The shortest chain of leaderships handed from one holder to another.
-    fn path(&self, starts: &[u32], ends: impl Fn(u32) -> bool) -> Option<Vec<(u32, u32, u32)>> {
-        let mut came: Vec<Option<(u32, u32, u32)>> = vec![None; self.led.len()];
-        let mut seen = vec![false; self.led.len()];
-        starts.iter().for_each(|site| seen[*site as usize] = true);
-        let mut next: VecDeque<u32> = starts.iter().copied().collect();
-        while let Some(from) = next.pop_front() {
-            for shard in &self.led[from as usize] {
-                for to in self.spread.holders(*shard) {
-                    if core::mem::replace(&mut seen[*to as usize], true) {
-                        continue;
-                    }
-                    came[*to as usize] = Some((*shard, from, *to));
-                    if ends(*to) {
-                        return Some(super::replicas::steps_to(&came, *to));
-                    }
-                    next.push_back(*to);
-                }
-            }
-        }
-        None
+    fn path(&self, starts: &[u32], ends: impl Fn(u32) -> bool) -> Option<Vec<Step>> {
+        let to_holders = |from: u32| {
+            let led = self.led[from as usize].iter();
+            led.flat_map(|shard| self.spread.holders(*shard).iter().map(|to| (*shard, *to)))
+        };
+        chains::shortest(self.led.len(), starts, to_holders, |_| true, ends)
     }
 
-    fn shift(&mut self, path: Vec<(u32, u32, u32)>) {
-        for (shard, from, to) in path {
+    fn shift(&mut self, path: Vec<Step>) {
+        for Step { shard, from, to } in path {
             self.led[from as usize].retain(|other| *other != shard);
             self.give(shard, to);
         }

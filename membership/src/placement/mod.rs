@@ -15,6 +15,7 @@
 //!    (integral flows; Ahuja, Magnanti, Orlin, *Network Flows*, 6.5 and 9.6).
 //! 4. Leaders are spread in the same way over the sites that hold their shards.
 
+mod chains;
 mod leaders;
 #[cfg(test)]
 mod properties;

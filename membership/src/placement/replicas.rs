@@ -3,11 +3,10 @@
 //! Here: [`Spread`], every shard's sites and every site's shards, and the three movements: keep, fill, balance. Not here: how much a
 //! site should hold (`quota`), who leads (`leaders`).
 
-use std::collections::VecDeque;
-
 use crate::Ring;
 use crate::ids::StoreId;
 
+use super::chains::{self, Step};
 use super::quota::Band;
 use super::zones::Zones;
 use super::{Shard, Site};
@@ -239,17 +238,9 @@ impl<'a> Spread<'a> {
             |spread: &Self, site: &u32| spread.load(*site) as i64 - spread.band(*site).least as i64;
         for wanted in [below, has_room] {
             let sites = 0..self.stores.len() as u32;
-            let mut to: Vec<u32> = sites.filter(|site| wanted(self, *site)).collect();
-            // Nearly always the neediest can take one, and the others need not be put in order.
-            let first = to
-                .iter()
-                .copied()
-                .min_by_key(|site| (want(self, site), *site));
-            if first.is_some_and(|to| self.hand_over(from, to)) {
-                return true;
-            }
-            to.sort_unstable_by_key(|site| (want(self, site), *site));
-            if to.into_iter().any(|to| self.hand_over(from, to)) {
+            let to: Vec<u32> = sites.filter(|site| wanted(self, *site)).collect();
+            let gives = |spread: &mut Self, to: u32| spread.hand_over(from, to);
+            if self.first_that(to, |spread, site| want(spread, &site), gives) {
                 return true;
             }
             if let Some(path) = self.path(&[from], |site| wanted(self, site)) {
@@ -264,17 +255,12 @@ impl<'a> Spread<'a> {
     fn supply(&mut self, to: u32) -> bool {
         let sites = 0..self.stores.len() as u32;
         let spare = |site: &u32| self.load(*site) > self.band(*site).least;
-        let mut from: Vec<u32> = sites.filter(spare).collect();
-        let fullest = |spread: &Self, site: &u32| {
-            let spare = spread.load(*site) - spread.band(*site).least;
-            (core::cmp::Reverse(spare), *site)
+        let from: Vec<u32> = sites.filter(spare).collect();
+        let fullest = |spread: &Self, site: u32| {
+            core::cmp::Reverse(spread.load(site) - spread.band(site).least)
         };
-        let first = from.iter().copied().min_by_key(|site| fullest(self, site));
-        if first.is_some_and(|from| self.hand_over(from, to)) {
-            return true;
-        }
-        from.sort_unstable_by_key(|site| fullest(self, site));
-        if from.iter().any(|from| self.hand_over(*from, to)) {
+        let gives = |spread: &mut Self, from: u32| spread.hand_over(from, to);
+        if self.first_that(from.clone(), fullest, gives) {
             return true;
         }
         let path = self.path(&from, |site| site == to);
@@ -282,6 +268,25 @@ impl<'a> Spread<'a> {
             self.shift(path);
         }
         path.is_some()
+    }
+
+    /// Tries sites in the order of `key`, then of their places, until one works; what does not work changes nothing.
+    fn first_that<K: Ord>(
+        &mut self,
+        mut sites: Vec<u32>,
+        key: impl Fn(&Self, u32) -> K,
+        works: impl Fn(&mut Self, u32) -> bool,
+    ) -> bool {
+        // Nearly always the first one works, and the others need not be put in order.
+        let first = sites
+            .iter()
+            .copied()
+            .min_by_key(|site| (key(self, *site), *site));
+        if first.is_some_and(|first| works(self, first)) {
+            return true;
+        }
+        sites.sort_unstable_by_key(|site| (key(self, *site), *site));
+        sites.into_iter().skip(1).any(|site| works(self, site))
     }
 
     /// Moves one replica directly. Where the search for it begins is drawn from the two names, so that no two sites always share the
@@ -303,48 +308,23 @@ impl<'a> Spread<'a> {
         movable.is_some()
     }
 
-    /// The shortest chain of single moves from one of `starts` to a site that `ends` it: (shard, from, to), in order.
-    fn path(&self, starts: &[u32], ends: impl Fn(u32) -> bool) -> Option<Vec<(u32, u32, u32)>> {
-        let mut came: Vec<Option<(u32, u32, u32)>> = vec![None; self.stores.len()];
-        let mut seen = vec![false; self.stores.len()];
-        let mut next: VecDeque<u32> = starts.iter().copied().collect();
-        starts.iter().for_each(|site| seen[*site as usize] = true);
-        while let Some(from) = next.pop_front() {
-            for shard in &self.shards[from as usize] {
-                for to in 0..self.stores.len() as u32 {
-                    if seen[to as usize] || !self.may_move(*shard, from, to) {
-                        continue;
-                    }
-                    seen[to as usize] = true;
-                    came[to as usize] = Some((*shard, from, to));
-                    if ends(to) {
-                        return Some(steps_to(&came, to));
-                    }
-                    next.push_back(to);
-                }
-            }
-        }
-        None
+    /// The shortest chain of single moves from one of `starts` to a site that `ends` it.
+    fn path(&self, starts: &[u32], ends: impl Fn(u32) -> bool) -> Option<Vec<Step>> {
+        let sites = self.stores.len();
+        let anywhere = |from: u32| {
+            let shards = self.shards[from as usize].iter();
+            shards.flat_map(move |shard| (0..sites as u32).map(move |to| (*shard, to)))
+        };
+        let may = |step: Step| self.may_move(step.shard, step.from, step.to);
+        chains::shortest(sites, starts, anywhere, may, ends)
     }
 
     /// Carries out a chain of moves. Returns where it began: there is room for one more now.
-    fn shift(&mut self, path: &[(u32, u32, u32)]) -> u32 {
-        for (shard, from, to) in path {
+    fn shift(&mut self, path: &[Step]) -> u32 {
+        for Step { shard, from, to } in path {
             self.remove(*shard, *from);
             self.add(*shard, *to);
         }
-        path.first().expect("a path has a step").1
+        path.first().expect("a path has a step").from
     }
-}
-
-/// The steps of a search that lead to `end`, from the first on; `came` says by which step each place was reached.
-pub(super) fn steps_to(came: &[Option<(u32, u32, u32)>], end: u32) -> Vec<(u32, u32, u32)> {
-    let mut steps = Vec::new();
-    let mut at = end;
-    while let Some(step) = came[at as usize] {
-        steps.push(step);
-        at = step.1;
-    }
-    steps.reverse();
-    steps
 }

@@ -1,8 +1,7 @@
 //! A program that uses a cluster without being a member of it: the gateway client.
 //!
-//! Here: [`Client`], its description ([`ClientBuilder`]), why it may not connect ([`ConnectError`]), and what operators ask of a cluster
-//! (`wishes`). It has its own
-//! router and goes straight to the leaders. Not here: routing (`router`), connections (`transport`).
+//! Here: [`Client`], its description ([`ClientBuilder`]), why it may not connect ([`ConnectError`]), and what operators
+//! ask of a cluster (`wishes`). It has its own router and goes straight to the leaders. Not here: routing (`router`), connections (`transport`).
 
 mod builder;
 mod courier;

@@ -139,13 +139,8 @@ impl Desk {
         if lock(&self.shared.system).founding.is_none() {
             return not_now("the cluster is being founded");
         }
-        let (reply, outcome) = oneshot::channel();
-        system.group.do_send(ProposeSystem {
-            command: SystemCommand::Admit(member),
-            reply,
-        });
-        match tokio::time::timeout(ADMISSION_PATIENCE, outcome).await {
-            Ok(Ok(SystemOutcome::Admitted { store, replica })) => {
+        match decide(&system, SystemCommand::Admit(member)).await {
+            Ok(SystemOutcome::Admitted { store, replica }) => {
                 let founding = lock(&self.shared.system).founding.clone();
                 let Some(founding) = founding else {
                     return not_now("the cluster is being founded");
@@ -170,9 +165,8 @@ impl Desk {
                     records,
                 }))
             }
-            Ok(Ok(SystemOutcome::Refused { reason })) => Answer::Refused { reason },
-            Ok(Ok(_)) => not_now("the system group answered something else"),
-            Ok(Err(_)) | Err(_) => not_now("the system group has no stable leader"),
+            Ok(_) => not_now("the system group answered something else"),
+            Err(answer) => answer,
         }
     }
 
@@ -208,12 +202,9 @@ impl Desk {
             Wish::Drain { on, .. } => SystemCommand::Drain { store, on },
             Wish::Remove { .. } => SystemCommand::Remove { store },
         };
-        let (reply, outcome) = oneshot::channel();
-        system.group.do_send(ProposeSystem { command, reply });
-        match tokio::time::timeout(ADMISSION_PATIENCE, outcome).await {
-            Ok(Ok(SystemOutcome::Refused { reason })) => Answer::Refused { reason },
-            Ok(Ok(_)) => Answer::Done,
-            Ok(Err(_)) | Err(_) => not_now("the system group has no stable leader"),
+        match decide(&system, command).await {
+            Ok(_) => Answer::Done,
+            Err(answer) => answer,
         }
     }
 
@@ -423,6 +414,17 @@ fn state_name(state: MemberState) -> &'static str {
         MemberState::Suspect => "suspect",
         MemberState::Dead => "dead",
         MemberState::Left => "left",
+    }
+}
+
+/// Has the system group, led here, decide a command. What it refused, or did not decide in time, is an answer already.
+async fn decide(system: &Hosted, command: SystemCommand) -> Result<SystemOutcome, Answer> {
+    let (reply, outcome) = oneshot::channel();
+    system.group.do_send(ProposeSystem { command, reply });
+    match tokio::time::timeout(ADMISSION_PATIENCE, outcome).await {
+        Ok(Ok(SystemOutcome::Refused { reason })) => Err(Answer::Refused { reason }),
+        Ok(Ok(outcome)) => Ok(outcome),
+        Ok(Err(_)) | Err(_) => Err(not_now("the system group has no stable leader")),
     }
 }
 

@@ -43,6 +43,17 @@ pub(crate) enum Judged {
     Only(&'static str),
 }
 
+/// What is known of one committed entry.
+#[derive(Clone, Copy, Debug)]
+struct Committed {
+    term: Term,
+    content: u64,
+    /// Of it and all before it.
+    chain: u64,
+    /// In which leader's term it was committed.
+    decided_in: Term,
+}
+
 #[derive(Debug)]
 pub(crate) struct History {
     judged: Judged,
@@ -50,10 +61,8 @@ pub(crate) struct History {
     last_leader: Option<ReplicaId>,
     /// Digest and predecessor's term of every entry that any log ever held.
     entries: HashMap<(LogIndex, Term), (u64, Term)>,
-    /// Everything committed, from index 1 on: term, digest, and the chain through it.
-    committed: Vec<(Term, u64, u64)>,
-    /// In which leader's term each of them was committed.
-    committed_in: Vec<Term>,
+    /// Everything committed, from index 1 on.
+    committed: Vec<Committed>,
     /// Where acknowledged commands are.
     acknowledged: BTreeMap<LogIndex, u64>,
     commands: HashMap<u64, LogIndex>,
@@ -69,7 +78,6 @@ impl History {
             last_leader: None,
             entries: HashMap::new(),
             committed: Vec::new(),
-            committed_in: Vec::new(),
             acknowledged: BTreeMap::new(),
             commands: HashMap::new(),
             floor: LogIndex::ZERO,
@@ -92,7 +100,7 @@ impl History {
         LogIndex::new(self.committed.len() as u64)
     }
 
-    fn committed_at(&self, index: LogIndex) -> Option<(Term, u64, u64)> {
+    fn committed_at(&self, index: LogIndex) -> Option<Committed> {
         self.committed
             .get(usize::try_from(index.get().checked_sub(1)?).ok()?)
             .copied()
@@ -136,7 +144,8 @@ impl History {
             .iter()
             .take_while(|entry| entry.index <= self.committed())
         {
-            let (term, content, _) = self.committed_at(entry.index).expect("up to there");
+            let Committed { term, content, .. } =
+                self.committed_at(entry.index).expect("up to there");
             if log.at(entry.index) == Some((term, content))
                 && (entry.term, digest(entry)) != (term, content)
             {
@@ -175,12 +184,13 @@ impl History {
             }
         }
         // What was committed in an earlier term, that is: a vote that comes late makes a leader of a term that a later one has passed.
-        let known = self.committed_in.partition_point(|at| *at < term) as u64;
+        let earlier = |entry: &Committed| entry.decided_in < term;
+        let known = self.committed.partition_point(earlier) as u64;
         let missing = (log.base.index.next().get()..=known)
             .map(LogIndex::new)
             .find(|index| {
-                let (committed_term, content, _) = self.committed_at(*index).expect("up to there");
-                log.at(*index) != Some((committed_term, content))
+                let entry = self.committed_at(*index).expect("up to there");
+                log.at(*index) != Some((entry.term, entry.content))
             });
         if let Some(index) = missing {
             self.judge(broken(
@@ -211,23 +221,26 @@ impl History {
                     format!("{replica} commits {at} without having it"),
                 ));
             };
-            if let Some((known, what, _)) = self.committed_at(at) {
-                if (known, what) != (term, content) {
-                    let detail =
-                        format!("{replica} commits {at} of term {term}, but it is of term {known}");
+            if let Some(known) = self.committed_at(at) {
+                if (known.term, known.content) != (term, content) {
+                    let detail = format!(
+                        "{replica} commits {at} of term {term}, but it is of term {}",
+                        known.term
+                    );
                     return self.judge(broken("State Machine Safety", detail));
                 }
             } else if at == self.committed().next() {
-                let chain = chained(
-                    self.committed.last().map_or(0, |(_, _, chain)| *chain),
-                    term.get(),
-                    content,
-                );
-                self.committed.push((term, content, chain));
+                let last = self.committed.last();
+                let chain = chained(last.map_or(0, |last| last.chain), term.get(), content);
                 // The last entry of a commit is of its leader's own term (Raft paper 5.4.2).
                 let decided = log.at(index).map_or(term, |(term, _)| term);
-                let latest = self.committed_in.last().copied().unwrap_or_default();
-                self.committed_in.push(decided.max(latest));
+                let decided_in = decided.max(last.map_or(Term::ZERO, |last| last.decided_in));
+                self.committed.push(Committed {
+                    term,
+                    content,
+                    chain,
+                    decided_in,
+                });
             } else {
                 return self.judge(broken(
                     "State Machine Safety",
@@ -266,7 +279,7 @@ impl History {
         chain: u64,
     ) -> Result<(), Violation> {
         match self.committed_at(index) {
-            Some((_, _, known)) if known == chain => Ok(()),
+            Some(known) if known.chain == chain => Ok(()),
             None if index == LogIndex::ZERO => Ok(()),
             known => self.judge(broken(
                 "State Machine Safety",

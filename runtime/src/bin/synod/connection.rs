@@ -4,6 +4,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use synod::Client;
+use synod::node::NodeStatus;
 
 use crate::options::{CertificateOptions, ClusterOptions};
 
@@ -25,6 +26,21 @@ pub(crate) async fn connect(options: &ClusterOptions) -> Result<Client, Box<dyn 
         }
     };
     Ok(builder.connect(options.at.iter().cloned()).await?)
+}
+
+/// The status of the first of these nodes that answers.
+pub(crate) async fn any_status(
+    client: &Client,
+    addresses: &[String],
+) -> Result<NodeStatus, Box<dyn Error>> {
+    let mut last = Err("no address was given".into());
+    for address in addresses {
+        last = client.status(address).await.map_err(Box::<dyn Error>::from);
+        if last.is_ok() {
+            break;
+        }
+    }
+    last
 }
 
 /// How long the user waits.

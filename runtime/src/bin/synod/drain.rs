@@ -3,10 +3,9 @@
 use std::error::Error;
 use std::time::Duration;
 
-use synod::Client;
 use synod::node::{MemberStatus, NodeStatus};
 
-use crate::connection::connect;
+use crate::connection::{any_status, connect};
 use crate::options::ClusterOptions;
 
 /// How often the progress of a drain is looked at.
@@ -25,7 +24,7 @@ pub(crate) async fn run(
     }
     let mut said = None;
     loop {
-        let status = any_status(&client, &cluster).await?;
+        let status = any_status(&client, &cluster.at).await?;
         let member = status.members.iter().find(|member| member.name == node);
         match member {
             Some(member) if member.draining => {
@@ -74,19 +73,4 @@ pub(crate) async fn remove(node: &str, cluster: ClusterOptions) -> Result<(), Bo
 fn first(cluster: &ClusterOptions) -> Result<&str, Box<dyn Error>> {
     let first = cluster.at.first().map(String::as_str);
     first.ok_or_else(|| "no address was given".into())
-}
-
-/// The status of the first node that answers.
-async fn any_status(
-    client: &Client,
-    cluster: &ClusterOptions,
-) -> Result<NodeStatus, Box<dyn Error>> {
-    let mut last = Err("no address was given".into());
-    for address in &cluster.at {
-        last = client.status(address).await.map_err(Box::<dyn Error>::from);
-        if last.is_ok() {
-            break;
-        }
-    }
-    last
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 use synod::Client;
 use synod::node::{MemberStatus, NodeStatus};
 
-use crate::connection::connect;
+use crate::connection::{any_status, connect};
 use crate::options::StatusOptions;
 
 /// The cluster as its members describe it.
@@ -31,14 +31,7 @@ pub(crate) async fn run(options: StatusOptions) -> Result<(), Box<dyn Error>> {
 
 /// Asks the first of the addresses that answers who is there, then everybody.
 async fn look(client: &Client, addresses: &[String]) -> Result<View, Box<dyn Error>> {
-    let mut first = Err("no address was given".into());
-    for address in addresses {
-        first = client.status(address).await.map_err(Box::<dyn Error>::from);
-        if first.is_ok() {
-            break;
-        }
-    }
-    let first = first?;
+    let first = any_status(client, addresses).await?;
     let mut view = View {
         nodes: Vec::new(),
         silent: Vec::new(),
