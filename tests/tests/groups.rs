@@ -59,6 +59,43 @@ fn groups_keep_their_promises_in_every_storm() {
     }
 }
 
+/// Seeds that once alarmed, and over what. What was found is mended and has a test of its own where it was in the product; the seeds
+/// stay, since what they do is rare.
+const FOUND: [(u64, &str); 8] = [
+    (
+        3919,
+        "a dropped batch of the log came back with the beginning of the next",
+    ),
+    (
+        10_241,
+        "a snapshot waited for ever for a read that a late chunk had made void",
+    ),
+    (
+        13_390,
+        "here: a newcomer's snapshot outlives a crash over the birth of its log",
+    ),
+    (
+        14_524,
+        "here: a late leader does not hold what a later term committed",
+    ),
+    (
+        11_059,
+        "here: a calm load beyond what the smallest window takes",
+    ),
+    (5673, "here: damage to the last frame looks like a torn one"),
+    (1232, "here: a storm of messages ended before its faults"),
+    (15_126, "here: a storm of messages ended before its faults"),
+];
+
+#[test]
+fn groups_seeds_that_once_alarmed_are_quiet() {
+    for (seed, over) in FOUND {
+        if let Err(violation) = World::from_seed(seed).run() {
+            panic!("seed {seed}, which found before: {over}\n{violation}");
+        }
+    }
+}
+
 #[test]
 fn groups_same_seed_gives_the_same_trace() {
     // A replay line is worth something only if the run repeats to the byte.

@@ -6,12 +6,15 @@
 //!
 //! ```text
 //! frame  = header (40 bytes), records, zeros up to a multiple of 8
-//! header = salt u64 | sequence u64 | oldest u64 | body length u32 | record count u32 | chain u32 | header checksum u32
+//! header = header checksum u32 | chain u32 | salt u64 | sequence u64 | oldest u64 | body length u32 | record count u32
 //! record = checksum u32 | payload length u32 | kind u8 | entry kind u8 | zero u16 | group u64 | replica u64 | index u64 | term u64 | payload
 //! ```
-//! Little endian. All checksums are CRC32C. A record's covers everything after itself. The chain runs over the records' checksums, so a
-//! mixture of two frames written at the same place is no valid frame. The header's covers the header and the offset in the file. The
-//! salt is the file's own: bytes of the file's former life never look valid. Source: DESIGN 13.
+//! Little endian. All checksums are CRC32C. A record's covers everything after itself. The chain runs over the records' checksums, and
+//! the header's over the rest of the header and the offset in the file. They come first, for frames start at multiples of 8 and a sector
+//! ends at one: where two frames written at the same place are mixed, with the beginning of one and the rest of the other, the checksums
+//! are of the one and something that they cover is of the other. So neither a mixture is a valid frame, nor does a frame whose beginning
+//! was lost come back when the beginning of the next attempt is written where it was. The salt is the file's own: bytes of the file's
+//! former life never look valid. Source: DESIGN 13.
 
 use crc32c::crc32c_append;
 use synod_consensus::{EntryKind, GroupId, LogIndex, ReplicaId, ReplicaKey, Term};
@@ -144,16 +147,17 @@ impl FrameHeader {
     /// `None` unless a frame of the file with this salt starts here and was written at `offset`.
     pub(crate) fn decode(bytes: &[u8], salt: u64, offset: u64) -> Option<Self> {
         let bytes = bytes.get(..FRAME_HEADER)?;
-        if u64_at(bytes, 0) != salt || u32_at(bytes, 36) != header_checksum(&bytes[..36], offset) {
+        // The salt first: a scan for headers asks this at every place.
+        if u64_at(bytes, 8) != salt || u32_at(bytes, 0) != header_checksum(&bytes[4..], offset) {
             return None;
         }
-        let body = u32_at(bytes, 24) as usize;
+        let body = u32_at(bytes, 32) as usize;
         (body <= FRAME_BYTES_MAX).then(|| Self {
-            sequence: u64_at(bytes, 8),
-            oldest: u64_at(bytes, 16),
+            chain: u32_at(bytes, 4),
+            sequence: u64_at(bytes, 16),
+            oldest: u64_at(bytes, 24),
             body,
-            records: u32_at(bytes, 28),
-            chain: u32_at(bytes, 32),
+            records: u32_at(bytes, 36),
         })
     }
 
@@ -289,14 +293,14 @@ impl FrameEncoder {
         let body = u32::try_from(self.body_end - FRAME_HEADER)
             .expect("a frame was checked against FRAME_BYTES_MAX");
         let header = &mut self.buffer[..FRAME_HEADER];
-        header[0..8].copy_from_slice(&salt.to_le_bytes());
-        header[8..16].copy_from_slice(&sequence.to_le_bytes());
-        header[16..24].copy_from_slice(&oldest.to_le_bytes());
-        header[24..28].copy_from_slice(&body.to_le_bytes());
-        header[28..32].copy_from_slice(&self.records.to_le_bytes());
-        header[32..36].copy_from_slice(&self.chain.to_le_bytes());
-        let checksum = header_checksum(&header[..36], offset);
-        header[36..40].copy_from_slice(&checksum.to_le_bytes());
+        header[4..8].copy_from_slice(&self.chain.to_le_bytes());
+        header[8..16].copy_from_slice(&salt.to_le_bytes());
+        header[16..24].copy_from_slice(&sequence.to_le_bytes());
+        header[24..32].copy_from_slice(&oldest.to_le_bytes());
+        header[32..36].copy_from_slice(&body.to_le_bytes());
+        header[36..40].copy_from_slice(&self.records.to_le_bytes());
+        let checksum = header_checksum(&header[4..], offset);
+        header[0..4].copy_from_slice(&checksum.to_le_bytes());
         self.buffer
             .resize(self.body_end.next_multiple_of(ALIGNMENT), 0);
         &self.buffer
@@ -400,13 +404,27 @@ mod tests {
         assert!(Frame::decode(&bytes, SALT, 4104).is_none());
     }
 
-    // Two frames of equal shape at one place, the second torn over the first: each record is sound, the frame is not.
+    // Two frames at one place, the second torn over the first: each record may be sound, the frame is not. Nor does the first come back
+    // when its beginning was lost and that of the second is there (group simulator, seed 3919).
     #[test]
     fn mixture_of_two_frames_is_invalid() {
-        let (first, second) = (frame(&[b"aaaa", b"aaaa"]), frame(&[b"bbbb", b"bbbb"]));
-        let seam = FRAME_HEADER + RECORD_HEADER + 4;
-        let mut mixed = second.clone();
-        mixed[seam..].copy_from_slice(&first[seam..]);
-        assert!(Frame::decode(&mixed, SALT, 4096).is_none());
+        let first = frame(&[b"aaaa", b"aaaa"]);
+        for second in [
+            frame(&[b"bbbb", b"bbbb"]),
+            frame(&[b"aaaa", b"bbbb"]),
+            frame(&[b"aaaa"]),
+        ] {
+            let shared = first.len().min(second.len());
+            for seam in (ALIGNMENT..shared).step_by(ALIGNMENT) {
+                for (front, back) in [(&first, &second), (&second, &first)] {
+                    let mixed = [&front[..seam], &back[seam..]].concat();
+                    let found = Frame::decode(&mixed, SALT, 4096);
+                    assert!(
+                        found.is_none() || mixed.starts_with(front),
+                        "seam at {seam}"
+                    );
+                }
+            }
+        }
     }
 }

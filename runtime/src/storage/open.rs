@@ -15,8 +15,8 @@ use super::disk::{Disk, OpenMode};
 use super::frame::ALIGNMENT;
 use super::index::Index;
 use super::segment::{
-    FIRST_FRAME, FrameReader, HeaderFault, Segment, SegmentHeader, frame_after, segment_name,
-    segment_of_name,
+    FIRST_FRAME, FrameReader, HeaderFault, Segment, SegmentHeader, VERSION, frame_after,
+    segment_name, segment_of_name,
 };
 
 /// Why a log does not open. Nothing was changed by trying.
@@ -43,11 +43,11 @@ pub enum OpenError {
         /// What is wrong.
         detail: String,
     },
-    /// Use a newer program.
+    /// Use the program that wrote it.
     #[error(
-        "the log file {file} has format {found}, which this program does not know: use a newer one"
+        "the log file {file} has format {found} and this program reads format {VERSION}: use the program that wrote it"
     )]
-    NewerFormat {
+    OtherFormat {
         /// The file.
         file: String,
         /// Its format.
@@ -279,7 +279,7 @@ fn open_segment(disk: &dyn Disk, number: u64) -> Result<Segment, OpenError> {
         Err(HeaderFault::Damaged) => {
             Err(damaged(disk, number, 0, "its header is not sound".into()))
         }
-        Err(HeaderFault::Version(found)) => Err(OpenError::NewerFormat {
+        Err(HeaderFault::Version(found)) => Err(OpenError::OtherFormat {
             file: format!("{}/{name}", disk.place()),
             found,
         }),

@@ -20,8 +20,8 @@ pub(crate) const FIRST_FRAME: u64 = 4096;
 /// Bytes of the header.
 pub(crate) const SEGMENT_HEADER: usize = 64;
 const MAGIC: &[u8; 8] = b"SYNODLOG";
-/// The only format so far.
-const VERSION: u32 = 1;
+/// The format that is read and written. 2: the checksums of a frame come first.
+pub(crate) const VERSION: u32 = 2;
 /// How much is read at once while scanning.
 const WINDOW: usize = 1 << 20;
 
@@ -168,7 +168,6 @@ impl<'a> FrameReader<'a> {
 /// The next frame is written only when the one before is synced. So a header behind a bad place proves that the bad place once held an
 /// acknowledged batch: it is damage, not a torn tail.
 pub(crate) fn frame_after(file: &dyn DiskFile, salt: u64, from: u64) -> io::Result<Option<u64>> {
-    let mark = salt.to_le_bytes();
     let mut window = vec![0; WINDOW + FRAME_HEADER];
     let mut at = from.next_multiple_of(ALIGNMENT as u64);
     loop {
@@ -178,9 +177,7 @@ pub(crate) fn frame_after(file: &dyn DiskFile, salt: u64, from: u64) -> io::Resu
         }
         let starts = (read - FRAME_HEADER + 1).min(WINDOW);
         for skip in (0..starts).step_by(ALIGNMENT) {
-            if window[skip..skip + 8] == mark
-                && FrameHeader::decode(&window[skip..read], salt, at + skip as u64).is_some()
-            {
+            if FrameHeader::decode(&window[skip..read], salt, at + skip as u64).is_some() {
                 return Ok(Some(at + skip as u64));
             }
         }

@@ -35,8 +35,9 @@ pub(crate) struct Replica {
     pub(crate) durable: Model,
     /// What the newest durable checkpoint covers.
     pub(crate) checkpointed: LogIndex,
-    /// What a checkpoint that may have become durable covers: its machine died over it.
-    pub(super) attempted: Option<LogIndex>,
+    /// What checkpoints cover that may be durable and need not be found: the machine died over them, or there was no log yet to say
+    /// whose they are, so that the next start forgets them (H70). Older than any that is known to be durable: never found again.
+    pub(super) attempted: Vec<LogIndex>,
     pub(super) pause: Option<Pause>,
     /// When it last went on after a pause, and how long that lasted.
     pub(super) resumed: Option<(Duration, Duration)>,
@@ -137,7 +138,7 @@ impl Replica {
             life: 0,
             durable: Model::default(),
             checkpointed: LogIndex::ZERO,
-            attempted: None,
+            attempted: Vec::new(),
             pause: None,
             resumed: None,
             stall: None,
@@ -267,7 +268,7 @@ impl Replica {
             machine,
         } = found;
         let is_known =
-            machine.applied == self.checkpointed || self.attempted.take() == Some(machine.applied);
+            machine.applied == self.checkpointed || self.attempted.contains(&machine.applied);
         if self.durable.exists && (asked != self.durable || !is_known) {
             let (before, found) = (self.durable.last(), asked.last());
             let detail = format!(
@@ -277,6 +278,12 @@ impl Replica {
             history.judge(broken("Recovery", detail))?;
         }
         history.applied(id, machine.applied, machine.chain)?;
+        if asked.exists {
+            self.attempted.clear();
+        } else if self.checkpointed > LogIndex::ZERO {
+            coverage.count("snapshot_of_a_newcomer_forgotten");
+            self.attempted.push(self.checkpointed);
+        }
         self.durable = asked.clone();
         self.checkpointed = machine.applied;
         let clock = Clock::new(Duration::from_millis(seed % 1_000_000), self.slow_ppm);
@@ -324,13 +331,14 @@ impl Replica {
     fn recover(&self, salt: u64) -> Result<Found, String> {
         let log = SegmentedLog::open(self.disk.folder(LOG), log_options(salt))
             .map_err(|error| error.to_string())?;
-        let checkpoints =
+        let mut checkpoints =
             Checkpoints::open(self.disk.folder(STATE)).map_err(|error| error.to_string())?;
         let partials = Partials::open(self.disk.folder(STATE), |key| key == self.key)
             .map_err(|error| error.to_string())?;
         let (restored, asked, machine) =
             match log.recover(self.key).map_err(|error| error.to_string())? {
                 None => {
+                    checkpoints.retain(|_| false); // as a node does whose log knows nothing of them
                     let founding = self.birth.clone();
                     let restored = if founding.voters.is_empty() {
                         Restored::newcomer()
@@ -417,7 +425,10 @@ impl Replica {
         }
         self.stop(true);
         let left = self.log_bytes();
-        if let Ok(log) = SegmentedLog::open(self.disk.folder(LOG), log_options(self.life))
+        // A look at a copy: opening tidies up, and needs room that a full disk does not have.
+        let copy = self.disk.fork(self.life);
+        copy.set_capacity(None);
+        if let Ok(log) = SegmentedLog::open(copy.folder(LOG), log_options(self.life))
             && let Ok(recovered) = log.recover(self.key)
         {
             if recovered.as_ref().map(Model::recovered).unwrap_or_default() == after {

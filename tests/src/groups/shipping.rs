@@ -231,11 +231,11 @@ impl Replica {
             );
         };
         process.freight.partials.release(key);
-        self.attempted = Some(id.position.index);
+        self.attempted.push(id.position.index);
         if process.checkpoints.0.adopt(key).is_err() {
             return Ok(Err(DiskFailed));
         }
-        self.attempted = None;
+        self.attempted.clear();
         self.checkpointed = id.position.index;
         witnesses.coverage.count("snapshot_installed");
         process.adopted = Some(Adopted {
@@ -294,13 +294,13 @@ impl Replica {
             meta,
             data: process.machine.encode(),
         };
-        self.attempted = Some(through);
+        self.attempted.push(through);
         process
             .checkpoints
             .0
             .put(&[checkpoint])
             .map_err(|_| DiskFailed)?;
-        self.attempted = None;
+        self.attempted.clear();
         self.checkpointed = through;
         let shown = process.clock.shows(now);
         if everything {
