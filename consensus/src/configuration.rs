@@ -3,27 +3,25 @@
 //! Here: [`Configuration`], simple and joint, and [`Change`], the wish for another one. Not here: counting (`quorum`), when a
 //! change may start (`reconfiguration`). Source: Raft paper 6 (joint consensus); Ongaro's thesis, 4.
 
-use std::collections::BTreeSet;
-
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::{LogIndex, ReplicaId};
+use crate::{LogIndex, Members, ReplicaId};
 
 /// The members of a group. Joint while `outgoing` is not empty: then a majority of `voters` *and* of `outgoing` decides.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Configuration {
     /// Replicas that decide (in a joint configuration: the new half).
-    pub voters: BTreeSet<ReplicaId>,
+    pub voters: Members,
     /// The old half of a joint configuration; empty otherwise.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub outgoing: BTreeSet<ReplicaId>,
+    #[serde(default, skip_serializing_if = "Members::is_empty")]
+    pub outgoing: Members,
     /// Replicas that receive the log and decide nothing.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub learners: BTreeSet<ReplicaId>,
+    #[serde(default, skip_serializing_if = "Members::is_empty")]
+    pub learners: Members,
     /// Voters of the old half that become learners when the joint configuration is left.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub learners_next: BTreeSet<ReplicaId>,
+    #[serde(default, skip_serializing_if = "Members::is_empty")]
+    pub learners_next: Members,
 }
 
 impl Configuration {
@@ -53,7 +51,7 @@ impl Configuration {
     }
 
     /// Everybody named, once each, in order.
-    pub fn members(&self) -> BTreeSet<ReplicaId> {
+    pub fn members(&self) -> Members {
         let mut members = self.voters.clone();
         members.extend(&self.outgoing);
         members.extend(&self.learners);
@@ -67,9 +65,9 @@ impl Configuration {
         learners.extend(&self.learners_next);
         Self {
             voters: self.voters.clone(),
-            outgoing: BTreeSet::new(),
+            outgoing: Members::new(),
             learners,
-            learners_next: BTreeSet::new(),
+            learners_next: Members::new(),
         }
     }
 
@@ -101,7 +99,7 @@ impl Configuration {
     /// Reads the bytes of a configuration entry; `None` when they are not exactly one configuration of a known format.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let mut rest = bytes.strip_prefix(&[Self::FORMAT])?;
-        let mut list = || -> Option<BTreeSet<ReplicaId>> {
+        let mut list = || -> Option<Members> {
             let (count, tail) = rest.split_first_chunk::<4>()?;
             let ids = tail.get(..(u32::from_le_bytes(*count) as usize).checked_mul(8)?)?;
             rest = &tail[ids.len()..];
@@ -130,9 +128,9 @@ pub struct Change {
     /// Index of the configuration that the wish was formed on; refused when another is effective by now.
     pub expected: LogIndex,
     /// Who shall decide. Newcomers must be caught-up learners.
-    pub voters: BTreeSet<ReplicaId>,
+    pub voters: Members,
     /// Who shall only receive.
-    pub learners: BTreeSet<ReplicaId>,
+    pub learners: Members,
 }
 
 #[cfg(test)]
@@ -141,8 +139,9 @@ mod tests {
 
     use super::*;
 
-    fn ids() -> impl Strategy<Value = BTreeSet<ReplicaId>> {
-        proptest::collection::btree_set(any::<u64>().prop_map(ReplicaId::new), 0..8)
+    fn ids() -> impl Strategy<Value = Members> {
+        proptest::collection::vec(any::<u64>().prop_map(ReplicaId::new), 0..8)
+            .prop_map(Members::from)
     }
 
     proptest! {

@@ -7,6 +7,7 @@ use core::time::Duration;
 
 use crate::group::Group;
 use crate::message::Body;
+use crate::nanos::Nanos;
 use crate::options::Sabotage;
 use crate::output::{Output, Role};
 use crate::quorum::{self, Verdict};
@@ -41,42 +42,48 @@ impl Draw {
 pub(crate) struct Campaign {
     draw: Draw,
     /// When the next campaign begins, unless a leader is heard before.
-    pub(crate) at: Duration,
+    pub(crate) at: Nanos,
     /// The present timeout; redrawn per election.
-    patience: Duration,
+    patience: Nanos,
     /// The term that the last `Output::Role` named.
     announced: Term,
     /// Place among the voters that could succeed the leader, rotated by group id so that the groups of a dead node spread over
     /// the survivors (E33).
     rank: u32,
     /// When the leader was last heard.
-    heard_at: Option<Duration>,
+    heard_at: Option<Nanos>,
     /// A failure detector says that the leader is silent.
     suspected: bool,
     /// Who should lead if all are equally ready.
     preferred: Option<ReplicaId>,
-    /// Answers of the present round. Emptied at the start of each (H9).
+    /// The present round; `None` while this replica does not campaign.
+    ballots: Option<Box<Ballots>>,
+    /// A vote was given, and is to be told when it is durable.
+    granted: bool,
+}
+
+/// A round of this replica's own campaign. Each begins with an empty one (H9).
+#[derive(Debug, Default)]
+struct Ballots {
+    /// The answers.
     votes: Vec<(ReplicaId, bool)>,
     /// Requests for votes wait until the candidate's own vote is durable; here is whether they are for a transfer.
     request: Option<bool>,
-    /// A vote given, to be told when it is durable.
-    granted: Option<ReplicaId>,
 }
 
 impl Campaign {
     pub(crate) fn new(draw: Draw, now: Duration) -> Self {
         Self {
             draw,
-            at: now,
-            patience: Duration::ZERO,
+            at: now.into(),
+            patience: Nanos::ZERO,
             announced: Term::ZERO,
             rank: 0,
             heard_at: None,
             suspected: false,
             preferred: None,
-            votes: Vec::new(),
-            request: None,
-            granted: None,
+            ballots: None,
+            granted: false,
         }
     }
 
@@ -85,15 +92,19 @@ impl Campaign {
         self.draw.next()
     }
 
-    /// Gives memory back that only elections need.
-    pub(crate) fn release_buffers(&mut self) {
-        self.votes.shrink_to_fit();
+    /// It was won, lost or overtaken.
+    pub(crate) fn end(&mut self) {
+        self.ballots = None;
+    }
+
+    fn votes(&self) -> &[(ReplicaId, bool)] {
+        self.ballots.as_ref().map_or(&[], |ballots| &ballots.votes)
     }
 
     /// How many answers are kept.
     #[cfg(test)]
     pub(crate) fn ballots(&self) -> usize {
-        self.votes.len()
+        self.votes().len()
     }
 }
 
@@ -145,15 +156,16 @@ impl Group {
 
     /// A new timeout, counted from now.
     fn redraw(&mut self, base: Duration) {
-        self.campaign.patience = base + self.stagger();
-        self.campaign.at = self.now + self.campaign.patience;
+        let patience = base + self.stagger();
+        self.campaign.patience = patience.into();
+        self.campaign.at = (self.now + patience).into();
     }
 
     /// After a start a leader may be there: one heartbeat's time to hear it; pre-vote protects it from those who did not. A sole
     /// voter has nobody to wait for.
     pub(crate) fn arm_first_election(&mut self) {
         if self.is_sole_voter() {
-            self.campaign.at = self.now;
+            self.campaign.at = self.now.into();
         } else {
             let base = self.options.heartbeat_interval;
             self.redraw(base);
@@ -172,9 +184,9 @@ impl Group {
     }
 
     pub(crate) fn heard_from_leader(&mut self) {
-        self.campaign.heard_at = Some(self.now);
+        self.campaign.heard_at = Some(self.now.into());
         self.campaign.suspected = false;
-        self.campaign.at = self.now + self.campaign.patience;
+        self.campaign.at = (self.now + self.campaign.patience.get()).into();
     }
 
     /// Whether this replica has reason to think that a leader is at work, and so helps nobody to replace it. A leader is its own
@@ -186,7 +198,7 @@ impl Group {
                 let heard = self
                     .campaign
                     .heard_at
-                    .is_some_and(|at| self.now < at + self.options.election_timeout);
+                    .is_some_and(|at| self.now < at.get() + self.options.election_timeout);
                 self.leader.is_some() && heard && !self.campaign.suspected
             }
             Role::PreCandidate | Role::Candidate => false,
@@ -207,8 +219,9 @@ impl Group {
                 && !self.campaign.suspected
             {
                 // The timeout that runs was drawn for the former place.
-                self.campaign.patience = self.options.election_timeout + self.stagger();
-                self.campaign.at = heard_at + self.campaign.patience;
+                let patience = self.options.election_timeout + self.stagger();
+                self.campaign.patience = patience.into();
+                self.campaign.at = (heard_at.get() + patience).into();
             }
         }
     }
@@ -227,7 +240,7 @@ impl Group {
             self.campaign.suspected = true;
             // Ranks stay apart behind a promise, too.
             let soon = self.now.max(self.free_at()) + self.stagger();
-            self.campaign.at = self.campaign.at.min(soon);
+            self.campaign.at = self.campaign.at.min(soon.into());
         }
     }
 
@@ -236,27 +249,27 @@ impl Group {
         self.begin(now);
         if self.is_bound_against(self.me) {
             let soon = self.free_at() + self.stagger();
-            self.campaign.at = self.campaign.at.min(soon);
+            self.campaign.at = self.campaign.at.min(soon.into());
         } else if self.may_campaign() {
             self.pre_campaign();
         }
     }
 
     pub(crate) fn tick_election(&mut self) {
-        if !self.may_campaign() || self.now < self.campaign.at {
+        if !self.may_campaign() || self.now < self.campaign.at.get() {
             return;
         }
-        let late = self.now - self.campaign.at;
+        let late = self.now - self.campaign.at.get();
         if late > self.options.heartbeat_interval
             && self.role == Role::Follower
             && self.leader.is_some()
         {
             // The process slept through its own timeout: what the leader said meanwhile may still be queued (E22).
-            self.campaign.at = self.now + self.options.heartbeat_interval;
+            self.campaign.at = (self.now + self.options.heartbeat_interval).into();
             return;
         }
         if self.is_bound_against(self.me) {
-            self.campaign.at = self.free_at() + self.stagger();
+            self.campaign.at = (self.free_at() + self.stagger()).into();
             return;
         }
         self.pre_campaign();
@@ -275,7 +288,7 @@ impl Group {
         self.verified = LogIndex::ZERO;
         self.acknowledged = LogIndex::ZERO;
         self.acknowledge = false;
-        self.campaign.granted = None;
+        self.campaign.granted = false;
     }
 
     /// Moves to `term` (or stays in it) as a follower. Within a term the vote stays (H1).
@@ -287,8 +300,7 @@ impl Group {
             self.vote = None;
         }
         let deposed = self.role == Role::Leader;
-        self.campaign.request = None;
-        self.campaign.votes.clear();
+        self.campaign.end();
         self.end_leadership();
         self.set_role(Role::Follower, leader);
         if deposed {
@@ -322,9 +334,10 @@ impl Group {
     }
 
     fn pre_campaign(&mut self) {
-        self.campaign.votes.clear();
-        self.campaign.votes.push((self.me, true));
-        self.campaign.request = None;
+        self.campaign.ballots = Some(Box::new(Ballots {
+            votes: vec![(self.me, true)],
+            request: None,
+        }));
         self.set_role(Role::PreCandidate, None);
         self.arm_retry();
         match self.count_votes() {
@@ -344,18 +357,23 @@ impl Group {
     pub(crate) fn campaign_for(&mut self, term: Term, transfer: bool) {
         self.enter_term(term);
         self.vote = Some(self.me);
-        self.campaign.votes.clear();
-        self.campaign.request = Some(transfer);
+        self.campaign.ballots = Some(Box::new(Ballots {
+            votes: Vec::new(),
+            request: Some(transfer),
+        }));
         self.set_role(Role::Candidate, None);
         self.arm_retry();
     }
 
     /// Called when term and vote are durable.
     pub(crate) fn ask_for_votes(&mut self) {
-        let Some(transfer) = self.campaign.request.take() else {
+        let Some(ballots) = &mut self.campaign.ballots else {
             return;
         };
-        self.campaign.votes.push((self.me, true));
+        let Some(transfer) = ballots.request.take() else {
+            return;
+        };
+        ballots.votes.push((self.me, true));
         if self.count_votes() == Verdict::Won {
             self.become_leader();
             return;
@@ -369,30 +387,33 @@ impl Group {
 
     fn ask_voters(&mut self, body: &Body) {
         let configuration = self.configuration();
-        let voters: Vec<_> = configuration
-            .voters
-            .union(&configuration.outgoing)
-            .copied()
-            .filter(|v| *v != self.me)
-            .collect();
-        for voter in voters {
-            self.send(voter, body.clone());
+        for voter in configuration.voters.union(&configuration.outgoing) {
+            if voter != self.me {
+                self.send(voter, body.clone());
+            }
         }
     }
 
     fn count_votes(&self) -> Verdict {
         quorum::verdict(
             self.configuration(),
-            &self.campaign.votes,
+            self.campaign.votes(),
             self.options.sabotage,
         )
     }
 
     fn tally(&mut self, from: ReplicaId, granted: bool) -> Verdict {
         // The log stands still during a campaign, and the voters with it: others need no place among the votes.
-        let known = self.campaign.votes.iter().any(|(voter, _)| *voter == from);
-        if !known && self.configuration().is_voter(from) {
-            self.campaign.votes.push((from, granted));
+        let known = self
+            .campaign
+            .votes()
+            .iter()
+            .any(|(voter, _)| *voter == from);
+        if !known
+            && self.configuration().is_voter(from)
+            && let Some(ballots) = &mut self.campaign.ballots
+        {
+            ballots.votes.push((from, granted));
         }
         self.count_votes()
     }
@@ -442,7 +463,7 @@ impl Group {
                 self.become_follower(self.term, None);
             }
             self.vote = Some(from);
-            self.campaign.granted = Some(from);
+            self.campaign.granted = true;
             self.arm_election();
         } else {
             self.send(from, Body::VoteReply { granted: false });
@@ -451,14 +472,16 @@ impl Group {
 
     /// Called when term and vote are durable.
     pub(crate) fn promise_vote(&mut self) {
-        if let Some(candidate) = self.campaign.granted.take() {
-            debug_assert_eq!(self.vote, Some(candidate), "a vote is told as it was given");
+        if core::mem::take(&mut self.campaign.granted)
+            && let Some(candidate) = self.vote
+        {
             self.send(candidate, Body::VoteReply { granted: true });
         }
     }
 
     pub(crate) fn handle_vote_reply(&mut self, from: ReplicaId, granted: bool) {
-        if self.role != Role::Candidate || self.campaign.request.is_some() {
+        let waits = |ballots: &Ballots| ballots.request.is_some();
+        if self.role != Role::Candidate || self.campaign.ballots.as_deref().is_none_or(waits) {
             return;
         }
         match self.tally(from, granted) {

@@ -1,8 +1,6 @@
 //! Why a group refused something, and what to do next. Refused means refused: nothing entered the log, nothing was changed.
 
-use std::collections::BTreeSet;
-
-use crate::{GroupId, LogIndex, Position, ReplicaId};
+use crate::{GroupId, LogIndex, Members, Position, ReplicaId};
 
 /// Why a proposal was refused.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -106,7 +104,7 @@ pub enum ChangeError {
     #[error("{both:?} are wished both as voters and as learners")]
     Overlap {
         /// Those.
-        both: BTreeSet<ReplicaId>,
+        both: Members,
     },
     /// Add it as a learner first: a replica is born empty and must not vote before it has the log (E26).
     #[error("{replica} is not a learner yet")]

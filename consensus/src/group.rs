@@ -68,8 +68,8 @@ pub struct Group {
     pub(crate) handover: Option<Box<Handover>>,
     /// A configuration that names this replica was committed, as far as this log tells.
     pub(crate) is_member: bool,
-    /// Committed configurations up to this index were looked at.
-    pub(crate) seen_configuration: Option<LogIndex>,
+    /// Committed configurations before this index were looked at.
+    pub(crate) unseen_configuration: LogIndex,
     pub(crate) data_lost: bool,
     pub(crate) last_read: ReadId,
     /// Reads that wait here for somebody else's word.
@@ -117,7 +117,7 @@ impl Group {
             log.forget_outgoing();
         }
         if options.sabotage == Some(Sabotage::ConfigurationAtCommit) {
-            log.in_force_through = Some(hard_state.commit.max(state.position.index));
+            log.in_force_through = hard_state.commit.max(state.position.index);
         }
         let last = log.last();
         if hard_state.commit > last.index {
@@ -153,7 +153,7 @@ impl Group {
             installing: None,
             handover: None,
             is_member: false,
-            seen_configuration: None,
+            unseen_configuration: LogIndex::ZERO,
             data_lost: false,
             last_read: ReadId::ZERO,
             follower_reads: None,
@@ -347,7 +347,7 @@ impl Group {
     pub fn wake_at(&self) -> Option<Duration> {
         let role = match &self.leadership {
             Some(leadership) => Some(leadership.wake_at()),
-            None => self.may_campaign().then_some(self.campaign.at),
+            None => self.may_campaign().then_some(self.campaign.at.get()),
         };
         let handover = self.handover.as_ref().map(|handover| handover.deadline);
         let reads = self.follower_reads_wake_at();
@@ -478,7 +478,6 @@ impl Group {
         self.outputs.shrink_to_fit();
         self.log.release_buffers();
         self.ledger.release_buffers();
-        self.campaign.release_buffers();
         if let Some(leadership) = &mut self.leadership {
             leadership.release_buffers();
         }
@@ -500,7 +499,7 @@ impl Group {
         self.look_at_partial();
         if self.is_sabotaged(Sabotage::ConfigurationAtCommit) {
             let before = self.log.configuration().0;
-            self.log.in_force_through = Some(self.committed);
+            self.log.in_force_through = self.committed;
             if self.log.configuration().0 != before {
                 self.configuration_changed();
             }

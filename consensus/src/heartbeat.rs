@@ -17,17 +17,18 @@ impl Group {
         let Some(leadership) = &mut self.leadership else {
             return;
         };
-        if leadership.notice_at.is_some_and(|at| self.now >= at) {
+        if leadership.notice_at.is_some_and(|at| self.now >= at.get()) {
             self.notice_commit();
         }
         let Some(leadership) = &self.leadership else {
             return;
         };
-        if self.now < leadership.heartbeat_at {
+        let heartbeat_at = leadership.heartbeat_at.get();
+        if self.now < heartbeat_at {
             return;
         }
         // A leader that slept through its own beat asks first and judges at the next one: answers may be queued (E22).
-        let slept = self.now - leadership.heartbeat_at > self.options.heartbeat_interval;
+        let slept = self.now - heartbeat_at > self.options.heartbeat_interval;
         let works = self.is_heard_by_quorum() && self.disk_moves();
         if !slept && !works {
             self.become_follower(self.term, None);
@@ -37,7 +38,7 @@ impl Group {
         let next_beat = self.next_beat();
         let leadership = self.leadership.as_mut().expect("looked at above");
         // Only here: a round for a read, just when a beat is due, is none; it judges nobody and repeats nothing.
-        leadership.heartbeat_at = next_beat;
+        leadership.heartbeat_at = next_beat.into();
         leadership.forget_departed(&self.log.configuration().1, self.me, before);
         self.broadcast();
         self.repeat_shipments();
@@ -54,7 +55,7 @@ impl Group {
         leadership
             .halves
             .agree(self.options.sabotage, true, |place| {
-                leadership.peers[place].active_at >= horizon
+                leadership.peers[place].active_at.get() >= horizon
             })
     }
 
@@ -180,7 +181,7 @@ impl Group {
         if round > newest || sent > self.now || received > last || matched > received {
             return false; // not an echo of anything said here
         }
-        peer.active_at = peer.active_at.max(sent);
+        peer.active_at = peer.active_at.max(sent.into());
         peer.round = peer.round.max(round);
         if round <= peer.probed_in {
             // It may have been said before what was sent since could arrive.

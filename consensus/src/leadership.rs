@@ -4,19 +4,19 @@
 //! heartbeats (`heartbeat`), reads (`read_index`). Source: Raft paper 5.4.2, 8; H23, H40, H48.
 
 use core::time::Duration;
-use std::collections::VecDeque;
 
 use bytes::Bytes;
 
 use crate::group::Group;
+use crate::nanos::Nanos;
 use crate::options::Sabotage;
 use crate::output::{Output, Role};
 use crate::progress::{Feed, Progress};
 use crate::quorum::Halves;
-use crate::read_index::{Asker, Waiting};
+use crate::read_index::Reads;
 use crate::snapshot::ShipmentEnd;
 use crate::snapshots::Shipped;
-use crate::{Configuration, EntryKind, LogIndex, ReadId, ReplicaId};
+use crate::{Configuration, EntryKind, LogIndex, ReplicaId};
 
 #[derive(Debug)]
 pub(crate) struct Leadership {
@@ -31,26 +31,35 @@ pub(crate) struct Leadership {
     /// Something was acknowledged since the commit index was last looked at.
     pub(crate) acknowledged: bool,
 
-    pub(crate) heartbeat_at: Duration,
+    pub(crate) heartbeat_at: Nanos,
     /// When followers that no append told are told of the commit index.
-    pub(crate) notice_at: Option<Duration>,
+    pub(crate) notice_at: Option<Nanos>,
     /// The last heartbeat round.
     pub(crate) round: u64,
     /// Somebody was told to campaign over all promises: no lease in this term any more (H59).
     pub(crate) lease_given_up: bool,
-    /// Reads that wait for an entry of this term to be committed (H60).
-    pub(crate) unopened_reads: Vec<Asker>,
-    /// Reads that wait for a round, in order of round and index.
-    pub(crate) reads: VecDeque<Waiting>,
-    /// Reads of this replica that a round or a lease confirmed; they only wait for the state.
-    pub(crate) confirmed: VecDeque<(ReadId, LogIndex)>,
     pub(crate) round_wanted: bool,
+    /// `None` while nobody reads.
+    pub(crate) reads: Option<Box<Reads>>,
     /// Names runs of chunks.
     pub(crate) shipments: u64,
+    /// `None` while nobody needs a snapshot.
+    pub(crate) freight: Option<Box<Freight>>,
+}
+
+/// Snapshots that followers get or got. Hardly ever anything but empty.
+#[derive(Debug, Default)]
+pub(crate) struct Freight {
     /// Followers whose snapshot the caller provided.
     pub(crate) shipping: Vec<Shipped>,
     /// Those whose snapshot arrived, and who have yet to catch up behind it.
     pub(crate) landed: Vec<Shipped>,
+}
+
+impl Freight {
+    fn is_empty(&self) -> bool {
+        self.shipping.is_empty() && self.landed.is_empty()
+    }
 }
 
 impl Leadership {
@@ -76,7 +85,7 @@ impl Leadership {
             peer.departed_at = if configuration.contains(peer.replica) {
                 None
             } else {
-                peer.departed_at.or(Some(now))
+                peer.departed_at.or(Some(now.into()))
             };
         }
         let members = configuration.members();
@@ -108,7 +117,7 @@ impl Leadership {
     ) {
         let count = self.peers.len();
         self.peers
-            .retain(|peer| peer.departed_at.is_none_or(|at| at >= before));
+            .retain(|peer| peer.departed_at.is_none_or(|at| at.get() >= before));
         if self.peers.len() != count {
             self.renumber(configuration, me);
         }
@@ -128,9 +137,8 @@ impl Leadership {
 
     /// Gives memory back that only busy times need.
     pub(crate) fn release_buffers(&mut self) {
-        self.reads.shrink_to_fit();
-        self.unopened_reads.shrink_to_fit();
-        self.confirmed.shrink_to_fit();
+        self.reads.take_if(|reads| reads.is_empty());
+        self.freight.take_if(|freight| freight.is_empty());
         for peer in &mut self.peers {
             if let Feed::Replicate(window) = &mut peer.feed {
                 window.release_buffers();
@@ -139,8 +147,8 @@ impl Leadership {
     }
 
     pub(crate) fn wake_at(&self) -> Duration {
-        self.notice_at
-            .map_or(self.heartbeat_at, |notice| notice.min(self.heartbeat_at))
+        let notice_at = self.notice_at.unwrap_or(self.heartbeat_at);
+        notice_at.min(self.heartbeat_at).get()
     }
 }
 
@@ -154,19 +162,17 @@ impl Group {
             evaluation_announced: false,
             uncommitted_bytes: self.log.charge(self.committed, last),
             acknowledged: true,
-            heartbeat_at: self.next_beat(),
+            heartbeat_at: self.next_beat().into(),
             notice_at: None,
             round: 0,
             lease_given_up: false,
-            unopened_reads: Vec::new(),
-            reads: VecDeque::new(),
-            confirmed: VecDeque::new(),
             round_wanted: false,
+            reads: None,
             shipments: 0,
-            shipping: Vec::new(),
-            landed: Vec::new(),
+            freight: None,
         }));
         self.drop_partial();
+        self.campaign.end();
         self.set_role(Role::Leader, Some(self.me));
         let configuration = self.configuration().clone();
         let leadership = self.leadership.as_mut().expect("begun just now");
@@ -183,25 +189,22 @@ impl Group {
         };
         // H62: a read that waits here could be answered from the past. Followers that asked see for themselves that the leader is
         // another one.
-        let confirmed = leadership
-            .confirmed
+        for id in leadership
+            .reads
             .into_iter()
-            .map(|(id, _)| Asker::Here(id));
-        let waiting = leadership
-            .unopened_reads
-            .into_iter()
-            .chain(leadership.reads.into_iter().map(|read| read.asker))
-            .chain(confirmed);
-        for asker in waiting {
-            if let Asker::Here(id) = asker {
-                let failed = Output::ReadFailed { id };
-                let index = self.applied;
-                let kept = Output::ReadReady { id, index };
-                let bug = self.is_sabotaged(Sabotage::ReadsKept);
-                self.outputs.push_back(if bug { kept } else { failed });
-            }
+            .flat_map(|reads| reads.asked_here())
+        {
+            let failed = Output::ReadFailed { id };
+            let index = self.applied;
+            let kept = Output::ReadReady { id, index };
+            let bug = self.is_sabotaged(Sabotage::ReadsKept);
+            self.outputs.push_back(if bug { kept } else { failed });
         }
-        for Shipped { to, .. } in leadership.shipping {
+        for Shipped { to, .. } in leadership
+            .freight
+            .into_iter()
+            .flat_map(|freight| freight.shipping)
+        {
             let end = ShipmentEnd::Abandoned;
             self.outputs.push_back(Output::ShipmentEnded { to, end });
         }
@@ -234,7 +237,7 @@ impl Group {
         self.committed = agreed;
         leadership
             .notice_at
-            .get_or_insert(next_multiple(self.now, self.options.commit_notice));
+            .get_or_insert(next_multiple(self.now, self.options.commit_notice).into());
         if opened {
             self.open_reads();
         }

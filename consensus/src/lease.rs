@@ -20,6 +20,7 @@ use core::time::Duration;
 
 use crate::ReplicaId;
 use crate::group::Group;
+use crate::nanos::Nanos;
 use crate::options::Sabotage;
 
 /// What this replica promised, and to whom.
@@ -27,7 +28,7 @@ use crate::options::Sabotage;
 pub(crate) struct Promised {
     /// Whom it may still help; nobody after a restart, which forgets whom it was.
     to: Option<ReplicaId>,
-    until: Duration,
+    until: Nanos,
 }
 
 impl Group {
@@ -37,7 +38,7 @@ impl Group {
         if !is_new && !self.is_sole_voter() && !self.is_sabotaged(Sabotage::PromiseForgotten) {
             self.promised = Promised {
                 to: None,
-                until: self.now + self.options.lease,
+                until: (self.now + self.options.lease).into(),
             };
         }
     }
@@ -50,19 +51,19 @@ impl Group {
         }
         self.promised = Promised {
             to: Some(to),
-            until: self.now + self.options.lease,
+            until: (self.now + self.options.lease).into(),
         };
         self.options.lease
     }
 
     /// Whether a promise forbids to help `candidate` (or, if that is this replica, to campaign).
     pub(crate) fn is_bound_against(&self, candidate: ReplicaId) -> bool {
-        self.now < self.promised.until && self.promised.to != Some(candidate)
+        self.now < self.promised.until.get() && self.promised.to != Some(candidate)
     }
 
     /// When this replica may campaign, as far as promises go.
     pub(crate) fn free_at(&self) -> Duration {
-        self.promised.until
+        self.promised.until.get()
     }
 
     /// `from` answered a heartbeat sent at `sent`, and promised to hold still for `promised` after it arrived.
@@ -82,7 +83,7 @@ impl Group {
             return;
         };
         let kept = promised.min(LONGEST) * (1_000_000 - drift) / 1_000_000;
-        peer.promised_until = peer.promised_until.max(begun + kept);
+        peer.promised_until = peer.promised_until.max((begun + kept).into());
     }
 
     /// Whether nobody else can lead at this moment, by the promises of a quorum. The time of the present input counts: take it
@@ -101,7 +102,7 @@ impl Group {
         leadership
             .halves
             .agree(self.options.sabotage, true, |place| {
-                now < leadership.peers[place].promised_until
+                now < leadership.peers[place].promised_until.get()
             })
     }
 }

@@ -29,8 +29,10 @@ mod invariants;
 mod leadership;
 mod lease;
 mod log;
+mod members;
 mod memory;
 mod message;
+mod nanos;
 mod options;
 mod output;
 mod persistence;
@@ -55,6 +57,7 @@ pub use entry::{Entry, EntryKind};
 pub use error::{ChangeError, ProposeError, ReadError, RestoreError, TransferError};
 pub use group::Group;
 pub use ids::{GroupId, LogIndex, Position, ReadId, ReplicaId, Term};
+pub use members::Members;
 pub use memory::MemoryStore;
 pub use message::Message;
 #[doc(hidden)]

@@ -21,7 +21,7 @@ pub(crate) struct Log {
     /// Ascending; the first one is effective at `base`, the last one in the log is effective now, committed or not (H42).
     configurations: Vec<(LogIndex, Configuration)>,
     /// Only for tests that put H42 back: no configuration behind this is in force.
-    pub(crate) in_force_through: Option<LogIndex>,
+    pub(crate) in_force_through: LogIndex,
 }
 
 impl Log {
@@ -33,7 +33,7 @@ impl Log {
             entries: Chain::default(),
             terms: Vec::new(),
             configurations,
-            in_force_through: None,
+            in_force_through: LogIndex::new(u64::MAX),
         }
     }
 
@@ -79,10 +79,7 @@ impl Log {
     /// The configuration that is effective now and the entry that set it.
     pub(crate) fn configuration(&self) -> &(LogIndex, Configuration) {
         let mut latest_first = self.configurations.iter().rev();
-        let in_force = match self.in_force_through {
-            None => latest_first.next(),
-            Some(through) => latest_first.find(|(at, _)| *at <= through),
-        };
+        let in_force = latest_first.find(|(at, _)| *at <= self.in_force_through);
         in_force
             .or(self.configurations.first())
             .expect("the base's configuration is always there")

@@ -6,6 +6,7 @@
 use core::time::Duration;
 use std::collections::VecDeque;
 
+use crate::nanos::Nanos;
 use crate::snapshots::Shipment;
 use crate::status::{PeerState, PeerStatus};
 use crate::{LogIndex, ReplicaId};
@@ -21,15 +22,15 @@ pub(crate) struct Progress {
     /// The highest commit index that it was told.
     pub(crate) told_commit: LogIndex,
     /// When the last message of ours that it answered was sent.
-    pub(crate) active_at: Duration,
+    pub(crate) active_at: Nanos,
     /// It helps nobody else to lead before then, by the leader's own clock (module `lease`).
-    pub(crate) promised_until: Duration,
+    pub(crate) promised_until: Nanos,
     /// The last heartbeat round it answered.
     pub(crate) round: u64,
     /// The heartbeat round in which it was last probed: answers to that round and to earlier ones know nothing of what came after.
     pub(crate) probed_in: u64,
     /// When it left the configuration. It is fed for a while longer, so that it learns of it, and counts nowhere.
-    pub(crate) departed_at: Option<Duration>,
+    pub(crate) departed_at: Option<Nanos>,
 }
 
 #[derive(Debug)]
@@ -47,40 +48,51 @@ pub(crate) enum Feed {
 pub(crate) struct Window {
     /// Where the logs were known to meet when it began.
     pub(crate) met: LogIndex,
+    /// `None` until something is sent; from then on its buffers are kept, until they are released.
+    flight: Option<Box<Flight>>,
+}
+
+#[derive(Debug, Default)]
+struct Flight {
+    /// The last entry of each, and its bytes.
     appends: VecDeque<(LogIndex, usize)>,
     bytes: usize,
 }
 
 impl Window {
     fn beginning_after(met: LogIndex) -> Self {
-        Self {
-            met,
-            appends: VecDeque::new(),
-            bytes: 0,
-        }
+        Self { met, flight: None }
     }
 
     pub(crate) fn is_full(&self, appends: usize, bytes: usize) -> bool {
-        self.appends.len() >= appends || self.bytes >= bytes
+        let flight = self.flight.as_ref();
+        flight.is_some_and(|flight| flight.appends.len() >= appends || flight.bytes >= bytes)
     }
 
     /// Gives memory back that only busy times need.
     pub(crate) fn release_buffers(&mut self) {
-        self.appends.shrink_to_fit();
+        match &mut self.flight {
+            Some(flight) if !flight.appends.is_empty() => flight.appends.shrink_to_fit(),
+            flight => *flight = None,
+        }
     }
 
     pub(crate) fn sent(&mut self, last: LogIndex, bytes: usize) {
-        self.appends.push_back((last, bytes));
-        self.bytes += bytes;
+        let flight = self.flight.get_or_insert_default();
+        flight.appends.push_back((last, bytes));
+        flight.bytes += bytes;
     }
 
     pub(crate) fn acknowledged(&mut self, matched: LogIndex) {
-        while let Some((last, bytes)) = self.appends.front().copied() {
+        let Some(flight) = &mut self.flight else {
+            return;
+        };
+        while let Some((last, bytes)) = flight.appends.front().copied() {
             if last > matched {
                 break;
             }
-            self.bytes -= bytes;
-            self.appends.pop_front();
+            flight.bytes -= bytes;
+            flight.appends.pop_front();
         }
     }
 }
@@ -93,8 +105,8 @@ impl Progress {
             next,
             feed: Feed::Probe { waiting: false },
             told_commit: LogIndex::ZERO,
-            active_at: now,
-            promised_until: Duration::ZERO,
+            active_at: now.into(),
+            promised_until: Nanos::ZERO,
             round: 0,
             probed_in: 0,
             departed_at: None,
@@ -138,7 +150,7 @@ impl Progress {
             matched: self.matched,
             next: self.next,
             state: self.state(),
-            active_at: self.active_at,
+            active_at: self.active_at.get(),
         }
     }
 }
@@ -157,7 +169,8 @@ mod tests {
         window.acknowledged(LogIndex::new(4));
         assert!(!window.is_full(2, 51));
         window.acknowledged(LogIndex::new(5));
-        assert_eq!((window.bytes, window.appends.len()), (0, 0));
+        let flight = window.flight.as_ref().unwrap();
+        assert_eq!((flight.bytes, flight.appends.len()), (0, 0));
     }
 
     #[test]

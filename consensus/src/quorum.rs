@@ -3,8 +3,6 @@
 //! Here: majorities, simple and joint, over positions, rounds, times and votes. Pure arithmetic; checked against the naive formula
 //! for all sizes 1-7. Source: Raft paper 5.2, 6; H22, H30.
 
-use std::collections::BTreeSet;
-
 use crate::options::Sabotage;
 use crate::{Configuration, ReplicaId};
 
@@ -24,12 +22,17 @@ fn reached_by<T: Ord + Copy>(values: impl Iterator<Item = T> + Clone, needed: us
     values.clone().filter(enough).max()
 }
 
+/// A place in a leader's list of peers, or [`MYSELF`].
+type Place = u16;
+
+/// The leader, which is none of its peers.
+const MYSELF: Place = Place::MAX;
+
 /// Which members make up the two halves, as places in a leader's list of peers.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Halves {
-    /// `None` is the leader itself.
-    incoming: Vec<Option<u32>>,
-    outgoing: Vec<Option<u32>>,
+    incoming: Box<[Place]>,
+    outgoing: Box<[Place]>,
 }
 
 impl Halves {
@@ -39,12 +42,12 @@ impl Halves {
         me: ReplicaId,
         place: impl Fn(ReplicaId) -> usize,
     ) -> Self {
-        let half = |voters: &BTreeSet<ReplicaId>| {
-            let place = |voter: &ReplicaId| {
-                (*voter != me).then(|| {
-                    u32::try_from(place(*voter))
-                        .expect("a configuration names fewer than 2^32 replicas")
-                })
+        let half = |voters: &[ReplicaId]| {
+            let place = |voter: &ReplicaId| match *voter == me {
+                true => MYSELF,
+                false => { Place::try_from(place(*voter)).ok() }
+                    .filter(|place| *place != MYSELF)
+                    .expect("a configuration names fewer than 2^16 replicas"),
             };
             voters.iter().map(place).collect()
         };
@@ -61,10 +64,11 @@ impl Halves {
         mine: T,
         of: impl Fn(usize) -> T,
     ) -> Option<T> {
-        let half = |places: &[Option<u32>]| {
-            let values = places
-                .iter()
-                .map(|place| place.map_or(mine, |place| of(place as usize)));
+        let half = |places: &[Place]| {
+            let values = places.iter().map(|place| match *place {
+                MYSELF => mine,
+                place => of(usize::from(place)),
+            });
             reached_by(values, majority(places.len(), sabotage))
         };
         let incoming = half(&self.incoming)?;
@@ -84,8 +88,11 @@ impl Halves {
         mine: bool,
         of: impl Fn(usize) -> bool,
     ) -> bool {
-        let half = |places: &[Option<u32>]| {
-            let yes = |place: &&Option<u32>| place.map_or(mine, |place| of(place as usize));
+        let half = |places: &[Place]| {
+            let yes = |place: &&Place| match **place {
+                MYSELF => mine,
+                place => of(usize::from(place)),
+            };
             places.iter().filter(yes).count() >= majority(places.len(), sabotage)
         };
         half(&self.incoming) && (self.outgoing.is_empty() || half(&self.outgoing))
@@ -106,7 +113,7 @@ pub(crate) fn verdict(
     votes: &[(ReplicaId, bool)],
     sabotage: Option<Sabotage>,
 ) -> Verdict {
-    let half = |voters: &BTreeSet<ReplicaId>| {
+    let half = |voters: &[ReplicaId]| {
         let cast = |granted: bool| {
             votes
                 .iter()
@@ -138,6 +145,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::Members;
 
     #[test]
     fn majorities_of_one_to_seven() {
@@ -156,6 +164,7 @@ mod tests {
     fn group() -> impl Strategy<Value = (Configuration, Vec<u64>, Vec<Option<bool>>)> {
         let half = |least| {
             proptest::collection::btree_set((0..10_u64).prop_map(ReplicaId::new), least..=7)
+                .prop_map(Members::from)
         };
         let votes = proptest::collection::vec(proptest::option::of(any::<bool>()), 10);
         (
@@ -177,7 +186,7 @@ mod tests {
             })
     }
 
-    fn more_than_half(voters: &BTreeSet<ReplicaId>, holds: impl Fn(usize) -> bool) -> bool {
+    fn more_than_half(voters: &[ReplicaId], holds: impl Fn(usize) -> bool) -> bool {
         2 * voters
             .iter()
             .filter(|voter| holds(voter.get() as usize))

@@ -5,10 +5,10 @@
 //! Not here: the side of a follower that reads by itself (`follower_read`). Source: Ongaro's thesis, 6.4.
 
 use core::time::Duration;
+use std::collections::VecDeque;
 
 use crate::error::ReadError;
 use crate::group::Group;
-use crate::leadership::Leadership;
 use crate::message::Body;
 use crate::options::Sabotage;
 use crate::output::Output;
@@ -36,26 +36,59 @@ pub(crate) struct Waiting {
     index: LogIndex,
 }
 
-impl Leadership {
+/// Reads that a leader has not answered.
+#[derive(Debug, Default)]
+pub(crate) struct Reads {
+    /// They wait for an entry of this term to be committed (H60).
+    unopened: Vec<Asker>,
+    /// They wait for a round, in order of round and index.
+    waiting: VecDeque<Waiting>,
+    /// Of this replica, and confirmed by a round or a lease; they only wait for the state.
+    confirmed: VecDeque<(ReadId, LogIndex)>,
+}
+
+impl Reads {
+    fn len(&self) -> usize {
+        self.unopened.len() + self.waiting.len() + self.confirmed.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many wait for the leader's term to be open.
+    #[cfg(test)]
+    pub(crate) fn unopened(&self) -> usize {
+        self.unopened.len()
+    }
+
+    /// Those of callers of this replica.
+    pub(crate) fn asked_here(self) -> impl Iterator<Item = ReadId> {
+        let waiting = self.waiting.into_iter().map(|read| read.asker);
+        let confirmed = self.confirmed.into_iter().map(|(id, _)| Asker::Here(id));
+        let all = self.unopened.into_iter().chain(waiting).chain(confirmed);
+        all.filter_map(|asker| match asker {
+            Asker::Here(id) => Some(id),
+            Asker::Follower { .. } => None,
+        })
+    }
+
     /// A follower that asks again has given up its earlier reads or covers them: it waits once.
     fn wait_for_opening(&mut self, asker: Asker) {
         let Asker::Follower { from, life, upto } = asker else {
-            return self.unopened_reads.push(asker);
+            return self.unopened.push(asker);
         };
-        let known = self
-            .unopened_reads
-            .iter_mut()
-            .find_map(|known| match known {
-                Asker::Follower {
-                    from: f,
-                    life: l,
-                    upto,
-                } if (*f, *l) == (from, life) => Some(upto),
-                Asker::Follower { .. } | Asker::Here(_) => None,
-            });
+        let known = self.unopened.iter_mut().find_map(|known| match known {
+            Asker::Follower {
+                from: f,
+                life: l,
+                upto,
+            } if (*f, *l) == (from, life) => Some(upto),
+            Asker::Follower { .. } | Asker::Here(_) => None,
+        });
         match known {
             Some(known) => *known = upto.max(*known),
-            None => self.unopened_reads.push(asker),
+            None => self.unopened.push(asker),
         }
     }
 }
@@ -80,8 +113,8 @@ impl Group {
                 leader: self.leader,
             });
         };
-        let waiting =
-            leadership.reads.len() + leadership.confirmed.len() + leadership.unopened_reads.len();
+        let reads = leadership.reads.get_or_insert_default();
+        let waiting = reads.len();
         if waiting >= self.options.waiting_reads {
             return Err(ReadError::Busy {
                 group: self.id,
@@ -89,13 +122,13 @@ impl Group {
             });
         }
         if !open {
-            leadership.wait_for_opening(asker);
+            reads.wait_for_opening(asker);
             return Ok(());
         }
         let index = self.committed;
         if leased {
             match asker {
-                Asker::Here(id) => leadership.confirmed.push_back((id, index)),
+                Asker::Here(id) => reads.confirmed.push_back((id, index)),
                 Asker::Follower { from, life, upto } => {
                     let index = Some(index);
                     self.send(from, Body::ReadAnswer { life, upto, index });
@@ -104,7 +137,7 @@ impl Group {
         } else {
             // Any round begun from now on is above the last one.
             let round = leadership.round + 1;
-            leadership.reads.push_back(Waiting {
+            reads.waiting.push_back(Waiting {
                 asker,
                 round,
                 index,
@@ -119,12 +152,19 @@ impl Group {
         let Some(leadership) = &mut self.leadership else {
             return;
         };
-        if self.committed < leadership.opening || leadership.unopened_reads.is_empty() {
+        if self.committed < leadership.opening {
             return;
         }
+        let Some(reads) = leadership
+            .reads
+            .as_mut()
+            .filter(|reads| !reads.unopened.is_empty())
+        else {
+            return;
+        };
         let (round, index) = (leadership.round + 1, self.committed);
-        let opened = leadership.unopened_reads.drain(..);
-        leadership.reads.extend(opened.map(|asker| Waiting {
+        let opened = reads.unopened.drain(..);
+        reads.waiting.extend(opened.map(|asker| Waiting {
             asker,
             round,
             index,
@@ -147,7 +187,8 @@ impl Group {
         let Some(leadership) = &mut self.leadership else {
             return;
         };
-        if leadership.reads.is_empty() && leadership.confirmed.is_empty() {
+        let is_empty = |reads: &Reads| reads.waiting.is_empty() && reads.confirmed.is_empty();
+        if leadership.reads.as_deref().is_none_or(is_empty) {
             return;
         }
         // Counted afresh each time, so that a smaller configuration answers what a larger one kept waiting (H63).
@@ -157,21 +198,22 @@ impl Group {
         };
         let applied = self.applied;
         let mut told = Vec::new();
-        while let Some(read) = leadership.reads.front()
+        let reads = leadership.reads.as_mut().expect("looked at above");
+        while let Some(read) = reads.waiting.front()
             && read.round <= confirmed
         {
             match read.asker {
-                Asker::Here(id) => leadership.confirmed.push_back((id, read.index)),
+                Asker::Here(id) => reads.confirmed.push_back((id, read.index)),
                 // A follower waits for its own state, not for this one.
                 Asker::Follower { from, life, upto } => told.push((from, life, upto, read.index)),
             }
-            leadership.reads.pop_front();
+            reads.waiting.pop_front();
         }
-        while let Some((id, index)) = leadership.confirmed.front().copied()
+        while let Some((id, index)) = reads.confirmed.front().copied()
             && index <= applied
         {
             self.outputs.push_back(Output::ReadReady { id, index });
-            leadership.confirmed.pop_front();
+            reads.confirmed.pop_front();
         }
         for (from, life, upto, index) in told {
             let index = Some(index);

@@ -4,16 +4,14 @@
 //! names. Not here: the sets (`configuration`), counting (`quorum`). A configuration is effective from its append on, at every
 //! replica, committed or not. Source: Raft paper 6; Ongaro's thesis, 4; H41, H42, H45, H47, H48.
 
-use core::time::Duration;
-use std::collections::BTreeSet;
-
 use crate::error::ChangeError;
 use crate::group::Group;
 use crate::message::Body;
 use crate::options::Sabotage;
 use crate::output::Output;
 use crate::progress::Feed;
-use crate::{Change, Configuration, EntryKind, LogIndex, Position, ReplicaId};
+use crate::{Change, Configuration, EntryKind, LogIndex, Members, Position};
+use core::time::Duration;
 
 impl Group {
     /// Begins a change of configuration; joint ones are left without another call.
@@ -50,9 +48,7 @@ impl Group {
         if target.voters.is_empty() {
             return Err(ChangeError::NoVoters);
         }
-        let both: BTreeSet<ReplicaId> = target
-            .voters
-            .intersection(&target.learners)
+        let both: Members = { target.voters.intersection(&target.learners) }
             .copied()
             .collect();
         if !both.is_empty() {
@@ -89,7 +85,7 @@ impl Group {
                     last,
                 });
             }
-            if peer.active_at < horizon {
+            if peer.active_at.get() < horizon {
                 // H14: check-quorum would count it as missing from the first moment on.
                 return Err(ChangeError::LearnerSilent { replica: *replica });
             }
@@ -162,26 +158,20 @@ impl Group {
     /// Notices when a committed configuration no longer names this replica, after an earlier one did.
     pub(crate) fn look_at_committed_configurations(&mut self) {
         let configurations = self.log.configurations();
-        if self
-            .seen_configuration
-            .is_some_and(|seen| configurations.last().is_some_and(|(last, _)| *last <= seen))
-        {
+        let unseen = self.unseen_configuration;
+        if { configurations.last() }.is_some_and(|(last, _)| *last < unseen) {
             return;
         }
         let committed = self.committed;
-        let news = configurations.iter().filter(|(at, _)| {
-            *at <= committed && self.seen_configuration.is_none_or(|seen| *at > seen)
-        });
+        let news = { configurations.iter() }.filter(|(at, _)| *at <= committed && *at >= unseen);
         let mut member = self.is_member;
-        let mut seen = self.seen_configuration;
         for (at, configuration) in news {
             member = configuration.contains(self.me);
-            seen = Some(*at);
+            self.unseen_configuration = at.next();
         }
         if self.is_member && !member {
             self.outputs.push_back(Output::Removed);
         }
         self.is_member = member;
-        self.seen_configuration = seen;
     }
 }

@@ -15,7 +15,6 @@
 
 use core::cmp::Reverse;
 use core::time::Duration;
-use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -24,8 +23,8 @@ use crate::error::RestoreError;
 use crate::quorum::{self, Verdict};
 use crate::storage::{HardState, Write};
 use crate::{
-    Configuration, Entry, EntryKind, Group, GroupId, GroupOptions, LogIndex, Position, ReplicaId,
-    Restored, SnapshotMeta, Term,
+    Configuration, Entry, EntryKind, Group, GroupId, GroupOptions, LogIndex, Members, Position,
+    ReplicaId, Restored, SnapshotMeta, Term,
 };
 
 /// A replica whose disk is there, exactly as a restart would find it.
@@ -242,13 +241,13 @@ fn can_win(candidate: &Survivor, survivors: &[Survivor]) -> bool {
 
 impl Recovery {
     /// Old voters, of either half, that are not among the survivors.
-    pub fn missing(&self) -> BTreeSet<ReplicaId> {
+    pub fn missing(&self) -> Members {
         let voters = self.before.voters.union(&self.before.outgoing);
         let survives = |replica: &ReplicaId| {
             *replica == self.chosen || self.others.iter().any(|other| other.replica == *replica)
         };
         voters
-            .copied()
+            .into_iter()
             .filter(|replica| !survives(replica))
             .collect()
     }

@@ -118,13 +118,13 @@ impl Group {
         let place = leadership.place(from).ok()?;
         let peer = &mut leadership.peers[place];
         if peer.acknowledged(matched) {
-            peer.active_at = self.now;
+            peer.active_at = self.now.into();
             leadership.acknowledged = true;
             // What it holds now may have been committed without it, and no later commit need come to tell it so.
             if self.committed.min(matched) > peer.told_commit {
                 leadership
                     .notice_at
-                    .get_or_insert(next_multiple(self.now, self.options.commit_notice));
+                    .get_or_insert(next_multiple(self.now, self.options.commit_notice).into());
             }
         }
         Some(peer)

@@ -64,7 +64,7 @@ fn an_idle_group_occupies_at_most_a_kilobyte() {
     for follower in [first, second] {
         assert!(follower.bytes <= 1_024, "{follower}");
     }
-    assert!(leader.bytes <= 1_536, "{leader}");
+    assert!(leader.bytes <= 1_024, "{leader}");
 }
 
 #[test]

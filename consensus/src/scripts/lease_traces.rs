@@ -397,16 +397,15 @@ fn a_follower_that_asks_a_leader_without_an_open_term_waits_there_once() {
         net.deliver(say(3, 2, term, Body::ReadRequest { life: 5, upto }));
         net.take("append", 3);
     }
-    let waiting = &net.group(2).leadership.as_ref().unwrap().unopened_reads;
-    assert_eq!(waiting.len(), 1);
+    let waiting = |net: &mut Net| {
+        let leadership = net.group(2).leadership.as_ref().unwrap();
+        leadership
+            .reads
+            .as_ref()
+            .map_or(0, |reads| reads.unopened())
+    };
+    assert_eq!(waiting(&mut net), 1);
     net.settle();
     net.run_ms(600);
-    assert!(
-        net.group(2)
-            .leadership
-            .as_ref()
-            .unwrap()
-            .unopened_reads
-            .is_empty()
-    );
+    assert_eq!(waiting(&mut net), 0);
 }

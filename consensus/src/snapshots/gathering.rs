@@ -9,7 +9,7 @@ use crate::message::{Body, ChunkStep};
 use crate::options::Sabotage;
 use crate::output::{Output, Role};
 use crate::snapshot::{ChunkReceived, Refusal, SnapshotId};
-use crate::{Position, ReplicaId, SnapshotMeta, Term};
+use crate::{LogIndex, Position, ReplicaId, SnapshotMeta, Term};
 
 /// How far the caller is with a snapshot.
 #[derive(Debug)]
@@ -302,7 +302,7 @@ impl Group {
             self.verified = self.verified.max(position.index);
             self.acknowledge = true;
         }
-        self.seen_configuration = None;
+        self.unseen_configuration = LogIndex::ZERO;
         self.configuration_changed();
     }
 

@@ -28,16 +28,22 @@ impl Group {
         let Some(leadership) = &mut self.leadership else {
             return free;
         };
-        let mut landed = core::mem::take(&mut leadership.landed);
-        // It has caught up, is gone, or needs another snapshot already.
-        landed.retain(|shipped| match leadership.peer(shipped.to) {
-            Some(peer) => {
-                let fed = !matches!(peer.feed, Feed::Snapshot(_));
-                fed && peer.matched >= base && peer.matched < free
-            }
-            None => false,
-        });
-        leadership.landed = landed;
+        let mut freight = leadership.freight.take();
+        if let Some(freight) = &mut freight {
+            // It has caught up, is gone, or needs another snapshot already.
+            freight
+                .landed
+                .retain(|shipped| match leadership.peer(shipped.to) {
+                    Some(peer) => {
+                        let fed = !matches!(peer.feed, Feed::Snapshot(_));
+                        fed && peer.matched >= base && peer.matched < free
+                    }
+                    None => false,
+                });
+        }
+        let landed = freight
+            .as_ref()
+            .map_or(&[][..], |freight| &freight.landed[..]);
         let mut point = free;
         let mut outrun = Vec::new();
         for (place, peer) in leadership.peers.iter().enumerate() {
@@ -45,8 +51,7 @@ impl Group {
                 Feed::Snapshot(shipment) => shipment
                     .offer()
                     .map(|offer| (offer.meta.position.index, offer.bytes)),
-                Feed::Probe { .. } | Feed::Replicate(_) => leadership
-                    .landed
+                Feed::Probe { .. } | Feed::Replicate(_) => landed
                     .iter()
                     .find(|shipped| shipped.to == peer.replica)
                     .map(|shipped| (peer.matched, shipped.bytes)),
@@ -55,7 +60,7 @@ impl Group {
             let Some((from, bytes)) = kept.filter(|(from, _)| *from >= base && *from < free) else {
                 continue;
             };
-            if peer.active_at < alive {
+            if peer.active_at.get() < alive {
                 continue;
             }
             if self.log.charge(from, free) as u64 > allowance.max(bytes.saturating_mul(2)) {
@@ -64,6 +69,7 @@ impl Group {
                 point = point.min(from);
             }
         }
+        leadership.freight = freight;
         for (place, to) in outrun {
             self.leave_behind(place, to);
         }
@@ -75,7 +81,9 @@ impl Group {
         let Some(leadership) = &mut self.leadership else {
             return;
         };
-        leadership.landed.retain(|shipped| shipped.to != to);
+        if let Some(freight) = &mut leadership.freight {
+            freight.landed.retain(|shipped| shipped.to != to);
+        }
         if matches!(leadership.peers[place].feed, Feed::Snapshot(_)) {
             self.end_shipment(place, ShipmentEnd::Abandoned);
         }

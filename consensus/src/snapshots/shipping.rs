@@ -12,6 +12,7 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use crate::group::Group;
+use crate::leadership::Freight;
 use crate::message::{Body, ChunkStep};
 use crate::output::Output;
 use crate::progress::{Feed, Progress};
@@ -163,7 +164,7 @@ impl Group {
             return false;
         };
         let peer = &mut leadership.peers[place];
-        let answers = peer.active_at >= alive;
+        let answers = peer.active_at.get() >= alive;
         let Some(shipment) = shipment(peer) else {
             return false;
         };
@@ -178,7 +179,8 @@ impl Group {
         shipment.grew_at = now;
         let bytes = offer.bytes;
         shipment.offer = Some(offer);
-        leadership.shipping.push(Shipped { to, bytes });
+        let freight = leadership.freight.get_or_insert_default();
+        freight.shipping.push(Shipped { to, bytes });
         self.ask_what_is_held(place);
         true
     }
@@ -317,7 +319,7 @@ impl Group {
                 return;
             };
             let peer = &mut leadership.peers[place];
-            let (to, answers) = (peer.replica, peer.active_at >= alive);
+            let (to, answers) = (peer.replica, peer.active_at.get() >= alive);
             let Some(shipment) = shipment(peer) else {
                 continue;
             };
@@ -393,7 +395,7 @@ impl Group {
         }
         if let Some(leadership) = &mut self.leadership {
             let peer = &mut leadership.peers[place];
-            peer.active_at = peer.active_at.max(now);
+            peer.active_at = peer.active_at.max(now.into());
         }
         self.read_on(place);
     }
@@ -412,7 +414,9 @@ impl Group {
             ShipmentEnd::Arrived | ShipmentEnd::Abandoned => failures,
         };
         peer.feed = Feed::Snapshot(Box::new(Shipment::new(now, failures)));
-        leadership.shipping.retain(|shipped| shipped.to != to);
+        if let Some(freight) = &mut leadership.freight {
+            freight.shipping.retain(|shipped| shipped.to != to);
+        }
         self.outputs.push_back(Output::ShipmentEnded { to, end });
     }
 
@@ -421,30 +425,26 @@ impl Group {
         let Some(leadership) = &mut self.leadership else {
             return;
         };
-        if leadership.shipping.is_empty() {
+        let Some(mut freight) = leadership.freight.take() else {
             return;
-        }
-        let shipping = core::mem::take(&mut leadership.shipping);
-        for shipped in shipping {
-            let Some(leadership) = &mut self.leadership else {
-                return;
-            };
+        };
+        let Freight { shipping, landed } = &mut *freight;
+        shipping.retain(|shipped| {
             let to = shipped.to;
             let end = match leadership.peer(to).map(|peer| &peer.feed) {
-                Some(Feed::Snapshot(_)) => {
-                    leadership.shipping.push(shipped);
-                    continue;
-                }
+                Some(Feed::Snapshot(_)) => return true,
                 // Or more than it: whichever way the log got there.
                 Some(Feed::Probe { .. } | Feed::Replicate(_)) => {
-                    leadership.landed.retain(|landed| landed.to != to);
-                    leadership.landed.push(shipped);
+                    landed.retain(|landed| landed.to != to);
+                    landed.push(*shipped);
                     ShipmentEnd::Arrived
                 }
                 None => ShipmentEnd::Abandoned,
             };
             self.outputs.push_back(Output::ShipmentEnded { to, end });
-        }
+            false
+        });
+        leadership.freight = Some(freight);
     }
 
     /// What is on its way to a follower: its name, and how many bytes of it the follower is known to hold.

@@ -243,7 +243,7 @@ fn number(payload: &[u8]) -> u64 {
 }
 
 fn members(configuration: &Configuration) -> Members {
-    let half = |ids: &BTreeSet<ReplicaId>| ids.iter().map(|id| id.get()).collect();
+    let half = |ids: &[ReplicaId]| ids.iter().map(|id| id.get()).collect();
     Members {
         voters: half(&configuration.voters),
         outgoing: half(&configuration.outgoing),

@@ -72,6 +72,7 @@ impl Hosted {
         let configuration = lock(&self.configuration);
         let voters = configuration.voters.union(&configuration.outgoing);
         voters
+            .iter()
             .map(|id| ReplicaAddress::of(*id).store)
             .any(|voter| voter == store)
     }
@@ -225,11 +226,13 @@ impl Completions {
 
 #[cfg(test)]
 mod tests {
+    use synod_consensus::Members;
+
     use super::*;
 
     #[test]
     fn missed_are_the_absent_voters_of_a_half_without_a_majority() {
-        let voters = |stores: &[u64]| -> BTreeSet<ReplicaId> {
+        let voters = |stores: &[u64]| -> Members {
             let id = |store: &u64| ReplicaAddress {
                 store: *store,
                 serial: 1,

@@ -12,7 +12,7 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
-use synod_consensus::{Configuration, GroupId, LogIndex, ReplicaId, Term};
+use synod_consensus::{Configuration, GroupId, LogIndex, Members, ReplicaId, Term};
 
 use super::plan::{plan, system_voters, voters_for};
 use super::state::{GroupEntry, ReplicaAddress, SystemCommand, SystemState};
@@ -69,9 +69,9 @@ pub enum OrderKind {
         /// Index of the configuration that the order was computed from.
         expected: LogIndex,
         /// The voters to have.
-        voters: BTreeSet<ReplicaId>,
+        voters: Members,
         /// The learners to have.
-        learners: BTreeSet<ReplicaId>,
+        learners: Members,
     },
     /// Hand the leadership over.
     Transfer {
@@ -194,7 +194,7 @@ impl Reconciler {
                 let active = report.matched.iter().any(|(peer, _)| peer == *id);
                 listed(id) && !is_lost(id) && (active || **id == report.leader)
             };
-            let majority = |voters: &BTreeSet<ReplicaId>| {
+            let majority = |voters: &Members| {
                 voters.is_empty() || voters.iter().filter(lives).count() > voters.len() / 2
             };
             let configuration = &report.configuration;
@@ -346,17 +346,13 @@ fn next_step(
             }));
         }
     }
-    let goal: BTreeSet<ReplicaId> = entry
+    let goal: Members = entry
         .placement
         .stores
         .iter()
         .filter_map(|store| state.replica_on(group, *store))
         .collect();
-    let present: BTreeSet<ReplicaId> = configuration
-        .voters
-        .union(&configuration.learners)
-        .copied()
-        .collect();
+    let present = configuration.voters.union(&configuration.learners);
     let can_lead = |id: ReplicaId| {
         configuration.voters.contains(&id)
             && caught_up(id, report)
@@ -404,7 +400,7 @@ fn next_step(
         let learners = goal.difference(&voters).copied().collect();
         return change(voters, learners);
     }
-    let learners: BTreeSet<ReplicaId> = goal.difference(&voters).copied().collect();
+    let learners: Members = goal.difference(&voters).copied().collect();
     if learners != configuration.learners {
         return change(voters, learners);
     }
@@ -436,10 +432,10 @@ fn next_step(
 /// moves without need, then those that are caught up, then by id.
 fn wanted_voters(
     group: GroupId,
-    goal: &BTreeSet<ReplicaId>,
+    goal: &Members,
     state: &SystemState,
     report: &GroupReport,
-) -> BTreeSet<ReplicaId> {
+) -> Members {
     let configuration = &report.configuration;
     let drains = |id: &ReplicaId| state.draining.contains(&ReplicaAddress::of(*id).store);
     let count = if group == GroupId::ZERO {

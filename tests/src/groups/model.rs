@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::LazyLock;
 
 use synod_consensus::{
     Configuration, Entry, EntryKind, HardState, LogIndex, Position, Recovered, SnapshotMeta, Term,
@@ -60,12 +61,7 @@ impl Model {
 
     /// The last configuration in the log: that is the one in force, committed or not (Raft paper 6).
     pub(crate) fn configuration(&self) -> (LogIndex, &Configuration) {
-        static NONE: Configuration = Configuration {
-            voters: std::collections::BTreeSet::new(),
-            outgoing: std::collections::BTreeSet::new(),
-            learners: std::collections::BTreeSet::new(),
-            learners_next: std::collections::BTreeSet::new(),
-        };
+        static NONE: LazyLock<Configuration> = LazyLock::new(Configuration::default);
         self.configurations
             .last()
             .map_or((LogIndex::ZERO, &NONE), |(index, configuration)| {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use rand::Rng;
 use rand::seq::IteratorRandom;
-use synod_consensus::{Change, ReplicaId, Role, Status, Term};
+use synod_consensus::{Change, Members, ReplicaId, Role, Status, Term};
 
 use super::event::Event;
 use super::replica::Replica;
@@ -105,8 +105,8 @@ impl World {
         }
         let change = Change {
             expected: leader.configuration_index,
-            voters,
-            learners,
+            voters: voters.into(),
+            learners: learners.into(),
         };
         let now = self.now;
         let process = self.replicas.get_mut(&leader.replica)?.process.as_mut()?;
@@ -181,9 +181,10 @@ impl World {
 
     /// The next configuration, by chance but never one that cannot decide.
     fn wish(&mut self, leader: &Status) -> Option<(BTreeSet<ReplicaId>, BTreeSet<ReplicaId>)> {
+        let set = |members: &Members| BTreeSet::from(members.clone());
         let (mut voters, mut learners) = (
-            leader.configuration.voters.clone(),
-            leader.configuration.learners.clone(),
+            set(&leader.configuration.voters),
+            set(&leader.configuration.learners),
         );
         let lost = voters.iter().copied().find(|voter| self.is_gone(*voter));
         learners.retain(|learner| !self.is_gone(*learner));

@@ -4,7 +4,6 @@
 //! can come to check nothing.
 
 use core::time::Duration;
-use std::collections::BTreeSet;
 
 use synod_consensus::{
     Configuration, Entry, EntryKind, HardState, LogIndex, ReplicaId, SnapshotMeta, Term, Write,
@@ -148,7 +147,7 @@ fn committed_is_durable_can_fail() {
 #[test]
 fn a_joint_commit_needs_both_halves() {
     // Raft paper 6: 1, 2 and 3 give way to 3, 4 and 5. That the very step which commits also leaves for the new half changes nothing.
-    let voters = |ids: [u64; 3]| ids.map(ReplicaId::new).into_iter().collect::<BTreeSet<_>>();
+    let voters = |ids: [u64; 3]| ids.map(ReplicaId::new).into_iter().collect();
     let joint = Configuration {
         outgoing: voters([1, 2, 3]),
         ..Configuration::of_voters([3, 4, 5].map(ReplicaId::new))

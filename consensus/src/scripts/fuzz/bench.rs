@@ -217,7 +217,7 @@ impl Bench {
             voters: set(voters),
             outgoing: set(outgoing),
             learners: set(learners),
-            learners_next: BTreeSet::new(),
+            learners_next: crate::Members::new(),
         }
     }
 

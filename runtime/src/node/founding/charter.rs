@@ -62,8 +62,8 @@ pub(crate) fn born_on(founding: &Founding, store: u64) -> Vec<(ReplicaKey, Vec<W
             let mut mine = birth.replicas().into_iter();
             let replica = mine.find(|id| ReplicaAddress::of(*id).store == store)?;
             let configuration = Configuration {
-                voters: birth.voters,
-                learners: birth.learners,
+                voters: birth.voters.into(),
+                learners: birth.learners.into(),
                 ..Configuration::default()
             };
             let to = SnapshotMeta::founding(configuration);

@@ -33,7 +33,7 @@ impl World {
             .map(|group| {
                 let leader = Founding::replica(group);
                 let configuration = Configuration {
-                    voters: BTreeSet::from([leader]),
+                    voters: [leader].into(),
                     ..Configuration::default()
                 };
                 let report = GroupReport {
@@ -108,6 +108,7 @@ impl World {
                 };
                 report.matched = voters
                     .union(&learners)
+                    .iter()
                     .map(|id| (*id, matched(id)))
                     .collect();
                 if !voters.contains(&report.leader) {
@@ -211,14 +212,13 @@ fn a_cluster_grows_from_one_to_six_and_settles_each_time() {
                     "group {group} is led where planned"
                 );
             }
-            let present: BTreeSet<ReplicaId> = report
+            let present: Members = report
                 .configuration
                 .voters
-                .union(&report.configuration.learners)
-                .copied()
-                .collect();
+                .union(&report.configuration.learners);
             assert_eq!(
-                entry.replicas, present,
+                entry.replicas,
+                present.into(),
                 "nothing is left behind of group {group}"
             );
         }
@@ -444,6 +444,7 @@ fn a_drained_member_holds_nothing_and_can_be_removed() {
     let known = system.voters.union(&system.learners);
     assert!(
         known
+            .iter()
             .map(|id| ReplicaAddress::of(*id).store)
             .all(|store| store != 1)
     );
