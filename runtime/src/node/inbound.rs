@@ -171,6 +171,10 @@ impl Inbound for NodeInbound {
         }
     }
 
+    fn is_gossip(&self, datagram: &[u8]) -> bool {
+        datagram.first() == Some(&TAG_GOSSIP)
+    }
+
     fn call(&self, from: &Peer, frame: Bytes, answer: CallAnswer) {
         // Dropping `answer` tells the caller that nobody is here yet.
         if let Some(running) = self.running.get() {

@@ -12,7 +12,7 @@ use super::{
     core::{Core, Met},
     frame,
     hello::{HELLO_BYTES, Hello, Purpose, Refusal},
-    link::{answer_calls, read_single},
+    link::{answer_calls, count_wire, read_single},
 };
 
 /// Handshakes at a time; more are refused at once. Each costs about a millisecond of CPU.
@@ -60,7 +60,11 @@ impl Core {
     fn take(self: &Arc<Self>, met: Met) {
         if met.purpose == Purpose::Call {
             let peer = self.peer(&met.hello, &met.facts, 0);
-            tokio::spawn(answer_calls(self.clone(), met.connection, peer));
+            let core = self.clone();
+            tokio::spawn(async move {
+                answer_calls(core.clone(), met.connection.clone(), peer).await;
+                count_wire(&met.connection, &core.counters, &mut [0; 4]);
+            });
         } else {
             self.register(met);
         }
@@ -72,7 +76,12 @@ async fn meet(core: &Core, incoming: Incoming) -> Result<Met, Refusal> {
         core.counters.handshakes_failed.one();
         super::closing::explain(&error)
     };
-    let connection = incoming.accept().map_err(lost)?.await.map_err(lost)?;
+    // QUIC itself waits for as long as a connection may rest.
+    let connection = timeout(core.limits.idle_timeout, incoming.accept().map_err(lost)?);
+    let connection = connection
+        .await
+        .unwrap_or(Err(quinn::ConnectionError::TimedOut))
+        .map_err(lost)?;
     let result = hello(core, &connection).await;
     if let Err(refusal) = &result {
         core.counters.hellos_refused.one();

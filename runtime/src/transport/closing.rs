@@ -20,6 +20,8 @@ pub(super) enum Closing {
     Superseded = 4,
     /// A later start of the same store is connected.
     OlderStart = 5,
+    /// The other end did not answer for too long.
+    Silent = 6,
 }
 
 impl Closing {

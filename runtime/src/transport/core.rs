@@ -37,6 +37,8 @@ pub(super) struct Core {
     pub(super) bell: Bell<Party>,
     pub(super) closed: AtomicBool,
     hello: Arc<Mutex<LocalHello>>,
+    /// QUIC's settings for main connections between nodes.
+    pub(super) between_nodes: quinn::ClientConfig,
     stores: RwLock<HashMap<u64, Arc<Party>>>,
     /// By connection: clients, and nodes without a store.
     guests: RwLock<HashMap<u64, Arc<Party>>>,
@@ -60,6 +62,7 @@ impl Core {
         client: bool,
         instance: u64,
         hello: Arc<Mutex<LocalHello>>,
+        between_nodes: quinn::ClientConfig,
         inbound: Arc<dyn Inbound>,
     ) -> Self {
         Self {
@@ -71,6 +74,7 @@ impl Core {
             bell: Bell::default(),
             closed: AtomicBool::new(false),
             hello,
+            between_nodes,
             stores: RwLock::default(),
             guests: RwLock::default(),
             next_connection: AtomicU64::new(1),
@@ -468,6 +472,7 @@ impl Core {
     /// Forgets a connection that has ended. On the transport's thread.
     pub(super) fn unregister(self: &Arc<Self>, link: &Arc<Link>, error: &quinn::ConnectionError) {
         link.retire();
+        link.count_wire(&self.counters);
         let party = &link.party;
         let mut state = lock(&party.state);
         let place = &mut state.links[slot(link.purpose)];
@@ -501,7 +506,7 @@ impl Core {
             return;
         }
         if party.has_address.load(Ordering::Relaxed) {
-            if !super::closing::was_farewell(error) {
+            if !super::closing::was_farewell(error) && !link.rests() {
                 party.want(); // find out soon whether it has been started anew
             }
             self.ring(party.clone());

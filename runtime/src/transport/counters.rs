@@ -80,7 +80,9 @@ counters! {
     dials_failed,
     /// Connections that were taken into use, from either side.
     connections,
-    /// Connections from elsewhere that came to nothing before the hello: a certificate that is no good, or nothing more was heard.
+    /// Connections from elsewhere that came to nothing: TLS failed (no certificate, one that is no good, another protocol), they were
+    /// closed before TLS was through, TLS took longer than the idle timeout, or with the hello longer than 5 s. A hello that came in
+    /// time and was not good is in `hellos_refused`.
     handshakes_failed,
     /// Callers that were asked to show first that they are where they say, since many handshakes were under way.
     handshakes_sent_back,
@@ -94,6 +96,18 @@ counters! {
     connections_of_older_start,
     /// Connections closed: a frame above the limit, an unknown opening, a lane opened twice.
     connections_broken_protocol,
+    /// Connections closed: only gossip used them, and there were too many of them or it did not use them for long.
+    connections_put_to_rest,
+    /// Packets that only keep a connection in use alive.
+    keep_alives,
+    /// UDP payload given to the socket: packets. Of connections whose handshake failed nothing, of live ones as of 0.25 s ago.
+    wire_packets_sent,
+    /// The same in bytes.
+    wire_bytes_sent,
+    /// UDP payload taken from the socket likewise: packets.
+    wire_packets_received,
+    /// The same in bytes.
+    wire_bytes_received,
     /// Calls handed to the node.
     calls_received,
 }

@@ -30,7 +30,7 @@ use super::{
     core::{Core, Met},
     frame,
     hello::{HELLO_BYTES, Hello, Purpose, Refusal},
-    link::read_single,
+    link::{count_wire, read_single},
     outbox::lock,
     party::{Party, lanes, slot},
 };
@@ -186,13 +186,17 @@ async fn attempt(
     answered: &AtomicUsize,
 ) -> Result<Dialled, Refusal> {
     let lost = |error: quinn::ConnectionError| explain(&error);
-    let mut connecting = endpoint
-        .connect(address, NODE_DNS_NAME)
+    let ours = core.hello(purpose, expects);
+    let connecting = if purpose == Purpose::Main && ours.store.is_some() {
+        endpoint.connect_with(core.between_nodes.clone(), address, NODE_DNS_NAME)
+    } else {
+        endpoint.connect(address, NODE_DNS_NAME)
+    };
+    let mut connecting = connecting
         .map_err(|error| Refusal::lasting(format!("{address} cannot be dialled ({error})")))?;
     connecting.handshake_data().await.map_err(lost)?;
     let _answered = Answered::one(answered);
     let connection = connecting.await.map_err(lost)?;
-    let ours = core.hello(purpose, expects);
     let result = async {
         let (mut go, mut receive) = connection.open_bi().await.map_err(lost)?;
         let sent = go.write_chunk(frame::single(&ours.encode())).await;
@@ -277,7 +281,8 @@ impl Core {
             return suspect;
         }
         drop(state);
-        party.outbox.waits(lanes(purpose)) || (purpose == Purpose::Main && party.is_wanted())
+        party.outbox.waits(lanes(purpose))
+            || (purpose == Purpose::Main && (party.is_wanted() || party.outbox.datagrams_wait()))
     }
 }
 
@@ -419,6 +424,7 @@ pub(super) async fn call(
     })
     .await;
     Closing::Done.close(&met.connection, "the call is done");
+    count_wire(&met.connection, &core.counters, &mut [0; 4]);
     match asked {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(reason)) => Err(CallError::Unanswered { address, reason }),

@@ -18,11 +18,7 @@ use ring::{
     hmac,
     rand::{SecureRandom as _, SystemRandom},
 };
-use tokio::{
-    runtime,
-    sync::watch,
-    time::{MissedTickBehavior, interval, timeout},
-};
+use tokio::{runtime, sync::watch, time::timeout};
 
 use super::{
     BindError, EndpointKeys, Identity, Inbound, Limits, TransportOptions,
@@ -30,15 +26,11 @@ use super::{
     closing::Closing,
     core::Core,
     hello::Purpose,
-    link::Look,
     outbox::lock,
     party::{Party, purpose_of, slot},
+    rest::look_around,
 };
 
-/// Between looks at all connections.
-const LOOK_INTERVAL: Duration = Duration::from_millis(250);
-/// A bulk connection without frames for so long is closed by whoever dialled it.
-const BULK_IDLE: Duration = Duration::from_secs(10);
 /// What the farewell may take.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// Asked for as buffer of the socket, in each direction; the system may give less. A burst from several peers at once
@@ -88,6 +80,7 @@ pub(super) fn start(
         client,
         u64::from_le_bytes(instance),
         options.hello,
+        settings.between_nodes.clone(),
         inbound,
     );
     let core = Arc::new(core);
@@ -155,11 +148,18 @@ struct Settings {
     endpoint: EndpointConfig,
     server: Option<ServerConfig>,
     client: ClientConfig,
+    /// For main connections to other nodes.
+    between_nodes: ClientConfig,
 }
 
 impl Settings {
     fn new(options: &TransportOptions) -> Result<Self, BindError> {
-        let transport = Arc::new(transport(&options.limits));
+        let limits = &options.limits;
+        // Whoever dials keeps a connection alive, except between nodes: one that only gossip uses rests without a packet, and one
+        // in use is kept alive by `rest`.
+        let mut kept = transport(limits, limits.idle_timeout);
+        kept.keep_alive_interval(Some(limits.keep_alive));
+        let resting = Arc::new(transport(limits, limits.gossip_idle + limits.idle_timeout));
         let server = match options.listen {
             None => None,
             Some(_) => {
@@ -167,14 +167,15 @@ impl Settings {
                 let tls = QuicServerConfig::try_from(tls)
                     .map_err(|error| BindError::Tls(error.to_string()))?;
                 let mut server = ServerConfig::with_crypto(Arc::new(tls));
-                server.transport_config(transport.clone());
+                server.transport_config(resting.clone());
                 Some(server)
             }
         };
         Ok(Self {
             endpoint: endpoint(&options.keys)?,
             server,
-            client: client(&options.identity, transport)?,
+            client: client(&options.identity, Arc::new(kept))?,
+            between_nodes: client(&options.identity, resting)?,
         })
     }
 }
@@ -206,12 +207,12 @@ fn endpoint(keys: &EndpointKeys) -> Result<EndpointConfig, BindError> {
 /// (65,487 bytes over IPv6): with 8,900 every full batch was lost, and the connection stood still until its timers.
 const PACKET_BYTES_MAX: u16 = 6_500;
 
-fn transport(limits: &Limits) -> TransportConfig {
+/// `idle`: silence after which QUIC ends a connection. The shorter one of both ends counts.
+fn transport(limits: &Limits, idle: Duration) -> TransportConfig {
     let mut config = TransportConfig::default();
-    let idle = u32::try_from(limits.idle_timeout.as_millis()).unwrap_or(u32::MAX);
+    let idle = u32::try_from(idle.as_millis()).unwrap_or(u32::MAX);
     config
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(idle))))
-        .keep_alive_interval(Some(limits.keep_alive))
         // One stream per lane, one for the hello, and the calls.
         .max_concurrent_uni_streams(VarInt::from_u32(8))
         .max_concurrent_bidi_streams(VarInt::from_u32(1 + limits.calls))
@@ -311,34 +312,6 @@ fn serve(core: &Arc<Core>, endpoint: &Endpoint, party: &Arc<Party>) {
             || (purpose == Purpose::Bulk && links[slot(purpose)].is_none() && party.bulk_waits())
         {
             core.ensure_dial(endpoint, party, purpose);
-        }
-    }
-}
-
-/// Looks at every connection now and then: one that has gone silent is doubted, an idle bulk connection is closed.
-async fn look_around(core: Arc<Core>, endpoint: Endpoint) {
-    let mut ticks = interval(LOOK_INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // Two keep-alives may be late or lost.
-    let silent_after = core.limits.keep_alive * 2 + LOOK_INTERVAL / 2;
-    loop {
-        ticks.tick().await;
-        for party in core.stores() {
-            let links = lock(&party.state).links.clone();
-            if let Some(link) = &links[slot(Purpose::Main)] {
-                let silent = link.look(silent_after, BULK_IDLE) == Look::Silent;
-                lock(&party.state).suspect = silent;
-                link.note_max_datagram();
-                if silent {
-                    core.ensure_dial(&endpoint, &party, Purpose::Main);
-                }
-            }
-            if let Some(link) = &links[slot(Purpose::Bulk)]
-                && link.dialled
-                && link.look(silent_after, BULK_IDLE) == Look::Idle
-            {
-                Closing::Done.close(&link.connection, "nothing to send");
-            }
         }
     }
 }

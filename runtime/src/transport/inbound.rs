@@ -11,8 +11,14 @@ pub trait Inbound: Send + Sync + 'static {
     /// Frames of one lane, in order: everything that one read delivered, together.
     fn frame(&self, from: &Peer, lane: Lane, frames: Vec<Bytes>);
 
-    /// One datagram: unordered, perhaps repeated, at most the path's MTU.
+    /// One datagram: unordered, perhaps repeated, at most the path's MTU, not empty.
     fn datagram(&self, from: &Peer, datagram: Bytes);
+
+    /// Whether a datagram, sent or received, is gossip: a connection that carries nothing but that and the gossip lane may be put
+    /// to rest ([`Limits::gossip_connections`](super::Limits::gossip_connections)).
+    fn is_gossip(&self, _datagram: &[u8]) -> bool {
+        false
+    }
 
     /// A question from somebody who knew only our address. Dropping `answer` tells the caller that there is none.
     fn call(&self, from: &Peer, frame: Bytes, answer: CallAnswer);

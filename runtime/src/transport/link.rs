@@ -21,6 +21,7 @@ use super::{
     CallAnswer, Lane, Peer,
     closing::Closing,
     core::{Core, Met},
+    counters::Counters,
     frame::{self, OPENING_BYTES, Unpacker},
     hello::Purpose,
     outbox::lock,
@@ -54,20 +55,12 @@ pub(super) struct Link {
     written: AtomicU8,
     read: AtomicU8,
     retired: AtomicBool,
-    /// Frames and datagrams in both directions, to know whether it is idle.
+    /// Frames and datagrams in both directions: those of gossip, and all others.
+    gossip: AtomicU64,
     traffic: AtomicU64,
-    pub(super) seen: Mutex<Seen>,
-}
-
-/// What the periodic look at a connection found.
-#[derive(Debug)]
-pub(super) struct Seen {
-    /// Packets received, and when that last changed.
-    pub(super) packets: u64,
-    pub(super) heard: Instant,
-    /// Frames, and when that last changed.
-    pub(super) traffic: u64,
-    pub(super) used: Instant,
+    /// This side closes it because only gossip used it.
+    rests: AtomicBool,
+    seen: Mutex<Seen>,
 }
 
 impl Link {
@@ -86,13 +79,10 @@ impl Link {
             written: AtomicU8::new(0),
             read: AtomicU8::new(0),
             retired: AtomicBool::new(false),
+            gossip: AtomicU64::new(0),
             traffic: AtomicU64::new(0),
-            seen: Mutex::new(Seen {
-                packets: 0,
-                heard: now,
-                traffic: 0,
-                used: now,
-            }),
+            rests: AtomicBool::new(false),
+            seen: Mutex::new(Seen::new(now)),
         }
     }
 
@@ -144,6 +134,7 @@ impl Link {
     /// Gives all waiting datagrams to quinn, which sends at once or drops the oldest.
     pub(super) fn send_datagrams(&self, core: &Core) {
         for datagram in self.party.outbox.take_datagrams() {
+            self.count(core.inbound.is_gossip(&datagram), 1);
             match self.connection.send_datagram(datagram) {
                 Ok(()) => core.counters.datagrams_sent.one(),
                 Err(SendDatagramError::TooLarge) => {
@@ -162,13 +153,30 @@ impl Link {
         }
     }
 
-    /// Frames so far.
-    pub(super) fn traffic(&self) -> u64 {
-        self.traffic.load(Ordering::Relaxed)
+    fn count(&self, gossip: bool, items: usize) {
+        let count = if gossip { &self.gossip } else { &self.traffic };
+        count.fetch_add(items as u64, Ordering::Relaxed);
     }
 
-    fn count_traffic(&self, frames: usize) {
-        self.traffic.fetch_add(frames as u64, Ordering::Relaxed);
+    /// Whether this side closes it because only gossip used it.
+    pub(super) fn rests(&self) -> bool {
+        self.rests.load(Ordering::Relaxed)
+    }
+
+    /// Takes it out of use and closes it: the next packet to that store dials anew.
+    pub(super) fn put_to_rest(self: &Arc<Self>, core: &Arc<Core>) {
+        core.counters.connections_put_to_rest.one();
+        self.rests.store(true, Ordering::Relaxed);
+        // First out of use, so that nothing is given to a connection that is closed.
+        core.unregister(self, &quinn::ConnectionError::LocallyClosed);
+        Closing::Done.close(&self.connection, "only gossip used it");
+    }
+
+    /// Sends a packet that the other end acknowledges and that means nothing.
+    pub(super) fn keep_alive(&self, core: &Core) {
+        core.counters.keep_alives.one();
+        // Fails only on a connection that has ended, which is noticed elsewhere.
+        drop(self.connection.send_datagram(Bytes::new()));
     }
 
     fn is_retired(&self) -> bool {
@@ -201,7 +209,7 @@ async fn write_lane(core: Arc<Core>, link: Arc<Link>, lane: Lane) {
         frame::pack(&frames, &mut pieces);
         core.counters.frames_sent.add(frames.len());
         core.counters.writes.one();
-        link.count_traffic(frames.len());
+        link.count(lane == Lane::Gossip, frames.len());
         drop(frames);
         if stream.write_all_chunks(&mut pieces).await.is_err() {
             return; // with the connection
@@ -244,7 +252,7 @@ async fn read_lane(core: Arc<Core>, link: Arc<Link>, mut stream: RecvStream) {
         if !frames.is_empty() {
             core.counters.frames_received.add(frames.len());
             core.counters.reads.one();
-            link.count_traffic(frames.len());
+            link.count(lane == Lane::Gossip, frames.len());
             core.inbound
                 .frame(&link.peer, lane, std::mem::take(&mut frames));
         }
@@ -253,7 +261,11 @@ async fn read_lane(core: Arc<Core>, link: Arc<Link>, mut stream: RecvStream) {
 
 async fn read_datagrams(core: Arc<Core>, link: Arc<Link>) {
     while let Ok(datagram) = link.connection.read_datagram().await {
+        if datagram.is_empty() {
+            continue; // keeps the connection alive
+        }
         core.counters.datagrams_received.one();
+        link.count(core.inbound.is_gossip(&datagram), 1);
         core.inbound.datagram(&link.peer, datagram);
     }
 }
@@ -325,37 +337,124 @@ pub(super) async fn read_single(stream: &mut RecvStream, limit: usize) -> Result
     }
 }
 
+/// What is remembered from one look to the next.
+#[derive(Debug)]
+struct Seen {
+    at: Instant,
+    /// Packets received, and since when none were.
+    packets: u64,
+    heard: Instant,
+    /// What had been sent that asks for an acknowledgement when the last packet came in.
+    asked: u64,
+    /// How long the other end has owed an answer.
+    silent: Duration,
+    /// Frames and datagrams that are not gossip, and when that last changed, if it ever did.
+    traffic: u64,
+    used: Option<Instant>,
+    /// All of them, and when that last changed.
+    items: u64,
+    touched: Instant,
+    /// Of the wire what was counted already: packets and bytes sent, packets and bytes received.
+    wire: [u64; 4],
+}
+
+impl Seen {
+    fn new(now: Instant) -> Self {
+        Self {
+            at: now,
+            packets: 0,
+            heard: now,
+            asked: 0,
+            silent: Duration::ZERO,
+            traffic: 0,
+            used: None,
+            items: 0,
+            touched: now,
+            wire: [0; 4],
+        }
+    }
+}
+
 /// What the periodic look found.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Look {
-    Fine,
-    /// Nothing came for suspiciously long, although the other end should keep the connection alive.
-    Silent,
-    /// No frame for a while.
-    Idle,
+pub(super) struct Look {
+    /// How long the other end has owed an answer to something. A look that comes late does not count for more than two, so
+    /// that a process which stood still does not blame others.
+    pub(super) silent: Duration,
+    /// Since anything came.
+    pub(super) unheard: Duration,
+    /// Since there was anything but gossip; `None`: there never was.
+    pub(super) unused: Option<Duration>,
+    /// Since there was anything, or the connection began.
+    pub(super) untouched: Duration,
 }
 
 impl Link {
-    /// Looks whether anything came and went since the last look.
-    pub(super) fn look(&self, silent_after: Duration, idle_after: Duration) -> Look {
-        let (packets, traffic, now) = (
-            self.connection.stats().udp_rx.datagrams,
-            self.traffic(),
-            Instant::now(),
-        );
+    /// Looks what came and went since the last look, which should be `interval` ago.
+    pub(super) fn look(&self, counters: &Counters, interval: Duration) -> Look {
+        let stats = self.connection.stats();
+        let (packets, asked) = (stats.udp_rx.datagrams, questions(&stats));
+        let traffic = self.traffic.load(Ordering::Relaxed);
+        let items = traffic + self.gossip.load(Ordering::Relaxed);
+        let now = Instant::now();
         let mut seen = lock(&self.seen);
+        let took = (now - seen.at).min(interval * 2);
+        seen.at = now;
         if seen.packets != packets {
             (seen.packets, seen.heard) = (packets, now);
+            (seen.asked, seen.silent) = (asked, Duration::ZERO);
+        } else if seen.asked != asked {
+            seen.silent += took;
         }
         if seen.traffic != traffic {
-            (seen.traffic, seen.used) = (traffic, now);
+            (seen.traffic, seen.used) = (traffic, Some(now));
         }
-        if now - seen.heard >= silent_after {
-            Look::Silent
-        } else if now - seen.used >= idle_after {
-            Look::Idle
-        } else {
-            Look::Fine
+        if seen.items != items {
+            (seen.items, seen.touched) = (items, now);
         }
+        let look = Look {
+            silent: seen.silent,
+            unheard: now - seen.heard,
+            unused: seen.used.map(|used| now - used),
+            untouched: now - seen.touched,
+        };
+        drop(seen);
+        self.count_wire(counters);
+        look
     }
+
+    /// Adds what went over the wire since this was last called.
+    pub(super) fn count_wire(&self, counters: &Counters) {
+        let mut seen = lock(&self.seen);
+        count_wire(&self.connection, counters, &mut seen.wire);
+    }
+}
+
+/// Adds what went over the wire since `counted`.
+pub(super) fn count_wire(connection: &Connection, counters: &Counters, counted: &mut [u64; 4]) {
+    let stats = connection.stats();
+    let now = [
+        stats.udp_tx.datagrams,
+        stats.udp_tx.bytes,
+        stats.udp_rx.datagrams,
+        stats.udp_rx.bytes,
+    ];
+    let counts = [
+        &counters.wire_packets_sent,
+        &counters.wire_bytes_sent,
+        &counters.wire_packets_received,
+        &counters.wire_bytes_received,
+    ];
+    for ((count, now), counted) in counts.into_iter().zip(now).zip(counted) {
+        count.add((now - *counted) as usize);
+        *counted = now;
+    }
+}
+
+/// How much was sent that the other end must acknowledge: frames of the usual kinds, also when they are sent again, but not the search
+/// for the path's MTU, whose packets may be too large for it (RFC 8899).
+fn questions(stats: &quinn::ConnectionStats) -> u64 {
+    let sent = &stats.frame_tx;
+    let pings = sent.ping.saturating_sub(stats.path.sent_plpmtud_probes);
+    pings + sent.datagram + sent.stream + sent.max_data + sent.max_stream_data
 }

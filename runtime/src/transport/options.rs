@@ -52,11 +52,27 @@ pub struct Limits {
     pub clients: usize,
     /// Calls of one connection that are being answered.
     pub calls: u32,
-    /// Silence after which a connection is given up. Never evidence that a node is dead.
+    /// Silence after which a connection is given up: of one in use any silence, of one at rest that of a question. Never evidence
+    /// that a node is dead.
     pub idle_timeout: Duration,
-    /// Gap between packets of an otherwise silent connection. At most a quarter of `idle_timeout`, so that three may be
+    /// Gap between packets of an otherwise silent connection in use. At most a quarter of `idle_timeout`, so that three may be
     /// lost.
     pub keep_alive: Duration,
+    /// Most connections between nodes that only gossip uses, whoever dialled them. Beyond, those are closed that gossip has not
+    /// used for longest, but none within 2 s of its last packet, for an answer may be on its way: with `q` probes per second that
+    /// go out or come in, at most `gossip_connections + 2 q` are open. Connections in use do not count and are not closed for it.
+    ///
+    /// Such a connection costs memory (45 kB at each end) and nothing on the wire. Without one a probe costs a handshake, so in a quiet
+    /// cluster of `N` nodes a share of `1 - gossip_connections / (N - 1)` of all probes does, at least: the default is for a thousand
+    /// nodes. Measured in the documentation of [`transport`](super).
+    pub gossip_connections: usize,
+    /// A connection that only gossip uses is closed when gossip has not used it for so long. At least 10 s. The default reaches from
+    /// one probe of a member to the next among 1,000 at two probes per second: everybody is probed once in `N / 2` seconds, so at
+    /// most `N` seconds lie between.
+    pub gossip_idle: Duration,
+    /// From its last frame that was not gossip on a connection counts as in use for so long: kept alive, and watched for silence.
+    /// At least `keep_alive`. Who waits longer than that for a reply asks again if the connection is closed meanwhile.
+    pub in_use_for: Duration,
 }
 
 impl Default for Limits {
@@ -70,6 +86,9 @@ impl Default for Limits {
             calls: 16,
             idle_timeout: Duration::from_secs(3),
             keep_alive: Duration::from_millis(400),
+            gossip_connections: 1_024,
+            gossip_idle: Duration::from_secs(1_200),
+            in_use_for: Duration::from_secs(60),
         }
     }
 }
@@ -83,12 +102,20 @@ impl Limits {
         if self.keep_alive.is_zero() || self.keep_alive * 4 > self.idle_timeout {
             return Err("keep_alive must be above zero and at most a quarter of idle_timeout");
         }
+        if self.gossip_idle < GOSSIP_IDLE_LEAST {
+            return Err("gossip_idle must be at least 10 s");
+        }
+        if self.in_use_for < self.keep_alive {
+            return Err("in_use_for must be at least keep_alive");
+        }
         Ok(())
     }
 }
 
 /// A length on the wire has four bytes; far below that, nobody wants to hold a frame in memory.
 const FRAME_BYTES_MAX: usize = 1 << 30;
+/// Several times what an exchange of gossip takes.
+const GOSSIP_IDLE_LEAST: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
@@ -103,5 +130,15 @@ mod tests {
             ..Limits::default()
         };
         assert!(late.check().is_err());
+        let hasty = Limits {
+            gossip_idle: Duration::from_secs(9),
+            ..Limits::default()
+        };
+        assert!(hasty.check().is_err());
+        let forgetful = Limits {
+            in_use_for: Duration::from_millis(399),
+            ..Limits::default()
+        };
+        assert!(forgetful.check().is_err());
     }
 }

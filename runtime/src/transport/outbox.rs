@@ -121,6 +121,11 @@ impl Outbox {
         lanes.any(|lane| !lock(&self.lanes[lane.index()]).frames.is_empty())
     }
 
+    /// Whether any datagram waits.
+    pub(super) fn datagrams_wait(&self) -> bool {
+        !lock(&self.datagrams).is_empty()
+    }
+
     /// Forgets what waits in these lanes and the datagrams; returns how many it was.
     pub(super) fn clear(&self, lanes: impl Iterator<Item = Lane>) -> usize {
         let frames: usize = lanes

@@ -7,6 +7,7 @@ mod certificates;
 mod connections;
 #[path = "../loopback/mod.rs"]
 mod loopback;
+mod resting;
 mod stranger;
 mod strangers;
 mod world;
