@@ -67,6 +67,16 @@ impl Hosted {
         missed(&lock(&self.configuration), present)
     }
 
+    /// The stores whose replicas vote, as far as is known here; of both halves.
+    pub(crate) fn voters(&self) -> BTreeSet<u64> {
+        let configuration = lock(&self.configuration);
+        let voters = configuration.voters.union(&configuration.outgoing);
+        voters
+            .iter()
+            .map(|id| ReplicaAddress::of(*id).store)
+            .collect()
+    }
+
     /// Whether a replica on that store votes, as far as is known here; in either half.
     pub(crate) fn votes(&self, store: u64) -> bool {
         let configuration = lock(&self.configuration);

@@ -1,12 +1,13 @@
 //! Tells live processes from dead ones within half a second.
 //!
-//! Here: [`Beats`], a thread that sends a datagram to every member ten times a second and notes who was silent too long.
-//! Its verdict is a hint that makes groups ask for an election early; it is never evidence for a vote (DESIGN section 9).
+//! Here: [`Beats`], a thread that sends a datagram ten times a second to every member that votes with this one in some group, and notes
+//! which leader of such a group was silent too long. Its verdict is a hint that makes groups ask for an election early; it is never
+//! evidence for a vote (DESIGN section 9). Who shares no group with this node gets no beat: that would keep a connection to everybody.
 //! The same thread looks at the node itself: if one of its arbiters is stuck (`pulse`), what it leads goes to others while its beats
 //! go on. Not here: membership (`gossip`), elections (`synod-consensus`).
 
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -15,6 +16,7 @@ use super::gossip::{Sight, TAG_BEAT, tag};
 use super::pulse::Pulse;
 use crate::group::actor::{PeerSilent, StepAside};
 use crate::group::{Clock, Counters, Shared, lock};
+use synod_consensus::GroupId;
 use synod_membership::MemberState;
 
 /// Gap between beats.
@@ -26,6 +28,10 @@ const SILENT_AFTER: Duration = Duration::from_millis(450);
 const TELL_AGAIN: Duration = Duration::from_millis(500);
 /// A node that is not well asks this often that its leaderships be taken over.
 const GIVE_WAY_AGAIN: Duration = Duration::from_millis(500);
+/// A node on which only handlers block keeps a group for so long from the moment when it led it. Otherwise a command whose handler
+/// blocks for long, and whose caller has a long deadline, would go from leader to leader, stop the arbiter of each, and never end:
+/// three times what a handler may block (`pulse`). A handler that blocks for longer moves its group once in that time.
+const KEEPS_LEADING: Duration = Duration::from_secs(30);
 /// A judge that itself was late by this much judges nobody this time (E22): what it did not hear may be waiting.
 const LATE: Duration = Duration::from_millis(100);
 
@@ -43,12 +49,34 @@ impl LastHeard {
             .store(at, Ordering::Relaxed);
     }
 
-    fn snapshot(&self) -> Vec<(u64, Duration)> {
+    /// When `store` was heard last; `None`: never.
+    fn of(&self, store: u64) -> Option<Duration> {
         let heard = lock(&self.0);
-        heard
-            .iter()
-            .map(|(store, at)| (*store, Duration::from_micros(at.load(Ordering::Relaxed))))
-            .collect()
+        let at = heard.get(&store)?.load(Ordering::Relaxed);
+        Some(Duration::from_micros(at))
+    }
+}
+
+/// What this node has to do with others as a voter of groups. A replica that does not vote never asks for an election.
+#[derive(Debug, Default, Eq, PartialEq)]
+struct Ties {
+    /// Who votes with it: beats go there.
+    fellows: BTreeSet<u64>,
+    /// Who leads a group in which it votes: beats are expected from there.
+    leaders: BTreeSet<u64>,
+}
+
+impl Ties {
+    /// From the voters and the known leader of every group here.
+    fn of(me: u64, groups: impl Iterator<Item = (BTreeSet<u64>, Option<u64>)>) -> Self {
+        let mut ties = Self::default();
+        for (voters, leader) in groups.filter(|(voters, _)| voters.contains(&me)) {
+            ties.fellows.extend(voters);
+            ties.leaders.extend(leader);
+        }
+        ties.fellows.remove(&me);
+        ties.leaders.remove(&me);
+        ties
     }
 }
 
@@ -91,7 +119,11 @@ impl Drop for Beats {
 fn run(shared: &Shared, heard: &LastHeard, sight: &Sight, mut pulse: Pulse, stop: &AtomicBool) {
     let beat = tag(TAG_BEAT, &[]);
     let mut gave_way: Option<Duration> = None;
+    // Since when this node leads what it leads.
+    let mut leads: BTreeMap<GroupId, Duration> = BTreeMap::new();
     let mut told: BTreeMap<u64, Duration> = BTreeMap::new();
+    // Since when beats are expected from whom: what was heard before was heard by chance.
+    let mut expected: BTreeMap<u64, Duration> = BTreeMap::new();
     let mut due = shared.clock.now() + INTERVAL;
     while !stop.load(Ordering::Relaxed) {
         let now = shared.clock.now();
@@ -101,8 +133,23 @@ fn run(shared: &Shared, heard: &LastHeard, sight: &Sight, mut pulse: Pulse, stop
         }
         let late = now - due > LATE;
         due = now + INTERVAL;
+        let groups = shared.registry.all();
+        follow_leaderships(
+            &mut leads,
+            groups
+                .iter()
+                .filter(|(_, hosted)| hosted.leads())
+                .map(|(group, _)| *group),
+            now,
+        );
+        let ties = Ties::of(
+            shared.store,
+            groups
+                .iter()
+                .map(|(_, hosted)| (hosted.voters(), hosted.leader_store())),
+        );
         for (store, member) in sight.all() {
-            if store != shared.store
+            if ties.fellows.contains(&store)
                 && matches!(member.state, MemberState::Alive | MemberState::Suspect)
             {
                 // Refused = no connection and none to be had now: silence is what the other side will notice.
@@ -122,13 +169,23 @@ fn run(shared: &Shared, heard: &LastHeard, sight: &Sight, mut pulse: Pulse, stop
         }
         if !well && gave_way.is_none_or(|last| now.saturating_sub(last) >= GIVE_WAY_AGAIN) {
             gave_way = Some(now);
-            give_way(shared, sight, &pulse);
+            let keeps = if pulse.only_handlers_ail() {
+                KEEPS_LEADING
+            } else {
+                Duration::ZERO
+            };
+            let spared: BTreeSet<GroupId> = kept(&leads, keeps, now).collect();
+            give_way(shared, sight, &pulse, &spared);
         }
         if late {
             continue;
         }
-        for (store, at) in heard.snapshot() {
-            if now.saturating_sub(at) < SILENT_AFTER {
+        expected.retain(|store, _| ties.leaders.contains(store));
+        told.retain(|store, _| ties.leaders.contains(store));
+        for store in ties.leaders {
+            let since = *expected.entry(store).or_insert(now);
+            let Some(at) = heard.of(store) else { continue };
+            if now.saturating_sub(at.max(since)) < SILENT_AFTER {
                 told.remove(&store);
             } else if told
                 .get(&store)
@@ -138,7 +195,7 @@ fn run(shared: &Shared, heard: &LastHeard, sight: &Sight, mut pulse: Pulse, stop
                     Counters::bump(&shared.counters.peers_silent);
                     tracing::info!(store, "silent: the groups it led look for another leader");
                 }
-                for (_, hosted) in shared.registry.all() {
+                for (_, hosted) in &groups {
                     if hosted.leader_store() == Some(store) {
                         hosted.group.do_send(PeerSilent(store));
                     }
@@ -148,9 +205,31 @@ fn run(shared: &Shared, heard: &LastHeard, sight: &Sight, mut pulse: Pulse, stop
     }
 }
 
-/// What this node leads goes to stores that are well. A group on a stuck arbiter hears nothing, and says nothing either: its followers
+/// Notes since when each group is led here that is `led` now.
+fn follow_leaderships(
+    leads: &mut BTreeMap<GroupId, Duration>,
+    led: impl Iterator<Item = GroupId>,
+    now: Duration,
+) {
+    let before = std::mem::take(leads);
+    leads.extend(led.map(|group| (group, before.get(&group).copied().unwrap_or(now))));
+}
+
+/// The groups that have been led here for less than `keeps`.
+fn kept(
+    leads: &BTreeMap<GroupId, Duration>,
+    keeps: Duration,
+    now: Duration,
+) -> impl Iterator<Item = GroupId> {
+    let young = leads
+        .iter()
+        .filter(move |(_, since)| now.saturating_sub(**since) < keeps);
+    young.map(|(group, _)| *group)
+}
+
+/// What this node leads, but `spared`, goes to stores that are well. A group on a stuck arbiter hears nothing, and says nothing either: its followers
 /// elect another leader.
-fn give_way(shared: &Shared, sight: &Sight, pulse: &Pulse) {
+fn give_way(shared: &Shared, sight: &Sight, pulse: &Pulse, spared: &BTreeSet<GroupId>) {
     let mut fit = sight.alive();
     fit.remove(&shared.store);
     if fit.is_empty() {
@@ -158,10 +237,47 @@ fn give_way(shared: &Shared, sight: &Sight, pulse: &Pulse) {
     }
     let fit = Arc::new(fit);
     for (group, hosted) in shared.registry.all() {
-        if hosted.leads() && pulse.hears(group) {
+        if hosted.leads() && pulse.hears(group) && !spared.contains(&group) {
             let heirs = Some(fit.clone());
             // A full mailbox: it is asked again.
             let _full = hosted.group.try_send(StepAside { heirs });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn beats_go_to_fellow_voters_and_are_expected_from_leaders() {
+        // Issue 4: a node keeps connections to those with whom it shares groups, and not to all of a thousand.
+        let group = |voters: &[u64], leader| (voters.iter().copied().collect(), leader);
+        let groups = [
+            group(&[1, 2, 3], Some(2)),
+            group(&[1, 4, 5], None),
+            group(&[1, 6, 7], Some(1)),
+            group(&[8, 9, 10], Some(9)), // it only learns that one
+        ];
+        let ties = Ties::of(1, groups.into_iter());
+        assert_eq!(ties.fellows, BTreeSet::from([2, 3, 4, 5, 6, 7]));
+        assert_eq!(ties.leaders, BTreeSet::from([2]));
+    }
+
+    #[test]
+    fn a_leadership_that_just_came_is_kept_and_one_that_comes_again_begins_anew() {
+        // A command whose handler blocks went from leader to leader as its caller's router asked each of them.
+        let [first, second] = [GroupId::new(1), GroupId::new(2)];
+        let at = |seconds| Duration::from_secs(seconds);
+        let mut leads = BTreeMap::new();
+        follow_leaderships(&mut leads, [first].into_iter(), at(100));
+        follow_leaderships(&mut leads, [first, second].into_iter(), at(120));
+        let kept_at = |leads: &_, keeps, now| kept(leads, keeps, at(now)).collect::<Vec<_>>();
+        assert_eq!(kept_at(&leads, KEEPS_LEADING, 129), [first, second]);
+        assert_eq!(kept_at(&leads, KEEPS_LEADING, 130), [second]);
+        assert_eq!(kept_at(&leads, Duration::ZERO, 130), []);
+        follow_leaderships(&mut leads, [second].into_iter(), at(131));
+        follow_leaderships(&mut leads, [first, second].into_iter(), at(132));
+        assert_eq!(kept_at(&leads, KEEPS_LEADING, 151), [first]);
     }
 }

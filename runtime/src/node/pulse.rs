@@ -1,15 +1,16 @@
 //! Whether the threads on which a node's actors live take their turns: a process answers pings while its actors are blocked (M26).
 //!
-//! Here: [`Pulse`]: a task on every arbiter that only counts, and a judge who looks at the counts. Looked at by `beats`, on a thread
-//! that no actor can block. Not watched: the thread that started the node, where gossip and the steward live, so a program that blocks
-//! that one is held dead by the others while what it leads goes on. Not here: what a node does that is not well (`beats` lets its leaders give way, `gossip` says so to others).
+//! Here: [`Pulse`]: a task on every arbiter, and on the thread that started the node, that only counts, and a judge who looks at the
+//! counts. Looked at by `beats`, on a thread that no actor can block. On the thread that started the node live gossip and the steward:
+//! a program that blocks it cannot say that it is not well, and the others hold it dead in the end. It gives its leaderships away
+//! before (issue 4), for a system group that is led there gets no further. Not here: what a node does that is not well (`beats` lets its leaders give way, `gossip` says so to others).
 //!
 //! The judge counts its own looks and no time: one that did not run itself, be it that the process was stopped or starved of its
 //! processor, has not looked, and so finds nobody stuck for it (E22).
 
 use core::time::Duration;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use actix_rt::ArbiterHandle;
 use synod_consensus::{GroupId, GroupOptions};
@@ -26,6 +27,8 @@ enum Tenants {
     Groups,
     /// Evaluators, and with them handlers, which may block although they should not.
     Evaluators,
+    /// Gossip and the steward, beside whatever the program does on the thread that started the node.
+    Membership,
 }
 
 impl Tenants {
@@ -33,11 +36,13 @@ impl Tenants {
     ///
     /// With groups: as long as their followers wait for a leader's beat. From then on its groups are led elsewhere by election, and
     /// what the rest of this node leads is no safer here.
+    /// With membership: as long as with groups, which is less than it takes the others to hold a silent member dead.
     /// With evaluators: as long as a caller waits that names no deadline. A handler that blocks for less is late; one that blocks for
-    /// longer blocks for nobody. A caller with a longer deadline than that carries its command, and the block, to the next leader.
+    /// longer blocks for nobody. A caller with a longer deadline than that carries its command, and the block, to the next leader,
+    /// which keeps what it leads for `KEEPS_LEADING` (`beats`): a handler that ends in that time is answered there.
     fn stuck_after(self) -> Duration {
         match self {
-            Self::Groups => GroupOptions::default().election_timeout,
+            Self::Groups | Self::Membership => GroupOptions::default().election_timeout,
             Self::Evaluators => RouterOptions::default().deadline,
         }
     }
@@ -102,7 +107,7 @@ pub(crate) struct Pulse {
 }
 
 impl Pulse {
-    /// Begins to count on every arbiter. The tasks end with their arbiters.
+    /// Begins to count on every arbiter and on the calling thread. The tasks end with their arbiters.
     pub(crate) fn start(
         consensus: &[ArbiterHandle],
         entity: &[ArbiterHandle],
@@ -111,20 +116,19 @@ impl Pulse {
         let all = consensus.iter().chain(entity);
         let counts = all.map(|arbiter| {
             let count = Arc::<AtomicU64>::default();
-            let counted = count.clone();
             // Refused by an arbiter that has ended already: it counts as stuck, and it is.
-            arbiter.spawn(async move {
-                loop {
-                    counted.fetch_add(1, Ordering::Relaxed);
-                    actix_rt::time::sleep(COUNT_EVERY).await;
-                }
-            });
+            arbiter.spawn(count_on(Arc::downgrade(&count)));
             count
         });
+        let mut counts: Vec<_> = counts.collect();
+        let here = Arc::<AtomicU64>::default();
+        actix_rt::spawn(count_on(Arc::downgrade(&here)));
+        counts.push(here);
         let tenants = consensus.iter().map(|_| Tenants::Groups);
         let tenants = tenants.chain(entity.iter().map(|_| Tenants::Evaluators));
+        let tenants = tenants.chain([Tenants::Membership]);
         Self {
-            counts: counts.collect(),
+            counts,
             watched: tenants
                 .map(|tenants| Watched::new(tenants, look_every))
                 .collect(),
@@ -153,12 +157,27 @@ impl Pulse {
         self.watched.iter().all(Watched::is_well)
     }
 
+    /// Whether nobody is stuck, or was a moment ago, but handlers.
+    pub(crate) fn only_handlers_ail(&self) -> bool {
+        let mut ailing = self.watched.iter().filter(|watched| !watched.is_well());
+        ailing.all(|watched| watched.tenants == Tenants::Evaluators)
+    }
+
     /// Whether this group's actor would hear something now.
     pub(crate) fn hears(&self, group: GroupId) -> bool {
         let place = group.get() as usize % self.groups.max(1);
         self.watched
             .get(place)
             .is_some_and(|watched| !watched.is_stuck())
+    }
+}
+
+/// Counts for as long as somebody looks.
+async fn count_on(count: Weak<AtomicU64>) {
+    while let Some(count) = count.upgrade() {
+        count.fetch_add(1, Ordering::Relaxed);
+        drop(count);
+        actix_rt::time::sleep(COUNT_EVERY).await;
     }
 }
 
@@ -203,5 +222,30 @@ mod tests {
         let deadline = RouterOptions::default().deadline;
         let stuck = (1..).find(|_| watched.look(0)).expect("some day");
         assert_eq!(LOOK * stuck, deadline);
+    }
+
+    #[test]
+    fn a_program_that_blocks_the_thread_that_started_the_node_is_not_well() {
+        // Issue 4: it loses its leaderships before the others hold it dead. They look through these handles; nobody else blocks.
+        actix_rt::System::new().block_on(async {
+            let mut pulse = Pulse::start(&[], &[], LOOK);
+            for _ in 0..14 {
+                assert_eq!(pulse.look(), 0);
+            }
+            assert!(
+                pulse.is_well(),
+                "no task had its turn yet, but not for long"
+            );
+            assert_eq!((pulse.look(), pulse.is_well()), (1, false));
+            assert!(!pulse.only_handlers_ail());
+            let mut looks = 0;
+            while !pulse.is_well() {
+                actix_rt::time::sleep(COUNT_EVERY).await; // its turn; nothing rests on the length
+                pulse.look();
+                looks += 1;
+                assert!(looks < 1_000, "it has its turns again");
+            }
+            assert!(looks >= 15, "well again after as long");
+        });
     }
 }
