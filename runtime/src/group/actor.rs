@@ -5,6 +5,7 @@
 //! the node (orders, hints) and its own timer. The rooms beside the driver: [`proposals`], [`checkpoint`], [`placement`].
 
 mod checkpoint;
+mod handover;
 mod placement;
 mod proposals;
 
@@ -26,6 +27,7 @@ use synod_consensus::{
 };
 use tokio::sync::oneshot;
 
+use self::handover::Handover;
 use super::evaluator::{Applied, Begin, End, EvaluatorActor, Resume};
 use super::machine::Machine;
 use super::outbox::Outbox;
@@ -81,7 +83,7 @@ pub(crate) struct GroupActor {
     serials: u64,
     reads: BTreeMap<ReadId, (u64, u64)>,
     /// Replica to hand over to once the evaluator is drained.
-    handing_over: Option<ReplicaId>,
+    handing_over: Handover,
     /// Who was last asked to take over while this node stops; another one comes first next time.
     last_heir: Option<ReplicaId>,
     waiting: BTreeMap<LogIndex, (Term, oneshot::Sender<SystemOutcome>)>,
@@ -119,7 +121,7 @@ impl GroupActor {
             leadership: None,
             serials: 0,
             reads: BTreeMap::new(),
-            handing_over: None,
+            handing_over: Handover::default(),
             last_heir: None,
             waiting: BTreeMap::new(),
             reported: None,
@@ -291,7 +293,7 @@ impl GroupActor {
     }
 
     fn end_leadership(&mut self) {
-        self.handing_over = None;
+        self.handing_over.end();
         self.reads.clear();
         self.waiting.clear();
         self.reported = None;
@@ -305,7 +307,7 @@ impl GroupActor {
     }
 
     fn resume_evaluation(&mut self) {
-        self.handing_over = None;
+        self.handing_over.end();
         if let (Some(evaluator), true) = (&self.evaluator, self.leadership.is_some()) {
             evaluator.do_send(Resume);
         }

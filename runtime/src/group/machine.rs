@@ -47,7 +47,16 @@ impl Machine {
                     .map_err(|broken| Diverged(broken.to_string()))?;
                 Ok(None)
             }
-            Self::System(state) => Ok(Some(lock(state).apply(index, payload))),
+            Self::System(state) => {
+                // To go on without it would be to hold another state than the others, in silence.
+                let command = crate::wire::decode(payload).map_err(|error| {
+                    Diverged(format!(
+                        "entry {index} is no system command that this build knows, so a newer one proposed it: upgrade this \
+                         node ({error})"
+                    ))
+                })?;
+                Ok(Some(lock(state).take(index, command)))
+            }
         }
     }
 
@@ -127,4 +136,25 @@ impl Machine {
 /// by the panics of user code, which never runs under the lock.
 pub(crate) fn lock<T>(state: &Mutex<T>) -> MutexGuard<'_, T> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_system_command_of_a_newer_build_stops_the_replica() {
+        // One that passed it over would hold another state than the others, and nobody would know.
+        let machine = Machine::System(Arc::default());
+        let newer = crate::wire::encode(&std::collections::BTreeMap::from([("Rename", 7)]));
+        let stopped = machine.apply(LogIndex::new(3), &newer).unwrap_err();
+        assert!(
+            stopped.to_string().contains("upgrade this node"),
+            "{stopped}"
+        );
+        let Machine::System(state) = machine else {
+            unreachable!("made above")
+        };
+        assert_eq!(lock(&state).applied, LogIndex::ZERO);
+    }
 }

@@ -191,8 +191,9 @@ impl GossipActor {
                 tracing::error!(%store, "this node has served badly for too long: restart it");
             }
             event => {
-                if let MemberEvent::Died { .. } = event {
+                if let MemberEvent::Died { store, .. } = event {
                     Counters::bump(&self.shared.counters.members_died);
+                    tracing::warn!("member {store} is held dead: nobody reaches it");
                 }
                 tracing::info!(?event, "membership changed");
             }

@@ -186,6 +186,9 @@ pub struct GroupEntry {
 }
 
 /// A change of the system state, as proposed.
+///
+/// All of these are in the first version. A replica whose build does not know one stops and says so, since it would hold another state
+/// than the others otherwise. So one that is added later is proposed only when every member says in gossip that its build knows it.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub enum SystemCommand {
     /// The first command of a cluster.
@@ -326,13 +329,21 @@ pub struct SystemState {
 impl SystemState {
     /// Takes the entry at `index` into the state. Bytes that are no command change nothing but the index.
     pub fn apply(&mut self, index: LogIndex, payload: &[u8]) -> SystemOutcome {
-        self.applied = index;
-        match crate::wire::decode::<SystemCommand>(payload) {
-            Ok(command) => self.change(command),
-            Err(error) => SystemOutcome::Refused {
-                reason: format!("entry {index} is no system command: {error}"),
-            },
+        match crate::wire::decode(payload) {
+            Ok(command) => self.take(index, command),
+            Err(error) => {
+                self.applied = index;
+                SystemOutcome::Refused {
+                    reason: format!("entry {index} is no system command: {error}"),
+                }
+            }
         }
+    }
+
+    /// Takes the command of the entry at `index` into the state.
+    pub(crate) fn take(&mut self, index: LogIndex, command: SystemCommand) -> SystemOutcome {
+        self.applied = index;
+        self.change(command)
     }
 
     fn change(&mut self, command: SystemCommand) -> SystemOutcome {

@@ -327,7 +327,7 @@ impl Flood {
                 }
                 drop(from[(nth % 2) as usize].send(&packet)); // as lossy as any network
                 if nth % Self::BURST == 0 {
-                    std::thread::sleep(Duration::from_millis(1));
+                    std::thread::sleep(Duration::from_millis(1)); // the stimulus's pace; no outcome rests on it
                 }
             }
         });

@@ -84,6 +84,8 @@ async fn stands_still_for(pause: Duration, meanwhile: impl AsyncFnOnce(&Client, 
     all_go_on(&adders).await;
     let all = [&sleeper, &nodes[0], &nodes[1]];
     settled(&client, &all).await;
+    let status = client.status(&sleeper.address).await;
+    let named = format!("member {} is held dead", status.expect("it answers").store);
     assert_eq!(
         counter(&client, &sleeper, "members_died").await,
         0,
@@ -96,6 +98,11 @@ async fn stands_still_for(pause: Duration, meanwhile: impl AsyncFnOnce(&Client, 
             "{}: {died} deaths, and one node stood still",
             node.name
         );
+        let said = node.said(&home);
+        let whose = said.lines().filter(|line| line.contains(" is held dead"));
+        for line in whose {
+            assert!(line.contains(&named), "{}: {line}", node.name);
+        }
     }
     stop.set(true);
     for reader in readers {

@@ -94,7 +94,7 @@ impl GroupActor {
     pub(super) fn carry_out(&mut self, order: Order, ctx: &mut Context<Self>) {
         if order.leader != self.key.replica
             || self.leadership.is_none()
-            || self.handing_over.is_some()
+            || self.handing_over.to().is_some()
         {
             return;
         }
@@ -122,7 +122,7 @@ impl GroupActor {
             }
             OrderKind::Transfer { to } => {
                 Counters::bump(&self.shared.counters.moves);
-                self.handing_over = Some(to);
+                let attempt = self.handing_over.begin(to);
                 match &self.evaluator {
                     Some(evaluator) => {
                         evaluator.do_send(Pause {
@@ -130,9 +130,8 @@ impl GroupActor {
                         });
                         // One whose arbiter is stuck never says that it is drained. What it says later is refused, or is of a
                         // leadership that is over.
-                        let serial = self.leadership;
                         ctx.run_later(DRAIN_PATIENCE, move |actor, ctx| {
-                            if actor.leadership == serial && actor.handing_over == Some(to) {
+                            if actor.handing_over.is_still(attempt) {
                                 actor.hand_over(ctx);
                             }
                         });
@@ -144,7 +143,9 @@ impl GroupActor {
     }
 
     pub(super) fn hand_over(&mut self, ctx: &mut Context<Self>) {
-        let Some(to) = self.handing_over else { return };
+        let Some(to) = self.handing_over.to() else {
+            return;
+        };
         let now = self.now();
         if let Err(error) = self.group.transfer(now, to) {
             tracing::debug!(group = %self.key.group, %to, %error, "leadership not moved");
@@ -195,7 +196,7 @@ pub(crate) struct StepAside {
 impl Handler<StepAside> for GroupActor {
     type Result = ();
     fn handle(&mut self, StepAside { heirs }: StepAside, ctx: &mut Self::Context) {
-        if self.handing_over.is_some() {
+        if self.handing_over.to().is_some() {
             return;
         }
         let may_lead = |replica| {
