@@ -11,9 +11,11 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 
+use bytes::Bytes;
 use serde::Serialize;
 
 use super::{AfterCommit, Answer, CommandOf, Context, Entity, Handler, QueryOf, Scope, View};
+use crate::wire::scratch;
 
 /// An entity whose type only its kind knows.
 pub(crate) type State = Box<dyn Any>;
@@ -25,7 +27,7 @@ pub(crate) type Run = Pin<Box<dyn Future<Output = Finished>>>;
 pub(crate) struct Finished {
     pub(crate) state: State,
     /// The encoded result, or why it does not encode.
-    pub(crate) body: Result<Vec<u8>, String>,
+    pub(crate) body: Result<Bytes, String>,
     /// The command returned `Err`: whatever it did to the state is void.
     pub(crate) failed: bool,
     pub(crate) deleted: bool,
@@ -149,8 +151,9 @@ fn bad_body(state: State, error: &rmp_serde::decode::Error) -> Started {
     }
 }
 
-fn encode<T: Serialize>(result: &T) -> Result<Vec<u8>, String> {
-    rmp_serde::to_vec_named(result).map_err(|error| error.to_string())
+fn encode<T: Serialize>(result: &T) -> Result<Bytes, String> {
+    scratch::gather(|bytes| rmp_serde::encode::write_named(bytes, result))
+        .map_err(|error| error.to_string())
 }
 
 /// Holds a result while its type is asked whether it can fail.

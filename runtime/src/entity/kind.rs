@@ -5,8 +5,11 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
+
 use super::dispatch::Row;
 use super::{Dispatch, Entity, State};
+use crate::wire::scratch;
 
 /// Makes one kind's part of a [`KindTable`]; `Copy + Send`, so that every arbiter gets its own.
 #[derive(Clone, Copy)]
@@ -79,7 +82,7 @@ pub(crate) struct Kind {
     by_name: BTreeMap<&'static str, usize>,
     initial: fn(&str) -> State,
     decode: fn(&[u8]) -> Result<State, String>,
-    encode: fn(&State, usize) -> Result<Vec<u8>, String>,
+    encode: fn(&State, usize) -> Result<Bytes, String>,
 }
 
 impl Kind {
@@ -110,10 +113,11 @@ impl Kind {
                 let entity = state
                     .downcast_ref::<E>()
                     .expect("a state never leaves the kind that made it");
-                let mut image = Vec::with_capacity(expected);
-                rmp_serde::encode::write_named(&mut image, entity)
-                    .map_err(|error| error.to_string())?;
-                Ok(image)
+                scratch::gather(|image| {
+                    image.reserve(expected);
+                    rmp_serde::encode::write_named(image, entity)
+                })
+                .map_err(|error| error.to_string())
             },
         })
     }
@@ -136,7 +140,7 @@ impl Kind {
     }
 
     /// The state in named MessagePack. `expected` bytes are reserved for it.
-    pub(crate) fn encode(&self, state: &State, expected: usize) -> Result<Vec<u8>, String> {
+    pub(crate) fn encode(&self, state: &State, expected: usize) -> Result<Bytes, String> {
         (self.encode)(state, expected)
     }
 }

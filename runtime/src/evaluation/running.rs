@@ -200,7 +200,7 @@ impl Leadership {
                     Ok((state, base))
                 });
                 let (state, base) = self.sound(env, at, made)?;
-                (state, Bytes::from(base), false, LogIndex::ZERO)
+                (state, base, false, LogIndex::ZERO)
             }
         };
         self.slots.insert(at, Slot::new(base, exists, version));
@@ -289,7 +289,7 @@ impl Leadership {
             })
             .and_then(|body| {
                 within("reply", body.len(), env.options.reply_max)?;
-                Ok(Bytes::from(body))
+                Ok(body)
             });
         if !command {
             self.put_back(&call.at(), state);
@@ -332,11 +332,11 @@ impl Leadership {
         let same = self
             .slots
             .get(call.kind, &call.key)
-            .is_some_and(|slot| *slot.base == *image);
+            .is_some_and(|slot| slot.base == image);
         if same {
             Ok(Change::None(state))
         } else {
-            Ok(Change::Image(state, Bytes::from(image)))
+            Ok(Change::Image(state, image))
         }
     }
 
@@ -456,7 +456,7 @@ impl Leadership {
             // The initial state is what a deleted entity is compared with; if it cannot be made, everything differs.
             None => guard::call(|| kind.encode(&kind.initial(&at.key), 0))
                 .and_then(|encoded| encoded)
-                .map_or_else(|_| Bytes::new(), Bytes::from),
+                .unwrap_or_default(),
         };
         let live = self.attempts.live(session);
         let stored = Stored {

@@ -7,8 +7,6 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::ShardState;
 use super::guard::{self, Ended};
 use crate::entity::{KindTable, Role, Scope, Started};
@@ -101,10 +99,7 @@ fn prepare(
         };
         match guard::Guarded::new(run).await {
             Ended::Finished(finished) => match finished.body {
-                Ok(body) => Outcome::Done {
-                    body: Bytes::from(body),
-                    age_ms,
-                },
+                Ok(body) => Outcome::Done { body, age_ms },
                 Err(text) => Outcome::Failed(Failure::Panicked { text }),
             },
             Ended::Panicked(text) => Outcome::Failed(Failure::Panicked { text }),

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, SpawnHandle};
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 pub(crate) use checkpoint::{
     CheckpointGone, CheckpointNow, Checkpointed, ChunkRead, ChunkStored, Delete, Fetched, Provide,
 };
@@ -35,6 +35,7 @@ use super::registry::Hosted;
 use super::shared::{Counters, Shared};
 use crate::storage::WriteRequest;
 use crate::system::{GroupReport, ReplicaAddress, SystemOutcome};
+use crate::wire::scratch;
 
 /// Messages that may wait for one group. A full mailbox drops Raft messages; Raft sends again.
 pub(crate) const GROUP_MAILBOX: usize = 4_096;
@@ -385,13 +386,13 @@ impl Actor for GroupActor {
 
 /// Group, then the message: the receiver routes without decoding.
 pub(crate) fn encode_raft(group: GroupId, message: &Message) -> Bytes {
-    let mut frame = BytesMut::with_capacity(128 + message.payload_bytes());
-    frame.put_u64_le(group.get());
-    let mut writer = frame.writer();
-    let mut serializer = rmp_serde::Serializer::new(&mut writer).with_struct_map();
     // Writing into memory cannot fail, and every message is representable.
-    serde::Serialize::serialize(message, &mut serializer).expect("plain data always encodes");
-    writer.into_inner().freeze()
+    scratch::gather(|frame| {
+        frame.reserve(128 + message.payload_bytes());
+        frame.extend_from_slice(&group.get().to_le_bytes());
+        rmp_serde::encode::write_named(frame, message)
+    })
+    .expect("plain data always encodes")
 }
 
 /// The group a Raft frame is for, and its message.

@@ -6,7 +6,7 @@
 
 use std::net::SocketAddr;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use synod_consensus::genesis::Message;
 use synod_consensus::{GroupId, ReplicaId};
@@ -261,11 +261,5 @@ impl NodeFrame {
 }
 
 fn tagged<T: Serialize + ?Sized>(tag: u8, body: &T) -> Bytes {
-    let mut frame = BytesMut::with_capacity(256).writer();
-    frame.get_mut().put_u8(tag);
-    // Writing into memory cannot fail, and every type of this module is representable.
-    let mut serializer = rmp_serde::Serializer::new(&mut frame).with_struct_map();
-    body.serialize(&mut serializer)
-        .expect("plain data always encodes");
-    frame.into_inner().freeze()
+    wire::encode_behind(&[tag], body)
 }

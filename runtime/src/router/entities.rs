@@ -13,7 +13,6 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
@@ -21,7 +20,7 @@ use tokio::sync::oneshot;
 use super::handle::{End, Router};
 use super::{Answered, AskError, AskSpec, Failed, Mode, Unknown};
 use crate::entity::{CommandOf, Entity, QueryOf};
-use crate::wire::Failure;
+use crate::wire::{Failure, scratch};
 
 /// The entities of one kind.
 pub struct Entities<E> {
@@ -89,8 +88,9 @@ impl<E: Entity> EntityRef<E> {
     }
 
     fn raw(&self, name: &'static str, message: &impl Serialize, mode: Mode) -> RawAsk {
-        let body = match rmp_serde::to_vec_named(message) {
-            Ok(body) => Bytes::from(body),
+        let encoded = scratch::gather(|bytes| rmp_serde::encode::write_named(bytes, message));
+        let body = match encoded {
+            Ok(body) => body,
             Err(error) => {
                 let failure = Failure::BadBody {
                     message: name.to_owned(),
