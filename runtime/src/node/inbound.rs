@@ -42,12 +42,13 @@ pub(crate) struct NodeInbound {
 impl NodeInbound {
     fn raft(running: &Running, frames: Vec<Bytes>) {
         let shared = &running.shared;
+        let lookup = shared.registry.lookup();
         for frame in frames {
             let Some((group, message)) = decode_raft(&frame) else {
                 Counters::bump(&shared.counters.frames_undecodable);
                 continue;
             };
-            match shared.registry.get(group) {
+            match lookup.get(group) {
                 Some(hosted) if hosted.replica == message.to => {
                     if hosted.group.try_send(Raft(message)).is_err() {
                         Counters::bump(&shared.counters.raft_mailbox_full);
