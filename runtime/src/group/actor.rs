@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use actix::{Actor, ActorContext, AsyncContext, Context, Handler, SpawnHandle};
+use actix::{Actor, ActorContext, AsyncContext, Context, Handler};
 use bytes::Bytes;
 pub(crate) use checkpoint::{
     CheckpointGone, CheckpointNow, Checkpointed, ChunkRead, ChunkStored, Delete, Fetched, Provide,
@@ -28,6 +28,7 @@ use synod_consensus::{
 use tokio::sync::oneshot;
 
 use self::handover::Handover;
+use super::alarm::{Alarm, Rung};
 use super::evaluator::{Applied, Begin, End, EvaluatorActor, Resume};
 use super::machine::Machine;
 use super::outbox::Outbox;
@@ -78,7 +79,7 @@ pub(crate) struct GroupActor {
     purge: bool,
     /// Another checkpoint is wanted as soon as this one is written.
     again: bool,
-    timer: Option<(Duration, SpawnHandle)>,
+    alarm: Alarm,
     /// Leadership serial given to the evaluator; `None` while it may not evaluate.
     leadership: Option<u64>,
     serials: u64,
@@ -118,7 +119,7 @@ impl GroupActor {
             checkpoint: None,
             purge: false,
             again: false,
-            timer: None,
+            alarm: Alarm::default(),
             leadership: None,
             serials: 0,
             reads: BTreeMap::new(),
@@ -320,27 +321,11 @@ impl GroupActor {
         };
         let now = self.now();
         let wake_at = together(now, wake_at);
-        // A timer that fires early finds nothing due and is armed again: moving a deadline back costs nothing.
-        if let Some((armed, handle)) = self.timer {
-            if armed <= wake_at {
-                return;
-            }
-            ctx.cancel_future(handle);
+        // An alarm that rings early finds nothing due and is set again: moving a deadline back costs nothing.
+        if self.alarm.set_for().is_none_or(|set| set > wake_at) {
+            let wait = wake_at.saturating_sub(now);
+            self.alarm.set(wake_at, wait, &ctx.address());
         }
-        let wait = wake_at.saturating_sub(now);
-        let handle = ctx.run_later(wait, |actor, ctx| {
-            actor.timer = None;
-            let now = actor.now();
-            if actor.group.wake_at().is_some_and(|at| at <= now) {
-                actor.drive(ctx, Group::tick);
-                if let Some(report) = actor.fresh_report() {
-                    actor.post(report);
-                }
-            } else {
-                actor.arm(ctx);
-            }
-        });
-        self.timer = Some((wake_at, handle));
     }
 
     /// This replica cannot go on: it says so and holds still. Others of its group go on, and get another one for it.
@@ -446,6 +431,24 @@ impl Handler<StorageFailed> for GroupActor {
         // The log serves every replica here: the node stops as a whole (H72).
         self.shared.fail(&format!("storage failed: {error}"));
         self.halt(ctx);
+    }
+}
+
+impl Handler<Rung> for GroupActor {
+    type Result = ();
+    fn handle(&mut self, rung: Rung, ctx: &mut Self::Context) {
+        if !self.alarm.is(rung) {
+            return;
+        }
+        let now = self.now();
+        if self.group.wake_at().is_some_and(|at| at <= now) {
+            self.drive(ctx, Group::tick);
+            if let Some(report) = self.fresh_report() {
+                self.post(report);
+            }
+        } else {
+            self.arm(ctx);
+        }
     }
 }
 

@@ -10,10 +10,11 @@ use core::task::{Context as TaskContext, Poll};
 use core::time::Duration;
 use std::sync::Arc;
 
-use actix::{Actor, ActorContext, ActorFuture, Addr, AsyncContext, Context, Handler, SpawnHandle};
+use actix::{Actor, ActorContext, ActorFuture, Addr, AsyncContext, Context, Handler};
 use synod_consensus::{LogIndex, Term};
 
 use super::actor::{Drained, GroupActor, Propose, Read};
+use super::alarm::{Alarm, Rung};
 use super::registry::Hosted;
 use super::shared::{Counters, Shared};
 use crate::evaluation::{Evaluator, EvaluatorOutput, ReplyToken};
@@ -85,7 +86,7 @@ pub(crate) struct EvaluatorActor {
     hosted: Option<Arc<Hosted>>,
     owed: Owed,
     serial: Option<u64>,
-    timer: Option<(Duration, SpawnHandle)>,
+    alarm: Alarm,
 }
 
 impl std::fmt::Debug for EvaluatorActor {
@@ -105,7 +106,7 @@ impl EvaluatorActor {
             hosted: None,
             owed: Owed::default(),
             serial: None,
-            timer: None,
+            alarm: Alarm::default(),
         }
     }
 
@@ -168,18 +169,10 @@ impl EvaluatorActor {
         let Some(wake_at) = self.evaluator.wake_at() else {
             return;
         };
-        if let Some((armed, handle)) = self.timer {
-            if armed <= wake_at {
-                return;
-            }
-            ctx.cancel_future(handle);
+        if self.alarm.set_for().is_none_or(|set| set > wake_at) {
+            let wait = wake_at.saturating_sub(self.now());
+            self.alarm.set(wake_at, wait, &ctx.address());
         }
-        let handle = ctx.run_later(wake_at.saturating_sub(self.now()), |actor, _| {
-            actor.timer = None;
-            let now = actor.now();
-            actor.evaluator.tick(now);
-        });
-        self.timer = Some((wake_at, handle));
     }
 }
 
@@ -210,6 +203,16 @@ impl Actor for EvaluatorActor {
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(EVALUATOR_MAILBOX);
         ctx.spawn(Drive);
+    }
+}
+
+impl Handler<Rung> for EvaluatorActor {
+    type Result = ();
+    fn handle(&mut self, rung: Rung, _ctx: &mut Self::Context) {
+        if self.alarm.is(rung) {
+            let now = self.now();
+            self.evaluator.tick(now);
+        }
     }
 }
 

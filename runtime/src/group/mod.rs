@@ -1,11 +1,12 @@
 //! The replicas that this node hosts: one group actor each, and beside it the evaluator of its shard.
 //!
 //! Here: [`actor`] (Raft, persistence, apply: on consensus arbiters), [`evaluator`] (handlers: on entity arbiters),
-//! [`registry`] (who is hosted here), [`outbox`] (what one arbiter sends and writes, batched), [`machine`] (what is
-//! replicated), [`shared`] (what every part of a node reaches).
+//! [`alarm`] (their timer), [`registry`] (who is hosted here), [`outbox`] (what one arbiter sends and writes, batched),
+//! [`machine`] (what is replicated), [`shared`] (what every part of a node reaches).
 //! Not here: the rules of Raft (`synod-consensus`) and of evaluation (`evaluation`), which are pure.
 
 pub(crate) mod actor;
+pub(crate) mod alarm;
 pub(crate) mod evaluator;
 pub(crate) mod freight;
 pub(crate) mod machine;
