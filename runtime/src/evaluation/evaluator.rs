@@ -172,6 +172,13 @@ impl Evaluator {
         }
     }
 
+    /// True while something waits to be offered until [`proposed`](Self::proposed) says what became of the batch before.
+    pub fn awaits_index(&self) -> bool {
+        self.leadership
+            .as_ref()
+            .is_some_and(Leadership::awaits_index)
+    }
+
     /// When [`tick`](Self::tick) has something to do.
     pub fn wake_at(&self) -> Option<Duration> {
         self.leadership.as_ref()?.wake_at()

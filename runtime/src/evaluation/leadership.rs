@@ -538,6 +538,12 @@ impl Leadership {
         self.flush(env, now);
     }
 
+    /// Whether there is more to offer than the batch whose index is not known yet.
+    pub(super) fn awaits_index(&self) -> bool {
+        self.pipeline
+            .awaits_index(!self.openings_waiting.is_empty())
+    }
+
     pub(super) fn wake_at(&self) -> Option<Duration> {
         let pause = self
             .pause

@@ -189,6 +189,11 @@ impl Pipeline {
         number
     }
 
+    /// Whether a batch is offered and there is more to come, in here or of `others`.
+    pub(super) fn awaits_index(&self, others: bool) -> bool {
+        self.offered.is_some() && (others || !self.closed.is_empty() || !self.open.is_empty())
+    }
+
     /// Remembers that a command of the open batch failed.
     pub(super) fn note_failure(&mut self) {
         self.open.failures = true;

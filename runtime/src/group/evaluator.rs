@@ -15,6 +15,7 @@ use synod_consensus::{LogIndex, Term};
 
 use super::actor::{Drained, GroupActor, Propose, Read};
 use super::alarm::{Alarm, Rung};
+use super::receipt::Proposed;
 use super::registry::Hosted;
 use super::shared::{Counters, Shared};
 use crate::evaluation::{Evaluator, EvaluatorOutput, ReplyToken};
@@ -114,6 +115,31 @@ impl EvaluatorActor {
         self.shared.clock.now()
     }
 
+    /// What became of the batch offered last, if the group has said it.
+    fn take_receipt(&mut self) {
+        let left = self.hosted.as_ref();
+        if let Some(proposed) = left.and_then(|hosted| hosted.receipt.take()) {
+            self.proposed(proposed);
+        }
+    }
+
+    /// The same; if the group has not, it is going to wake this actor.
+    fn take_or_await_receipt(&mut self) -> bool {
+        let left = self.hosted.as_ref();
+        let proposed = left.and_then(|hosted| hosted.receipt.take_or_await());
+        proposed.map(|proposed| self.proposed(proposed)).is_some()
+    }
+
+    fn proposed(&mut self, proposed: Proposed) {
+        let Proposed {
+            serial,
+            batch,
+            result,
+        } = proposed;
+        let now = self.now();
+        self.evaluator.proposed(now, serial, batch, result);
+    }
+
     fn drain(&mut self) {
         while let Some(output) = self.evaluator.poll_output() {
             match output {
@@ -188,9 +214,13 @@ impl ActorFuture<EvaluatorActor> for Drive {
         ctx: &mut Context<EvaluatorActor>,
         task: &mut TaskContext<'_>,
     ) -> Poll<()> {
+        actor.take_receipt();
         let now = actor.now();
         actor.evaluator.poll(now, task);
         actor.evaluator.flush(now);
+        while actor.evaluator.awaits_index() && actor.take_or_await_receipt() {
+            actor.evaluator.flush(now);
+        }
         actor.drain();
         actor.arm(ctx);
         Poll::Pending
@@ -244,6 +274,8 @@ impl Handler<Incoming> for EvaluatorActor {
     type Result = ();
     fn handle(&mut self, Incoming { request, reply }: Incoming, _ctx: &mut Self::Context) {
         let token = self.owed.insert(reply);
+        // In a burst the next full batch is offered from here.
+        self.take_receipt();
         let now = self.now();
         self.evaluator.request(now, request, token);
         // Batches that are full are proposed while the mailbox still has more.
@@ -286,28 +318,15 @@ impl Handler<End> for EvaluatorActor {
     }
 }
 
-/// The group says what index a batch got, or that it was refused.
+/// The group has left a receipt, and this evaluator waits for it.
 #[derive(Debug, actix::Message)]
 #[rtype(result = "()")]
-pub(crate) struct Proposed {
-    pub(crate) serial: u64,
-    pub(crate) batch: u64,
-    pub(crate) result: Result<LogIndex, ()>,
-}
+pub(crate) struct TakeReceipt;
 
-impl Handler<Proposed> for EvaluatorActor {
+impl Handler<TakeReceipt> for EvaluatorActor {
     type Result = ();
-    fn handle(
-        &mut self,
-        Proposed {
-            serial,
-            batch,
-            result,
-        }: Proposed,
-        _ctx: &mut Self::Context,
-    ) {
-        let now = self.now();
-        self.evaluator.proposed(now, serial, batch, result);
+    fn handle(&mut self, _: TakeReceipt, _ctx: &mut Self::Context) {
+        self.take_receipt();
     }
 }
 
@@ -319,6 +338,8 @@ pub(crate) struct Applied(pub(crate) LogIndex);
 impl Handler<Applied> for EvaluatorActor {
     type Result = ();
     fn handle(&mut self, Applied(index): Applied, _ctx: &mut Self::Context) {
+        // The batch that is applied may be the one whose index nobody has looked at.
+        self.take_receipt();
         let now = self.now();
         self.evaluator.applied(now, index);
     }

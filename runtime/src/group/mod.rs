@@ -1,8 +1,9 @@
 //! The replicas that this node hosts: one group actor each, and beside it the evaluator of its shard.
 //!
 //! Here: [`actor`] (Raft, persistence, apply: on consensus arbiters), [`evaluator`] (handlers: on entity arbiters),
-//! [`alarm`] (their timer), [`registry`] (who is hosted here), [`outbox`] (what one arbiter sends and writes, batched),
-//! [`machine`] (what is replicated), [`shared`] (what every part of a node reaches).
+//! [`alarm`] (their timer), [`receipt`] (what a group tells its evaluator without waking it), [`registry`] (who is hosted
+//! here), [`outbox`] (what one arbiter sends and writes, batched), [`machine`] (what is replicated), [`shared`] (what every
+//! part of a node reaches).
 //! Not here: the rules of Raft (`synod-consensus`) and of evaluation (`evaluation`), which are pure.
 
 pub(crate) mod actor;
@@ -11,6 +12,7 @@ pub(crate) mod evaluator;
 pub(crate) mod freight;
 pub(crate) mod machine;
 pub(crate) mod outbox;
+pub(crate) mod receipt;
 pub(crate) mod registry;
 pub(crate) mod shared;
 #[cfg(test)]

@@ -12,6 +12,7 @@ use super::actor::{Checkpointed, GroupActor, Persisted, Prefer, StorageFailed};
 use super::evaluator::EvaluatorActor;
 use super::freight::{News, Receivers};
 use super::machine::lock;
+use super::receipt::Receipt;
 use crate::storage::{CheckpointSink, WriteSink};
 use crate::system::ReplicaAddress;
 use synod_consensus::LogIndex;
@@ -31,6 +32,8 @@ pub(crate) struct Hosted {
     preferred: AtomicU64,
     /// The effective configuration here.
     configuration: Mutex<Configuration>,
+    /// From the group to its evaluator.
+    pub(crate) receipt: Receipt,
 }
 
 impl Hosted {
@@ -47,6 +50,7 @@ impl Hosted {
             leader: AtomicU64::new(leader.map_or(0, ReplicaId::get)),
             preferred: AtomicU64::new(0),
             configuration: Mutex::default(),
+            receipt: Receipt::default(),
         }
     }
 

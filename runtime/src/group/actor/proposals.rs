@@ -9,7 +9,8 @@ use synod_consensus::ReadId;
 use tokio::sync::oneshot;
 
 use super::GroupActor;
-use crate::group::evaluator::{Proposed, ReadAnswered};
+use crate::group::evaluator::{ReadAnswered, TakeReceipt};
+use crate::group::receipt::Proposed;
 use crate::system::{SystemCommand, SystemOutcome};
 
 impl GroupActor {
@@ -53,15 +54,19 @@ impl Handler<Propose> for GroupActor {
             .group
             .propose(now, payload)
             .map(|position| position.index);
-        if let Some(evaluator) = &self.evaluator {
-            let result = result.map_err(|error| {
-                tracing::warn!(group = %self.key.group, %error, "reserved batch refused");
-            });
-            evaluator.do_send(Proposed {
-                serial,
-                batch,
-                result,
-            });
+        let result = result.map_err(|error| {
+            tracing::warn!(group = %self.key.group, %error, "reserved batch refused");
+        });
+        let proposed = Proposed {
+            serial,
+            batch,
+            result,
+        };
+        // It is there before the batch can be applied: that the evaluator hears in a message, and looks here first.
+        if let (Some(evaluator), Some(hosted)) = (&self.evaluator, &self.hosted)
+            && hosted.receipt.leave(proposed)
+        {
+            evaluator.do_send(TakeReceipt);
         }
         self.flush(ctx);
     }
