@@ -1,7 +1,7 @@
 //! Which stores should hold which shard, given what is and who is there.
 //!
 //! Here: [`plan()`], pure and deterministic: the same table and the same sites, in any order, give the same plan, and a plan made of
-//! its own outcome changes nothing. The rooms: how much every site should carry ([`quota`]), what zones allow ([`zones`]), who holds
+//! its own outcome changes nothing; so a shard that [`plan_around`] placed by somebody's wish stays there. The rooms: how much every site should carry ([`quota`]), what zones allow ([`zones`]), who holds
 //! what ([`replicas`]), who leads ([`leaders`]). Not here: who is a member (the system group's log), which step comes next (the
 //! reconciler of `runtime`), the ring itself (`ring`).
 //!
@@ -110,23 +110,94 @@ pub enum Shortfall {
     },
 }
 
+/// What the sites allow, before anybody asks which shard lies where.
+struct Frame<'a> {
+    sites: BTreeMap<StoreId, &'a Site>,
+    /// Those that take replicas, by store.
+    open: Vec<&'a Site>,
+    /// Copies of every shard that they can hold.
+    held: usize,
+    shares: Option<Shares>,
+    shortfalls: Vec<Shortfall>,
+}
+
+/// How much each open site should hold, by place.
+struct Shares {
+    zones: Zones,
+    weights: Vec<u32>,
+    quotas: Vec<f64>,
+}
+
+impl<'a> Frame<'a> {
+    fn of(copies: usize, sites: &'a [Site], shards: usize) -> Self {
+        let sites: BTreeMap<StoreId, &Site> = sites.iter().map(|site| (site.store, site)).collect();
+        let open: Vec<&Site> = sites
+            .values()
+            .filter(|site| site.takes && site.weight > 0)
+            .copied()
+            .collect();
+        let held = open.len().min(copies);
+        let mut shortfalls = Vec::new();
+        if held < copies {
+            let sites = open.len();
+            shortfalls.push(Shortfall::FewSites { sites, copies });
+        }
+        let shares = (held > 0).then(|| {
+            let zones = Zones::of(&open, held);
+            let weights: Vec<u32> = open.iter().map(|site| site.weight).collect();
+            let quotas = quota::replicas(&weights, &zones, shards, held);
+            zones.explain(&open, &quotas, shards, &mut shortfalls);
+            Shares {
+                zones,
+                weights,
+                quotas,
+            }
+        });
+        Self {
+            sites,
+            open,
+            held,
+            shares,
+            shortfalls,
+        }
+    }
+}
+
+/// Why no plan of `copies` replicas of so many shards on these sites is as wished. What [`plan()`] says, at the cost of no plan.
+pub fn shortfalls(copies: usize, sites: &[Site], shards: usize) -> Vec<Shortfall> {
+    Frame::of(copies, sites, shards).shortfalls
+}
+
 /// Plans `copies` replicas of every shard and a leader among them. `seed` is the cluster's, as for [`Ring`].
 ///
 /// Without a site that takes replicas everything stays where there is a site at all.
 pub fn plan(seed: u64, copies: usize, sites: &[Site], shards: &[Shard]) -> Plan {
-    let sites: BTreeMap<StoreId, &Site> = sites.iter().map(|site| (site.store, site)).collect();
-    let open: Vec<&Site> = sites
-        .values()
-        .filter(|site| site.takes && site.weight > 0)
-        .copied()
-        .collect();
-    let held = open.len().min(copies);
-    let mut shortfalls = Vec::new();
-    if held < copies {
-        let sites = open.len();
-        shortfalls.push(Shortfall::FewSites { sites, copies });
-    }
-    if held == 0 {
+    plan_around(seed, copies, sites, shards, None)
+}
+
+/// The same, but where a site has too much or too little, other shards make up for it: the one at place `kept` gives a copy up only
+/// where its site takes none or a zone may not hold it.
+pub fn plan_around(
+    seed: u64,
+    copies: usize,
+    sites: &[Site],
+    shards: &[Shard],
+    kept: Option<u32>,
+) -> Plan {
+    let frame = Frame::of(copies, sites, shards.len());
+    let Frame {
+        sites,
+        open,
+        held,
+        shares,
+        shortfalls,
+    } = frame;
+    let Some(Shares {
+        zones,
+        weights,
+        quotas,
+    }) = shares
+    else {
         let known = |home: &Home| Home {
             stores: home
                 .stores
@@ -138,15 +209,11 @@ pub fn plan(seed: u64, copies: usize, sites: &[Site], shards: &[Shard]) -> Plan 
         };
         let homes = shards.iter().map(|shard| known(&shard.home)).collect();
         return Plan { homes, shortfalls };
-    }
-    let zones = Zones::of(&open, held);
-    let weights: Vec<u32> = open.iter().map(|site| site.weight).collect();
-    let quotas = quota::replicas(&weights, &zones, shards.len(), held);
-    zones.explain(&open, &quotas, shards.len(), &mut shortfalls);
+    };
 
     let ring = Ring::new(seed, &members(&open));
     let bands: Vec<Band> = quotas.iter().copied().map(Band::around).collect();
-    let mut spread = replicas::Spread::new(&open, &zones, &bands, held, shards);
+    let mut spread = replicas::Spread::new(&open, &zones, &bands, held, shards).keeping(kept);
     spread.fill(&ring, shards);
     spread.balance();
     let led = leaders::lead(&weights, &spread, &open, shards);

@@ -22,6 +22,8 @@ pub(super) struct Spread<'a> {
     holders: Vec<Vec<u32>>,
     /// Per site.
     shards: Vec<Vec<u32>>,
+    /// A shard that moves for no other's sake.
+    kept: Option<u32>,
 }
 
 impl<'a> Spread<'a> {
@@ -40,6 +42,7 @@ impl<'a> Spread<'a> {
             stores: open.iter().map(|site| site.store).collect(),
             holders: vec![Vec::with_capacity(copies); shards.len()],
             shards: vec![Vec::new(); open.len()],
+            kept: None,
         };
         for (number, shard) in (0..).zip(shards) {
             for store in &shard.home.stores {
@@ -54,6 +57,12 @@ impl<'a> Spread<'a> {
             spread.trim(number);
         }
         spread
+    }
+
+    /// From now on this shard stays where it is.
+    pub(super) fn keeping(mut self, kept: Option<u32>) -> Self {
+        self.kept = kept;
+        self
     }
 
     pub(super) fn homes(&self) -> impl Iterator<Item = &[u32]> {
@@ -150,7 +159,7 @@ impl<'a> Spread<'a> {
 
     /// Whether the copy of `shard` on `from` may lie on `to` instead.
     fn may_move(&self, shard: u32, from: u32, to: u32) -> bool {
-        if self.holds(to, shard) {
+        if self.holds(to, shard) || self.kept == Some(shard) {
             return false;
         }
         let (old, new) = (self.zone(from), self.zone(to));

@@ -63,6 +63,36 @@ fn a_fourth_node_takes_its_quarter_and_nothing_else_moves() {
 }
 
 #[test]
+fn a_move_by_hand_is_made_up_for_by_one_other_and_stays() {
+    // Every site holds exactly its share, so one more here wants one more there.
+    let sites: Vec<Site> = (1..=4).map(|store| site(store, None)).collect();
+    let mut shards = shards(256);
+    settle(&sites, &mut shards);
+    let before: Vec<Home> = shards.iter().map(|shard| shard.home.clone()).collect();
+    let all = [1, 2, 3, 4].map(StoreId::new);
+    for kept in 0..256 {
+        let home = &mut shards[kept].home;
+        let without = all.iter().find(|store| !home.stores.contains(store));
+        home.stores[0] = *without.expect("three of four");
+        let wished = home.stores.clone();
+        let planned = plan_around(7, 3, &sites, &shards, Some(kept as u32));
+        assert_eq!(planned.homes[kept].stores, wished);
+        let moved = |(now, before): &(&Home, &Home)| {
+            let new = |store: &&StoreId| !before.stores.contains(store);
+            now.stores.iter().any(|store| new(&store))
+        };
+        assert_eq!(planned.homes.iter().zip(&before).filter(moved).count(), 2);
+        for (shard, home) in shards.iter_mut().zip(planned.homes) {
+            shard.home = home;
+        }
+        assert_eq!(settle(&sites, &mut shards).0, 0, "it is not taken back");
+        for (shard, home) in shards.iter_mut().zip(&before) {
+            shard.home = home.clone();
+        }
+    }
+}
+
+#[test]
 fn a_drained_node_gives_everything_up_unless_nobody_else_can_take_it() {
     let mut sites: Vec<Site> = (1..=4).map(|store| site(store, None)).collect();
     let mut shards = shards(256);
