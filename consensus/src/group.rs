@@ -641,6 +641,12 @@ impl Group {
         self.outputs.push_back(Output::Send(message));
     }
 
+    /// Bytes of the log that is not compacted, as its entries are charged: their payloads, and a little for each.
+    pub fn log_bytes(&mut self) -> usize {
+        let (base, last) = (self.log.base().index, self.log.last_index());
+        self.log.charge(base, last)
+    }
+
     /// One look at everything.
     pub fn status(&self) -> Status {
         let (configuration_index, configuration) = self.log.configuration().clone();

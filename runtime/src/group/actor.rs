@@ -2,9 +2,11 @@
 //!
 //! Here: [`GroupActor`], which turns the machine's outputs into effects. Lives on a consensus arbiter; user code never
 //! runs here. Spoken to by the transport (Raft messages), the log writer (completions), its evaluator (batches, reads),
-//! the node (orders, hints) and its own timer. The rooms beside the driver: [`proposals`], [`checkpoint`], [`placement`].
+//! the node (orders, hints) and its own timer. The rooms beside the driver: [`proposals`], [`checkpoint`], [`placement`],
+//! [`description`].
 
 mod checkpoint;
+mod description;
 mod handover;
 mod placement;
 mod proposals;
@@ -19,6 +21,7 @@ use bytes::Bytes;
 pub(crate) use checkpoint::{
     CheckpointGone, CheckpointNow, Checkpointed, ChunkRead, ChunkStored, Delete, Fetched, Provide,
 };
+pub(crate) use description::Describe;
 pub(crate) use placement::{CarryOut, Drained, StepAside};
 pub(crate) use proposals::{Propose, ProposeSystem, Read};
 use synod_consensus::{
@@ -57,6 +60,8 @@ pub(crate) struct Start {
     pub(crate) evaluator: Option<actix::Addr<EvaluatorActor>>,
     /// Position and configuration of the state in `machine`.
     pub(crate) applied: SnapshotMeta,
+    /// Size of that state as a checkpoint.
+    pub(crate) state_bytes: u64,
 }
 
 /// The actor of one replica.
@@ -103,6 +108,7 @@ impl GroupActor {
             shared,
             evaluator,
             applied,
+            state_bytes,
         } = start;
         let status = group.status();
         Self {
@@ -115,7 +121,7 @@ impl GroupActor {
             hosted: None,
             applied,
             bytes_since_checkpoint: 0,
-            state_bytes: Arc::default(),
+            state_bytes: Arc::new(AtomicU64::new(state_bytes)),
             checkpoint: None,
             purge: false,
             again: false,

@@ -25,7 +25,7 @@ pub(crate) enum Decoded {
     /// Entities and sessions.
     Shard(ShardState),
     /// Members and placement.
-    System(SystemState),
+    System(Box<SystemState>),
 }
 
 /// Why a replica stops. It is not a quorum's decision: others go on.
@@ -101,7 +101,7 @@ impl Machine {
                 Decoded::Shard(std::mem::replace(&mut lock(state), new))
             }
             (Self::System(state), Decoded::System(new)) => {
-                Decoded::System(std::mem::replace(&mut lock(state), new))
+                Decoded::System(Box::new(std::mem::replace(&mut lock(state), *new)))
             }
             (_, other) => other,
         }
@@ -126,7 +126,7 @@ impl Machine {
                 let mut restored =
                     SystemState::decode(bytes).map_err(|error| undecodable(&error))?;
                 restored.applied = index;
-                Ok(Decoded::System(restored))
+                Ok(Decoded::System(Box::new(restored)))
             }
         }
     }

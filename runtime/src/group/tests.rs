@@ -137,6 +137,7 @@ impl Ground {
             shared: self.shared.clone(),
             evaluator,
             applied: SnapshotMeta::default(),
+            state_bytes: 0,
         };
         GroupActor::new(start).start()
     }

@@ -64,8 +64,13 @@ pub struct NodeBuilder {
     pub(crate) arbiters: usize,
     pub(crate) lease_reads: bool,
     pub(crate) snapshot_rate: u64,
+    /// Zero: never.
+    pub(crate) replace_after: Duration,
 }
 
+/// Silence after which a member's copies are rebuilt elsewhere, unless told otherwise: far above a restart or a new kernel, for a
+/// rebuilt node is paid for in bytes.
+const REPLACE_AFTER: Duration = Duration::from_secs(600);
 /// Shards of a cluster unless its founder says otherwise.
 const SHARDS: u32 = 256;
 /// Most shards a cluster may have: each costs a group on three nodes.
@@ -86,6 +91,7 @@ impl NodeBuilder {
             arbiters: (cores / 2).clamp(1, 8),
             lease_reads: cfg!(target_os = "linux"),
             snapshot_rate: BYTES_PER_SECOND,
+            replace_after: REPLACE_AFTER,
         }
     }
 
@@ -99,6 +105,14 @@ impl NodeBuilder {
     /// half of a gigabit link, so that the other half stays for commands.
     pub fn snapshot_rate(mut self, bytes_per_second: u64) -> Self {
         self.snapshot_rate = bytes_per_second;
+        self
+    }
+
+    /// How long a member may be silent before the others rebuild its copies among themselves, if they are enough to hold them all;
+    /// by default 10 minutes, zero for never. Back earlier, it catches up; back later, it gives up what it had and takes shards
+    /// anew. The leader of the system group counts, by its own clock and from its election on, so every node should have the same.
+    pub fn replace_after(mut self, silence: Duration) -> Self {
+        self.replace_after = silence;
         self
     }
 

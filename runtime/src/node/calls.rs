@@ -15,9 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::founding::{self, Holder};
 use super::gossip::{GossipActor, Introduce, Keys, Seen, Sight};
-use super::protocol::{
-    Admission, Answer, Call, HOPS_MAX, MemberStatus, NodeStatus, Wish, given_up,
-};
+use super::protocol::{Admission, Answer, Call, HOPS_MAX, MemberStatus, NodeStatus, given_up};
 use super::steward::{Steward, TableSlot, Unsettled};
 use crate::group::actor::ProposeSystem;
 use crate::group::{Hosted, Shared, lock};
@@ -102,6 +100,7 @@ impl Desk {
                 Some(table) => Answer::Table(Box::new(wire::RoutingTable::clone(table))),
                 None => not_now("the node does not know the placement yet"),
             },
+            Call::Shards { from } => Answer::Shards(Box::new(self.shards(from).await)),
             Call::Status => Answer::Status(Box::new(self.status().await)),
             Call::Founding { to, messages } => match founding::misdirected(&to, &self.name) {
                 Some(reason) => Answer::Refused { reason },
@@ -170,46 +169,8 @@ impl Desk {
         }
     }
 
-    async fn operate(&self, from: &Peer, wish: Wish, hops: u8) -> Answer {
-        if hops > 0 && from.store.is_none() {
-            return refused("only members relay a wish");
-        }
-        let Some(system) = self.shared.registry.get(GroupId::ZERO) else {
-            return not_now("this node has no replica of the system group yet");
-        };
-        if !system.leads() {
-            let hops = hops.saturating_add(1);
-            let call = Call::Operate { wish, hops };
-            return self.relay(system.leader_store(), call, hops).await;
-        }
-        let (Wish::Drain { node, .. } | Wish::Remove { node }) = &wish;
-        let found = {
-            let state = lock(&self.shared.system);
-            let removed = state.removed.iter().find(|(_, name)| *name == node);
-            state.store_named(node).or(removed.map(|(store, _)| *store))
-        };
-        let Some(store) = found else {
-            return refused(&format!("no member is named `{node}`"));
-        };
-        let drains = lock(&self.shared.system).draining.contains(&store);
-        if drains && matches!(wish, Wish::Remove { .. }) && system.votes(store) {
-            // Its process ends with the removal: the others must have their majority without it before.
-            return not_now(
-                "it still votes in the system group, which it leaves as the last thing of its drain",
-            );
-        }
-        let command = match wish {
-            Wish::Drain { on, .. } => SystemCommand::Drain { store, on },
-            Wish::Remove { .. } => SystemCommand::Remove { store },
-        };
-        match decide(&system, command).await {
-            Ok(_) => Answer::Done,
-            Err(answer) => answer,
-        }
-    }
-
     /// `hops` counts this relaying, too.
-    async fn relay(&self, leader: Option<u64>, call: Call, hops: u8) -> Answer {
+    pub(super) async fn relay(&self, leader: Option<u64>, call: Call, hops: u8) -> Answer {
         if hops > HOPS_MAX {
             return not_now("the leader of the system group keeps moving");
         }
@@ -257,7 +218,7 @@ impl Desk {
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
         let mut notes = Vec::new();
-        let (cluster, members, held, draining, shortfalls, missing, recovered) = {
+        let (cluster, members, held, leaving, shortfalls, missing, recovered) = {
             let state = lock(&shared.system);
             let missing = state
                 .replicas_on(shared.store)
@@ -275,7 +236,7 @@ impl Desk {
                     .map_or(0, |founding| founding.cluster),
                 state.members.clone(),
                 state.shards_by_store(),
-                state.draining.clone(),
+                (state.draining.clone(), state.absent.clone()),
                 crate::system::shortfalls(&state),
                 missing,
                 state.recoveries.last().map(crate::recovery::in_words),
@@ -321,7 +282,8 @@ impl Desk {
                         .map_or("unknown", |seen| state_name(seen.state))
                         .to_owned(),
                     generation: sight.map_or(0, |seen| seen.generation),
-                    draining: draining.contains(&store),
+                    draining: leaving.0.contains(&store),
+                    absent: leaving.1.contains(&store),
                     shards: held.get(&store).copied().unwrap_or(0),
                     votes: system.as_ref().is_some_and(|system| system.votes(store)),
                     addresses: sight.map(|seen| seen.addresses.clone()).unwrap_or_default(),
@@ -418,7 +380,10 @@ fn state_name(state: MemberState) -> &'static str {
 }
 
 /// Has the system group, led here, decide a command. What it refused, or did not decide in time, is an answer already.
-async fn decide(system: &Hosted, command: SystemCommand) -> Result<SystemOutcome, Answer> {
+pub(super) async fn decide(
+    system: &Hosted,
+    command: SystemCommand,
+) -> Result<SystemOutcome, Answer> {
     let (reply, outcome) = oneshot::channel();
     system.group.do_send(ProposeSystem { command, reply });
     match tokio::time::timeout(ADMISSION_PATIENCE, outcome).await {
@@ -428,13 +393,13 @@ async fn decide(system: &Hosted, command: SystemCommand) -> Result<SystemOutcome
     }
 }
 
-fn refused(reason: &str) -> Answer {
+pub(super) fn refused(reason: &str) -> Answer {
     Answer::Refused {
         reason: reason.to_owned(),
     }
 }
 
-fn not_now(reason: &str) -> Answer {
+pub(super) fn not_now(reason: &str) -> Answer {
     Answer::NotNow {
         reason: reason.to_owned(),
     }

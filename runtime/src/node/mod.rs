@@ -3,7 +3,8 @@
 //! Here: [`NodeBuilder`] and [`Node`] (start, stop), the order of a start (`start`), joining and founding (`enter`), founding by
 //! several seeds (`founding`), the lookout for members that are missed (`lookout`), what arrives (`inbound`), gossip and beats driven
 //! (`gossip`, `beats`), the node's own health (`pulse`), replicas created and deleted (`replicas`, `retirements`), the steps of the system
-//! leader (`steward`), answers to calls (`calls`), the routing table (`table`), routers of this process (`courier`).
+//! leader (`steward`), answers to calls (`calls`), operators' wishes (`wishes`), what
+//! is hosted here, one by one (`shards`), the routing table (`table`), routers of this process (`courier`).
 //! Not here: rules that can be pure (`system`, `router`, `evaluation`, `synod-consensus`, `synod-membership`).
 
 mod beats;
@@ -20,9 +21,11 @@ mod pulse;
 mod replicas;
 mod retirements;
 mod running;
+mod shards;
 mod start;
 mod steward;
 mod table;
+mod wishes;
 
 pub(crate) use builder::resolve;
 pub use builder::{NodeBuilder, StartError};
@@ -31,9 +34,10 @@ pub use founding::SeatsError;
 pub(crate) use founding::chosen_alone;
 pub(crate) use founding::gave_word;
 pub(crate) use protocol::{Answer, Call, NodeFrame, Wish};
-pub use protocol::{MemberStatus, NodeStatus};
+pub use protocol::{MemberStatus, NodeStatus, PlannedMove};
 pub(crate) use replicas::LOST;
 pub use running::Node;
+pub use shards::{HostedShards, MoveStatus, PeerLag, ReplicaStatus};
 
 use synod_consensus::GroupId;
 

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use synod_consensus::genesis::Message;
 use synod_consensus::{GroupId, ReplicaId};
 
+use super::shards::HostedShards;
 use crate::system::{Founding, GroupReport, MemberEntry, Order, SystemState};
 use crate::wire::{self, Request, RoutingTable};
 
@@ -33,7 +34,12 @@ pub(crate) enum Call {
     Table,
     /// How is this node?
     Status,
-    /// An operator's wish about a member. Relayed like a join.
+    /// What is hosted by this node, from this group on?
+    Shards {
+        /// The first group wished for.
+        from: GroupId,
+    },
+    /// An operator's wish about members or shards. Relayed like a join.
     Operate {
         /// What to do.
         wish: Wish,
@@ -49,7 +55,7 @@ pub(crate) enum Call {
     },
 }
 
-/// What an operator wishes about a member.
+/// What an operator wishes about members or shards.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) enum Wish {
     /// Let it give up what it holds, or, with `on` false, take replicas again.
@@ -64,6 +70,35 @@ pub(crate) enum Wish {
         /// The member's name.
         node: String,
     },
+    /// Move a copy of a shard from one member to another.
+    Move {
+        /// The shard's number.
+        shard: u32,
+        /// Name of the member that gives it up.
+        from: String,
+        /// Name of the member that gets it.
+        to: String,
+    },
+    /// Plan now.
+    Rebalance {
+        /// As if nothing lay anywhere yet.
+        afresh: bool,
+        /// Only say what would move.
+        dry_run: bool,
+    },
+}
+
+/// One change of the placement, as an operator is told it.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct PlannedMove {
+    /// The shard's number.
+    pub shard: u32,
+    /// Name of the node that gives a copy up.
+    pub from: Option<String>,
+    /// Name of the node that gets one.
+    pub to: Option<String>,
+    /// It is the leadership that goes to that node, and no copy.
+    pub leadership: bool,
 }
 
 /// A call is relayed at most this often: member -> leader -> newer leader.
@@ -90,6 +125,13 @@ pub(crate) enum Answer {
     Founding {
         /// All by the one that was called, in order.
         messages: Vec<Message>,
+    },
+    /// What is hosted here.
+    Shards(Box<HostedShards>),
+    /// It is in the log, and this is what it means.
+    Placed {
+        /// Every change.
+        moves: Vec<PlannedMove>,
     },
     /// It is in the log.
     Done,
@@ -185,6 +227,9 @@ pub struct MemberStatus {
     /// It gives up what it holds, by an operator's wish.
     #[serde(default)]
     pub draining: bool,
+    /// It was silent for so long that others hold its copies.
+    #[serde(default)]
+    pub absent: bool,
     /// Shards of which it holds a replica, or may still hold one.
     #[serde(default)]
     pub shards: u32,

@@ -207,7 +207,9 @@ impl Replicas {
         };
         let applied = restored.state.clone();
         let machine = self.machine(key.group);
+        let mut state_bytes = 0;
         if let Some(checkpoint) = checkpoint {
+            state_bytes = checkpoint.data.len() as u64;
             machine
                 .restore(checkpoint.meta.position.index, &checkpoint.data)
                 .map_err(|error| failed(error.to_string()))?;
@@ -226,7 +228,7 @@ impl Replicas {
         if let Some((meta, id, held)) = self.shared.freight.take_held(key) {
             group.partial_snapshot(now, meta, id, held);
         }
-        self.host(key, group, machine, applied);
+        self.host(key, group, machine, applied, state_bytes);
         Ok(())
     }
 
@@ -238,7 +240,14 @@ impl Replicas {
         }
     }
 
-    fn host(&self, key: ReplicaKey, group: Group, machine: Machine, applied: SnapshotMeta) {
+    fn host(
+        &self,
+        key: ReplicaKey,
+        group: Group,
+        machine: Machine,
+        applied: SnapshotMeta,
+        state_bytes: u64,
+    ) {
         let evaluator = match (&machine, super::shard_of(key.group)) {
             (Machine::Shard(state), Some(shard)) => {
                 let (shared, state, kinds) =
@@ -261,6 +270,7 @@ impl Replicas {
             shared: self.shared.clone(),
             evaluator: evaluator.clone(),
             applied,
+            state_bytes,
         };
         let arbiter =
             &self.arbiters.consensus[key.group.get() as usize % self.arbiters.consensus.len()];

@@ -378,6 +378,7 @@ async fn launch(
         table.clone(),
         courier.clone(),
         founding,
+        Some(builder.replace_after).filter(|silence| !silence.is_zero()),
     )
     .start();
     let desk = Desk {

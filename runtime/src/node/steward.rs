@@ -18,6 +18,7 @@ use super::courier::NodeCourier;
 use super::gossip::{Admitted, GivenUp, GossipActor, Keys, Sight};
 use super::protocol::{NodeFrame, given_up};
 use super::replicas::Replicas;
+use super::shards::MoveStatus;
 use super::table;
 use crate::group::actor::{CarryOut, CheckpointNow, ProposeSystem};
 use crate::group::{Shared, lock};
@@ -52,6 +53,8 @@ pub(crate) struct Steward {
     /// What to propose if this node leads a system group that nobody founded yet.
     pub(crate) founding: Founding,
     reconciler: Reconciler,
+    /// Silence after which a member counts as absent where this node leads the system group; `None`: never.
+    replace_after: Option<Duration>,
     seen_change: u64,
     seen_system: Option<LogIndex>,
     /// Unsafe recoveries that were said in the log.
@@ -77,6 +80,7 @@ impl Steward {
         table: TableSlot,
         courier: Arc<NodeCourier>,
         founding: Founding,
+        replace_after: Option<Duration>,
     ) -> Self {
         Self {
             shared,
@@ -87,7 +91,8 @@ impl Steward {
             table,
             courier,
             founding,
-            reconciler: Reconciler::new(),
+            reconciler: Reconciler::new(replace_after),
+            replace_after,
             seen_change: 0,
             seen_system: None,
             seen_recoveries: 0,
@@ -132,7 +137,7 @@ impl Steward {
                 self.step(ctx);
             }
         } else {
-            self.reconciler = Reconciler::new();
+            self.reconciler = Reconciler::new(self.replace_after);
         }
         if now.saturating_sub(self.pinned) >= PINNED_EVERY {
             self.pinned = now;
@@ -284,6 +289,9 @@ impl Steward {
                 self.reconciler.steps(now, &state, &self.sight.alive())
             }
         };
+        for known in self.reconciler.news() {
+            super::shards::tell(&known);
+        }
         let mut orders: BTreeMap<u64, Vec<bytes::Bytes>> = BTreeMap::new();
         let Some(system) = self.shared.registry.get(GroupId::ZERO) else {
             return;
@@ -291,6 +299,15 @@ impl Steward {
         for step in steps {
             match step {
                 Step::Propose(command) => {
+                    if let SystemCommand::Absent { store, on, .. } = command {
+                        match on {
+                            true => tracing::warn!(
+                                store,
+                                "a member is silent for too long: others get its copies"
+                            ),
+                            false => tracing::info!(store, "an absent member is back"),
+                        }
+                    }
                     let (reply, outcome) = oneshot::channel();
                     system.group.do_send(ProposeSystem { command, reply });
                     self.outstanding += 1;
@@ -407,6 +424,23 @@ impl Handler<Unsettled> for Steward {
         let gone = self.sight.gone();
         let now = self.shared.clock.now();
         Some(self.reconciler.unsettled(now, &state, &gone) as u32)
+    }
+}
+
+/// What moves and what moved lately; `None` where that is not known.
+#[derive(Debug, actix::Message)]
+#[rtype(result = "Option<Vec<MoveStatus>>")]
+pub(crate) struct ListMoves;
+
+impl Handler<ListMoves> for Steward {
+    type Result = Option<Vec<MoveStatus>>;
+    fn handle(&mut self, _: ListMoves, _ctx: &mut Self::Context) -> Self::Result {
+        if !self.leads_system() {
+            return None;
+        }
+        let now = self.now();
+        let all = self.reconciler.moves().all();
+        Some(all.map(|known| MoveStatus::of(known, now)).collect())
     }
 }
 

@@ -17,7 +17,7 @@ impl SystemState {
             return refused(&format!("store {store} is no member"));
         };
         if on && !self.draining.contains(&store) {
-            if self.draining.len() + 1 >= self.members.len() {
+            if !self.takers().any(|taker| taker != store) {
                 return refused(&format!(
                     "`{}` is the last node that takes replicas: add another one first",
                     member.name
@@ -51,17 +51,20 @@ impl SystemState {
         }
         self.members.remove(&store);
         self.draining.remove(&store);
+        self.absent.remove(&store);
         self.removed.insert(store, name);
         self.epoch += 1;
         SystemOutcome::Done
     }
 
-    /// After members were given up: a draining one that is the last takes replicas again, for there is nobody else.
-    pub(super) fn drain_nobody_but_with_others(&mut self) {
+    /// After members were given up: when nobody who takes replicas is left, all do again, for there is nobody else.
+    pub(super) fn leave_somebody_who_takes(&mut self) {
         self.draining
             .retain(|store| self.members.contains_key(store));
-        if self.draining.len() == self.members.len() {
+        self.absent.retain(|store| self.members.contains_key(store));
+        if self.takers().next().is_none() {
             self.draining.clear();
+            self.absent.clear();
         }
     }
 

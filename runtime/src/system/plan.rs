@@ -4,6 +4,8 @@
 //! `synod_membership::placement`'s business. Called by the system leader when members change.
 //! Not here: which step to take next (`reconcile`).
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use synod_consensus::GroupId;
 use synod_membership::placement::{self, Home, Plan, Shard, Site};
@@ -34,12 +36,9 @@ pub fn plan(state: &SystemState) -> Vec<(GroupId, Placement)> {
     let Some(founding) = &state.founding else {
         return Vec::new();
     };
-    let (groups, planned) = placed(state, founding);
-    let of_shards = groups.into_iter().zip(planned.homes).map(|(group, home)| {
-        let stores = home.stores.into_iter().map(StoreId::get).collect();
-        let leader = home.leader.map(StoreId::get);
-        (group, Placement { stores, leader })
-    });
+    let ground = Ground::of(state, founding);
+    let planned = ground.plan();
+    let of_shards = ground.goals(planned);
     core::iter::once((GroupId::ZERO, system_goal(state)))
         .chain(of_shards)
         .filter(|(group, goal)| {
@@ -49,44 +48,85 @@ pub fn plan(state: &SystemState) -> Vec<(GroupId, Placement)> {
         .collect()
 }
 
-/// Why the placement is not as wished, in sentences, while a member drains or has a zone.
+/// Why the placement is not as wished, in sentences, while a member leaves, is absent or has a zone.
 pub fn shortfalls(state: &SystemState) -> Vec<String> {
     let zoned = || state.members.values().any(|member| member.zone.is_some());
+    let leaving = !state.draining.is_empty() || !state.absent.is_empty();
     match &state.founding {
-        Some(founding) if !state.draining.is_empty() || zoned() => {
-            let shortfalls = placed(state, founding).1.shortfalls;
-            shortfalls.iter().map(ToString::to_string).collect()
+        Some(founding) if leaving || zoned() => {
+            let shards = founding.sharding.shards as usize;
+            let known = placement::shortfalls(founding.copies as usize, &sites(state), shards);
+            known.iter().map(ToString::to_string).collect()
         }
         _ => Vec::new(),
     }
 }
 
-/// The groups of shards, and where they should live.
-fn placed(state: &SystemState, founding: &Founding) -> (Vec<GroupId>, Plan) {
-    let sites: Vec<Site> = state
+/// What a plan is made from: the groups of shards with where they should live now, and who may hold them.
+#[derive(Clone, Debug)]
+pub(super) struct Ground {
+    seed: u64,
+    copies: usize,
+    pub(super) groups: Vec<GroupId>,
+    sites: Vec<Site>,
+    pub(super) shards: Vec<Shard>,
+}
+
+impl Ground {
+    pub(super) fn of(state: &SystemState, founding: &Founding) -> Self {
+        let seed = founding.sharding.seed;
+        let groups: Vec<GroupId> = founding.groups().skip(1).collect();
+        let shards = groups
+            .iter()
+            .map(|group| Shard {
+                point: Ring::point(seed, &group.get().to_le_bytes()),
+                home: state
+                    .groups
+                    .get(group)
+                    .map_or_else(Home::default, |entry| home_of(&entry.placement)),
+            })
+            .collect();
+        Self {
+            seed,
+            copies: founding.copies as usize,
+            groups,
+            sites: sites(state),
+            shards,
+        }
+    }
+
+    pub(super) fn plan(&self) -> Plan {
+        self.plan_around(None)
+    }
+
+    /// A plan in which other shards make up for where the one at this place is.
+    pub(super) fn plan_around(&self, kept: Option<u32>) -> Plan {
+        placement::plan_around(self.seed, self.copies, &self.sites, &self.shards, kept)
+    }
+
+    /// The plan as goals, all of them.
+    pub(super) fn goals(&self, plan: Plan) -> impl Iterator<Item = (GroupId, Placement)> + use<> {
+        let groups = self.groups.clone().into_iter();
+        groups.zip(plan.homes).map(|(group, home)| {
+            let stores = home.stores.into_iter().map(StoreId::get).collect();
+            let leader = home.leader.map(StoreId::get);
+            (group, Placement { stores, leader })
+        })
+    }
+}
+
+fn sites(state: &SystemState) -> Vec<Site> {
+    let takers: BTreeSet<u64> = state.takers().collect();
+    state
         .members
         .iter()
         .map(|(store, member)| Site {
             store: StoreId::new(*store),
             weight: member.capacity.max(1),
             zone: member.zone.clone(),
-            takes: !state.draining.contains(store),
+            takes: takers.contains(store),
         })
-        .collect();
-    let seed = founding.sharding.seed;
-    let groups: Vec<GroupId> = founding.groups().skip(1).collect();
-    let shards: Vec<Shard> = groups
-        .iter()
-        .map(|group| Shard {
-            point: Ring::point(seed, &group.get().to_le_bytes()),
-            home: state
-                .groups
-                .get(group)
-                .map_or_else(Home::default, |entry| home_of(&entry.placement)),
-        })
-        .collect();
-    let planned = placement::plan(seed, founding.copies as usize, &sites, &shards);
-    (groups, planned)
+        .collect()
 }
 
 fn home_of(placement: &Placement) -> Home {
@@ -114,15 +154,15 @@ pub fn system_voters(members: usize) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
+pub(super) mod tests {
+    use std::collections::BTreeMap;
 
     use super::*;
-    use crate::system::state::{MemberEntry, SystemCommand};
+    use crate::system::state::{MemberEntry, SystemCommand, SystemOutcome};
     use crate::wire::{Sharding, encode};
     use bytes::Bytes;
 
-    fn cluster(nodes: u64, shards: u32) -> SystemState {
+    pub(in crate::system) fn cluster(nodes: u64, shards: u32) -> SystemState {
         let mut state = SystemState::default();
         let founding = Founding {
             cluster: 9,
@@ -154,9 +194,12 @@ mod tests {
         apply(state, SystemCommand::Place { epoch, goals });
     }
 
-    fn apply(state: &mut SystemState, command: SystemCommand) {
+    pub(in crate::system) fn apply(
+        state: &mut SystemState,
+        command: SystemCommand,
+    ) -> SystemOutcome {
         let index = state.applied.next();
-        state.apply(index, &encode(&command));
+        state.apply(index, &encode(&command))
     }
 
     #[test]

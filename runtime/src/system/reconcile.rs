@@ -14,6 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use synod_consensus::{Configuration, GroupId, LogIndex, Members, ReplicaId, Term};
 
+use super::absence::Watch;
+use super::moves::{Move, Moves};
 use super::plan::{plan, system_voters, voters_for};
 use super::state::{GroupEntry, ReplicaAddress, SystemCommand, SystemState};
 
@@ -26,6 +28,8 @@ const COMMANDS_MAX: usize = 64;
 const ORDER_RETRY: Duration = Duration::from_millis(1_000);
 /// A report older than this says nothing about who leads.
 const REPORT_STALE: Duration = Duration::from_secs(10);
+/// News of moves that wait to be told; more are only in the list.
+const NEWS_MAX: usize = 1_024;
 /// A replica this many entries behind the leader counts as caught up.
 const CAUGHT_UP_ENTRIES: u64 = 256;
 
@@ -108,6 +112,12 @@ pub struct Reconciler {
     lost: BTreeMap<(GroupId, ReplicaId), Loss>,
     /// When a store's replica of a group was last replaced.
     replaced: BTreeMap<(GroupId, u64), Replaced>,
+    /// Who is silent, and for how long.
+    watch: Watch,
+    /// What moves; for people.
+    moves: Moves,
+    /// Moves that began, caught up or ended since they were last asked for.
+    news: Vec<Move>,
 }
 
 /// When it was heard that a replica stopped for good. Its store says so again and again.
@@ -125,9 +135,35 @@ struct Replaced {
 }
 
 impl Reconciler {
-    /// An empty memory, as after a change of the system leader.
-    pub fn new() -> Self {
-        Self::default()
+    /// An empty memory, as after a change of the system leader. Members that are silent for `replace_after` from now on count as
+    /// absent, and others get their copies; `None`: never.
+    pub fn new(replace_after: Option<Duration>) -> Self {
+        Self {
+            watch: Watch::new(replace_after),
+            ..Self::default()
+        }
+    }
+
+    /// What moves, and what did lately.
+    pub fn moves(&self) -> &Moves {
+        &self.moves
+    }
+
+    /// Moves that began, caught up or ended since this was last asked.
+    pub fn news(&mut self) -> Vec<Move> {
+        std::mem::take(&mut self.news)
+    }
+
+    /// Stores that gave a sign of life: those that gossip sees alive, and those that answered the leader of the system group, of
+    /// which every member has a replica.
+    fn heard(&self, now: Duration, alive: &BTreeSet<u64>) -> BTreeSet<u64> {
+        let report = self.report(now, GroupId::ZERO);
+        let answered = report.into_iter().flat_map(|report| {
+            let peers = report.matched.iter().map(|(peer, _)| *peer);
+            peers.chain([report.leader])
+        });
+        let answered = answered.map(|id| ReplicaAddress::of(id).store);
+        alive.iter().copied().chain(answered).collect()
     }
 
     /// Takes a leader's report in; true when it says something new. Reports of a lower term are late and ignored.
@@ -230,7 +266,15 @@ impl Reconciler {
 
     /// The newest report of a group, if it is fresh.
     pub fn report(&self, now: Duration, group: GroupId) -> Option<&GroupReport> {
-        let seen = self.seen.get(&group)?;
+        Self::fresh(&self.seen, now, group)
+    }
+
+    fn fresh(
+        seen: &BTreeMap<GroupId, Seen>,
+        now: Duration,
+        group: GroupId,
+    ) -> Option<&GroupReport> {
+        let seen = seen.get(&group)?;
         (now.saturating_sub(seen.at) <= REPORT_STALE).then_some(&seen.report)
     }
 
@@ -244,6 +288,8 @@ impl Reconciler {
         if state.founding.is_none() {
             return Vec::new();
         }
+        let heard = self.heard(now, alive);
+        self.watch.look(now, state, &heard);
         let goals = if self.planned == Some(state.epoch) {
             Vec::new()
         } else {
@@ -257,6 +303,15 @@ impl Reconciler {
                 epoch: state.epoch,
                 goals,
             })];
+        }
+        let seen = &self.seen;
+        let fresh = |group| Self::fresh(seen, now, group);
+        self.news.extend(self.moves.look(now, state, fresh));
+        self.news.truncate(NEWS_MAX);
+        let known = |group| Some(&fresh(group)?.configuration);
+        if let Some(word) = self.watch.verdict(state, known) {
+            // One at a time: the next is judged by what this one changed.
+            return vec![Step::Propose(word)];
         }
         let mut steps = self.bury(now, state);
         self.ordered
@@ -428,7 +483,7 @@ fn next_step(
     }
 }
 
-/// Which of the goal's replicas should vote: an odd number, those of draining members last, present voters first so that nothing
+/// Which of the goal's replicas should vote: an odd number, those of draining and absent members last, present voters first so that nothing
 /// moves without need, then those that are caught up, then by id.
 fn wanted_voters(
     group: GroupId,
@@ -437,11 +492,14 @@ fn wanted_voters(
     report: &GroupReport,
 ) -> Members {
     let configuration = &report.configuration;
-    let drains = |id: &ReplicaId| state.draining.contains(&ReplicaAddress::of(*id).store);
+    let leaves = |id: &ReplicaId| {
+        let store = ReplicaAddress::of(*id).store;
+        state.draining.contains(&store) || state.absent.contains(&store)
+    };
     let count = if group == GroupId::ZERO {
-        // Who drains votes no more, so that it can be stopped and removed; but while the others are too few to take all copies,
+        // Who drains or is absent votes no more, so that it can be stopped and removed; but while the others are too few to take all copies,
         // it is not going anywhere, and its vote is worth more.
-        let takers = goal.iter().filter(|id| !drains(id)).count();
+        let takers = goal.iter().filter(|id| !leaves(id)).count();
         let copies = state
             .founding
             .as_ref()
@@ -453,7 +511,7 @@ fn wanted_voters(
     let mut ranked: Vec<ReplicaId> = goal.iter().copied().collect();
     ranked.sort_by_key(|id| {
         (
-            drains(id),
+            leaves(id),
             !configuration.voters.contains(id),
             !caught_up(*id, report),
             *id,
@@ -469,7 +527,7 @@ fn pause_after(times: u32) -> Duration {
     Duration::from_secs(1 << times.min(8))
 }
 
-fn caught_up(replica: ReplicaId, report: &GroupReport) -> bool {
+pub(super) fn caught_up(replica: ReplicaId, report: &GroupReport) -> bool {
     if replica == report.leader {
         return true;
     }

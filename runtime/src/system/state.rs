@@ -237,6 +237,15 @@ pub enum SystemCommand {
         /// Which store.
         store: u64,
     },
+    /// A member is away for so long that others are to hold its copies, or, with `on` false, it is back.
+    Absent {
+        /// Epoch of the placement that this was decided on; refused when that is no longer current.
+        epoch: u64,
+        /// Which store.
+        store: u64,
+        /// Whether it is absent from now on.
+        on: bool,
+    },
 }
 
 /// The last word of an unsafe recovery, written by the operator's command and never proposed.
@@ -319,6 +328,9 @@ pub struct SystemState {
     /// Members that give up what they hold.
     #[serde(default)]
     pub draining: BTreeSet<u64>,
+    /// Members that are away for so long that others hold their copies.
+    #[serde(default)]
+    pub absent: BTreeSet<u64>,
     /// Stores that were taken out, and their names.
     #[serde(default)]
     pub removed: BTreeMap<u64, String>,
@@ -357,6 +369,7 @@ impl SystemState {
             SystemCommand::GiveUp(giving_up) => self.give_up(giving_up),
             SystemCommand::Drain { store, on } => self.drain(store, on),
             SystemCommand::Remove { store } => self.remove(store),
+            SystemCommand::Absent { epoch, store, on } => self.absent(epoch, store, on),
         }
     }
 
@@ -482,7 +495,7 @@ impl SystemState {
             .iter()
             .filter_map(|store| Some((*store, self.members.remove(store)?.name)))
             .collect();
-        self.drain_nobody_but_with_others();
+        self.leave_somebody_who_takes();
         self.next_store = self.next_store.max(giving_up.next_store);
         self.next_serial = self.next_serial.max(giving_up.next_serial);
         self.recoveries.push(UnsafeRecovery {

@@ -22,7 +22,7 @@ const TRANSFER_PAUSE: Duration = Duration::from_millis(400);
 /// [`TRANSFER_PAUSE`] and any turn of a busy machine.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(2);
 /// A peer that answered within this time can take a leadership over: two heartbeats and their way.
-const PEER_ACTIVE: Duration = Duration::from_millis(1_200);
+pub(super) const PEER_ACTIVE: Duration = Duration::from_millis(1_200);
 /// A leader repeats an unchanged report this often, for a system leader that is new.
 const REPORT_AGAIN: Duration = Duration::from_secs(4);
 

@@ -1,5 +1,7 @@
 //! A world in which orders are carried out at once, and what the reconciler makes of it.
 
+mod silent;
+
 use super::*;
 use crate::system::state::{Founding, GivingUp, MemberEntry, SystemOutcome};
 use crate::wire::{Sharding, encode};
@@ -146,7 +148,7 @@ impl World {
     }
 
     fn settle(&mut self) -> usize {
-        let mut reconciler = Reconciler::new();
+        let mut reconciler = Reconciler::new(None);
         for round in 0..2_000u64 {
             let now = Duration::from_millis(round * 100);
             for (group, replica) in &self.lost {
@@ -173,7 +175,7 @@ impl World {
             }
             // A system leader lost at any moment leaves a fresh reconciler behind (S2).
             if round % 7 == 3 {
-                reconciler = Reconciler::new();
+                reconciler = Reconciler::new(None);
             }
         }
         panic!("did not settle");
@@ -302,7 +304,7 @@ fn a_lost_replica_stays_while_its_group_was_not_heard_without_it() {
         ("the third is away", &[other], now, &alone),
     ];
     for (case, lost, reported, report) in cases {
-        let mut reconciler = Reconciler::new();
+        let mut reconciler = Reconciler::new(None);
         for replica in lost {
             reconciler.lost(heard, group, *replica);
         }
@@ -314,7 +316,7 @@ fn a_lost_replica_stays_while_its_group_was_not_heard_without_it() {
         assert!(unsettled > 0, "{case}");
     }
     // And what a store no longer says is no longer so.
-    let mut reconciler = Reconciler::new();
+    let mut reconciler = Reconciler::new(None);
     reconciler.lost(heard, group, other);
     let later = heard + REPORT_STALE * 2;
     reconciler.reported(later, report);
@@ -336,7 +338,7 @@ fn a_replica_that_is_lost_again_and_again_is_replaced_ever_more_rarely() {
     let store = (1..=3)
         .find(|store| *store != ReplicaAddress::of(leader).store)
         .expect("three");
-    let mut reconciler = Reconciler::new();
+    let mut reconciler = Reconciler::new(None);
     let mut retired = 0;
     for round in 0..6_000u64 {
         let now = Duration::from_millis(round * 10);
