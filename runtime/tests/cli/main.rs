@@ -2,7 +2,8 @@
 //!
 //! Here: [`harness`] (processes ended by id, conditions that are waited for), [`loopback`] (their addresses), [`adders`] (commands that
 //! go on meanwhile), what bad input gets ([`bad_input`], [`bad_asks`], [`overload`]), failures under load ([`failover`],
-//! [`standstill`]), nodes that leave for good ([`leaving`]), strangers at an open port ([`hostile`]), bad networks ([`weather`]),
+//! [`standstill`]), nodes that leave for good ([`leaving`]) or are silent for too long ([`silence`]), what operators see and move
+//! ([`placing`]), strangers at an open port ([`hostile`]), bad networks ([`weather`]),
 //! majorities that are gone for good ([`recovery`]), and founding by several seeds ([`seeds`]). Not here: nodes within one process (`cluster`), simulated faults (crate
 //! `tests`).
 
@@ -22,7 +23,9 @@ mod leaving;
 #[path = "../loopback/mod.rs"]
 mod loopback;
 mod overload;
+mod placing;
 mod recovery;
 mod seeds;
+mod silence;
 mod standstill;
 mod weather;

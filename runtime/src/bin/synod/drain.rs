@@ -47,7 +47,10 @@ pub(crate) async fn run(
 }
 
 fn say(member: &MemberStatus, status: &NodeStatus) {
-    let takers = status.members.iter().filter(|member| !member.draining);
+    let takers = status
+        .members
+        .iter()
+        .filter(|member| !member.draining && !member.absent);
     let votes = match member.votes {
         true => " and votes in the system group",
         false => "",
@@ -70,7 +73,7 @@ pub(crate) async fn remove(node: &str, cluster: ClusterOptions) -> Result<(), Bo
     Ok(())
 }
 
-fn first(cluster: &ClusterOptions) -> Result<&str, Box<dyn Error>> {
+pub(crate) fn first(cluster: &ClusterOptions) -> Result<&str, Box<dyn Error>> {
     let first = cluster.at.first().map(String::as_str);
     first.ok_or_else(|| "no address was given".into())
 }

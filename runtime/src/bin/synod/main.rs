@@ -1,7 +1,7 @@
 //! The `synod` command: runs a node, looks at a cluster, plays with its built-in key-value kind, measures it.
 //!
 //! The rooms: [`options`] (the command line), [`start`] (a node), [`status`], [`keys`] (get, put, add, delete), [`bench`],
-//! [`certs`], [`drain`] (and remove), [`recover`] (when a majority is gone for good), [`kv`] (the kind that every such node
+//! [`certs`], [`drain`] (and remove), [`shards`], [`rebalance`] (and move), [`table`] (columns), [`recover`] (when a majority is gone for good), [`kv`] (the kind that every such node
 //! hosts), [`connection`] (how commands reach a cluster). Every error is one sentence on the error output and exit status 1; 2 is what the command
 //! line itself, or `recover`, refuses to do.
 
@@ -12,9 +12,12 @@ mod drain;
 mod keys;
 mod kv;
 mod options;
+mod rebalance;
 mod recover;
+mod shards;
 mod start;
 mod status;
+mod table;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -68,6 +71,18 @@ async fn run(command: Command) -> Result<(), Box<dyn Error>> {
             cluster,
         } => drain::run(&node, undo, cluster).await,
         Command::Remove { node, cluster } => drain::remove(&node, cluster).await,
+        Command::Shards(options) => shards::run(options).await,
+        Command::Move {
+            shard,
+            from,
+            to,
+            cluster,
+        } => rebalance::move_shard(shard, &from, &to, cluster).await,
+        Command::Rebalance {
+            afresh,
+            dry_run,
+            cluster,
+        } => rebalance::run(afresh, dry_run, cluster).await,
         Command::Bench(options) => bench::run(options).await,
         Command::Certs(options) => certs::run(options),
         Command::Recover(options) => recover::run(&options),

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::Serialize;
 
 /// Actors that survive the loss of their node.
 #[derive(Debug, Parser)]
@@ -64,6 +65,41 @@ pub(crate) enum Command {
         #[command(flatten)]
         cluster: ClusterOptions,
     },
+    /// Show every shard: leader, replicas, term, applied index, size, state, and what moves.
+    ///
+    /// Every node is asked for what it hosts. Where a replica lags, the number of entries stands behind its node's name; "+" stands before
+    /// a replica that learns and does not vote.
+    Shards(ShardsOptions),
+    /// Move one copy of a shard from a node to another.
+    ///
+    /// The move lasts: the system leader leaves copies where they are as long as every node holds its share. Where this one gives a node
+    /// more or less than its share, a copy of another shard goes the other way, and is named.
+    Move {
+        /// The shard's number.
+        shard: u32,
+        /// Name of the node that gives the copy up.
+        #[arg(long, value_name = "NODE")]
+        from: String,
+        /// Name of the node that gets it.
+        #[arg(long, value_name = "NODE")]
+        to: String,
+        #[command(flatten)]
+        cluster: ClusterOptions,
+    },
+    /// Plan now, and show what moves.
+    ///
+    /// The system leader plans whenever members change, and keeps replicas and leaders of every node within one of its share. So in a
+    /// cluster at rest this moves nothing, unless --afresh.
+    Rebalance {
+        /// Plan as if nothing lay anywhere yet: moves by hand and what is left of history are given up. May move most copies.
+        #[arg(long)]
+        afresh: bool,
+        /// Only show what would move.
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        cluster: ClusterOptions,
+    },
     /// Put a closed-loop load on a running cluster and print commands per second, p50 and p99.
     Bench(BenchOptions),
     /// Make a development CA, and certificates of nodes and clients, in a directory.
@@ -112,6 +148,17 @@ pub(crate) struct StartOptions {
     /// Shards of the cluster that --found or --seeds founds, for ever [default: 256].
     #[arg(long, requires = "founds", conflicts_with = "join")]
     pub(crate) shards: Option<u32>,
+    /// Seconds of silence after which the others rebuild a node's copies among themselves; 0 for never.
+    ///
+    /// The leader of the system group counts, by its own clock and from its election on; give every node the same.
+    #[arg(
+        long,
+        env = "SYNOD_REPLACE_AFTER",
+        value_name = "SECONDS",
+        default_value_t = 600,
+        value_parser = clap::value_parser!(u64).range(..=31_536_000)
+    )]
+    pub(crate) replace_after: u64,
     /// Ask a majority for every query, instead of trusting clocks for 0.4 s: for virtual machines that are stopped and resumed.
     #[arg(long)]
     pub(crate) no_lease_reads: bool,
@@ -162,6 +209,38 @@ pub(crate) struct StatusOptions {
     /// One line of JSON instead of a table.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ShardsOptions {
+    /// Only this shard.
+    pub(crate) shard: Option<u32>,
+    /// Only what this node holds.
+    #[arg(long, value_name = "NODE")]
+    pub(crate) node: Option<String>,
+    /// Only shards in this state.
+    #[arg(long, value_enum)]
+    pub(crate) state: Option<State>,
+    /// Moves under way, and the last ones that ended, instead: as the present system leader saw them.
+    #[arg(long, conflicts_with_all = ["shard", "node", "state"])]
+    pub(crate) moves: bool,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterOptions,
+    /// One line of JSON instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// How a shard is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum State {
+    /// Led, and where it belongs.
+    Serving,
+    /// Led, and on its way.
+    Moving,
+    /// Not led, as far as can be seen.
+    Leaderless,
 }
 
 #[derive(Args, Debug)]
@@ -279,6 +358,11 @@ mod tests {
             "synod start --store x --seeds a=h:1 --join h:1",
             "synod start --store x --found --give-up 5",
             "synod start --store x --ca ca.crt",
+            "synod start --store x --found --replace-after -1",
+            "synod shards --state well",
+            "synod shards 3 --moves",
+            "synod move 3 --from n1",
+            "synod move x --from n1 --to n2",
             "synod bench --read-share 1.5",
             "synod bench --clients 0",
             "synod start",

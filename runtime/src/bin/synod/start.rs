@@ -21,6 +21,7 @@ pub(crate) async fn run(options: StartOptions) -> Result<(), Box<dyn Error>> {
     if let Some(name) = &options.name {
         builder = builder.name(name);
     }
+    builder = builder.replace_after(Duration::from_secs(options.replace_after));
     if options.no_lease_reads {
         builder = builder.lease_reads(false);
     }

@@ -8,6 +8,7 @@ use synod::node::{MemberStatus, NodeStatus};
 
 use crate::connection::{any_status, connect};
 use crate::options::StatusOptions;
+use crate::table::aligned;
 
 /// The cluster as its members describe it.
 #[derive(Debug, Serialize)]
@@ -61,11 +62,12 @@ async fn look(client: &Client, addresses: &[String]) -> Result<View, Box<dyn Err
     Ok(view)
 }
 
-/// What gossip says, and what the operator wished.
+/// What gossip says, what the operator wished, and whether others hold its copies because it was silent for too long.
 fn state(member: &MemberStatus) -> String {
-    match member.draining {
-        true => format!("{}, draining", member.state),
-        false => member.state.clone(),
+    match (member.draining, member.absent) {
+        (true, _) => format!("{}, draining", member.state),
+        (false, true) => format!("{}, replaced", member.state),
+        (false, false) => member.state.clone(),
     }
 }
 
@@ -171,28 +173,6 @@ fn duration(seconds: u64) -> String {
         7_200..=172_799 => format!("{} h", seconds / 3_600),
         _ => format!("{} d", seconds / 86_400),
     }
-}
-
-fn aligned(rows: &[Vec<String>]) -> String {
-    let columns = rows.first().map_or(0, Vec::len);
-    let width = |column: usize| {
-        rows.iter()
-            .map(|row| row[column].chars().count())
-            .max()
-            .unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    let mut text = String::new();
-    for row in rows {
-        let line: Vec<String> = row
-            .iter()
-            .zip(&widths)
-            .map(|(cell, width)| format!("{cell:<width$}", width = *width))
-            .collect();
-        text.push_str(line.join("  ").trim_end());
-        text.push('\n');
-    }
-    text
 }
 
 #[cfg(test)]
