@@ -25,6 +25,9 @@ pub struct Configuration {
 }
 
 impl Configuration {
+    /// How many replicas a configuration may name at most, in all its lists: four times the nodes that a cluster is made for.
+    pub const MEMBERS_MAX: usize = 4_096;
+
     /// A simple configuration of these voters.
     pub fn of_voters(voters: impl IntoIterator<Item = ReplicaId>) -> Self {
         Self {
@@ -57,6 +60,17 @@ impl Configuration {
         members.extend(&self.learners);
         members.extend(&self.learners_next);
         members
+    }
+
+    /// How many replicas all lists name together; who is in two of them counts twice.
+    pub(crate) fn names(&self) -> usize {
+        let lists = [
+            &self.voters,
+            &self.outgoing,
+            &self.learners,
+            &self.learners_next,
+        ];
+        lists.map(|list| list.len()).iter().sum()
     }
 
     /// What a joint configuration becomes when it is left; a simple one stays as it is.
@@ -96,7 +110,8 @@ impl Configuration {
 
     const FORMAT: u8 = 1;
 
-    /// Reads the bytes of a configuration entry; `None` when they are not exactly one configuration of a known format.
+    /// Reads the bytes of a configuration entry; `None` when they are not exactly one configuration of a known format, of at most
+    /// [`Self::MEMBERS_MAX`] replicas.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let mut rest = bytes.strip_prefix(&[Self::FORMAT])?;
         let mut list = || -> Option<Members> {
@@ -117,7 +132,8 @@ impl Configuration {
             learners: list()?,
             learners_next: list()?,
         };
-        rest.is_empty().then_some(configuration)
+        let sound = rest.is_empty() && configuration.names() <= Self::MEMBERS_MAX;
+        sound.then_some(configuration)
     }
 }
 
@@ -157,6 +173,23 @@ mod tests {
         fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
             let _ = Configuration::decode(&bytes);
         }
+    }
+
+    #[test]
+    fn more_than_may_be_named_are_not_decoded() {
+        let most = Configuration {
+            voters: [ReplicaId::new(1)].into(),
+            learners: (2..=Configuration::MEMBERS_MAX as u64)
+                .map(ReplicaId::new)
+                .collect(),
+            ..Configuration::default()
+        };
+        assert_eq!(Configuration::decode(&most.encode()), Some(most.clone()));
+        let more = Configuration {
+            outgoing: [ReplicaId::new(1)].into(),
+            ..most
+        };
+        assert_eq!(Configuration::decode(&more.encode()), None);
     }
 
     #[test]

@@ -100,6 +100,14 @@ pub enum ChangeError {
     /// A group without voters decides nothing.
     #[error("the wish names no voter")]
     NoVoters,
+    /// No group is made for so many: the joint configuration on the way would name more than `most` in its lists.
+    #[error("the change names {names} replicas, above {most}")]
+    TooMany {
+        /// What its lists hold together.
+        names: usize,
+        /// [`Configuration::MEMBERS_MAX`](crate::Configuration::MEMBERS_MAX).
+        most: usize,
+    },
     /// Nobody is voter and learner at once.
     #[error("{both:?} are wished both as voters and as learners")]
     Overlap {

@@ -48,6 +48,11 @@ impl Group {
         if target.voters.is_empty() {
             return Err(ChangeError::NoVoters);
         }
+        let names = target.voters.len() + target.learners.len() + present.voters.len();
+        if names > Configuration::MEMBERS_MAX {
+            let most = Configuration::MEMBERS_MAX;
+            return Err(ChangeError::TooMany { names, most });
+        }
         let both: Members = { target.voters.intersection(&target.learners) }
             .copied()
             .collect();

@@ -235,6 +235,13 @@ fn wishes_that_make_no_sense_are_refused() {
         }
     );
     assert_eq!(refused(&[1, 2, 3], &[]), ChangeError::Unchanged);
+    let crowd: Vec<u64> = (4..5_000).collect();
+    let names = 3 + crowd.len() + 3;
+    let most = crate::Configuration::MEMBERS_MAX;
+    assert_eq!(
+        refused(&[1, 2, 3], &crowd),
+        ChangeError::TooMany { names, most }
+    );
     let wish = net.wish(2, &[1], &[]);
     assert!(
         matches!(net.group(2).change(now, wish), Err(ChangeError::NotLeader { leader: Some(leader), .. }) if leader == id(1))

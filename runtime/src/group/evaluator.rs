@@ -87,6 +87,8 @@ pub(crate) struct EvaluatorActor {
     hosted: Option<Arc<Hosted>>,
     owed: Owed,
     serial: Option<u64>,
+    /// Of the last pause.
+    attempt: u64,
     alarm: Alarm,
 }
 
@@ -107,6 +109,7 @@ impl EvaluatorActor {
             hosted: None,
             owed: Owed::default(),
             serial: None,
+            attempt: 0,
             alarm: Alarm::default(),
         }
     }
@@ -164,7 +167,8 @@ impl EvaluatorActor {
                 EvaluatorOutput::Reply { to, reply } => self.reply(to, reply),
                 EvaluatorOutput::Paused => {
                     if let (Some(group), Some(serial)) = (&self.group, self.serial) {
-                        group.do_send(Drained { serial });
+                        let attempt = self.attempt;
+                        group.do_send(Drained { serial, attempt });
                     }
                 }
             }
@@ -378,13 +382,16 @@ impl Handler<ReadAnswered> for EvaluatorActor {
 #[derive(Debug, actix::Message)]
 #[rtype(result = "()")]
 pub(crate) struct Pause {
+    /// The number of the attempt to hand the leadership over.
+    pub(crate) attempt: u64,
     pub(crate) deadline: Duration,
 }
 
 impl Handler<Pause> for EvaluatorActor {
     type Result = ();
-    fn handle(&mut self, Pause { deadline }: Pause, _ctx: &mut Self::Context) {
+    fn handle(&mut self, Pause { attempt, deadline }: Pause, _ctx: &mut Self::Context) {
         let now = self.now();
+        self.attempt = attempt;
         self.evaluator.pause(now, deadline);
     }
 }

@@ -72,14 +72,14 @@ impl Hosted {
         missed(&lock(&self.configuration), present)
     }
 
-    /// The stores whose replicas vote, as far as is known here; of both halves.
-    pub(crate) fn voters(&self) -> BTreeSet<u64> {
+    /// The stores whose replicas vote, as far as is known here, of both halves; then those that belong to the group at all.
+    pub(crate) fn stores(&self) -> [BTreeSet<u64>; 2] {
         let configuration = lock(&self.configuration);
         let voters = configuration.voters.union(&configuration.outgoing);
-        voters
-            .iter()
-            .map(|id| ReplicaAddress::of(*id).store)
-            .collect()
+        [voters, configuration.members()].map(|replicas| {
+            let stores = replicas.iter().map(|id| ReplicaAddress::of(*id).store);
+            stores.collect()
+        })
     }
 
     /// Whether a replica on that store votes, as far as is known here; in either half.

@@ -1,7 +1,7 @@
 //! Tells live processes from dead ones within half a second.
 //!
-//! Here: [`Beats`], a thread that sends a datagram ten times a second to every member that votes with this one in some group, and notes
-//! which leader of such a group was silent too long. Its verdict is a hint that makes groups ask for an election early; it is never
+//! Here: [`Beats`], a thread that sends a datagram ten times a second to every member of a group in which this one votes, and notes
+//! which leader of a group here was silent too long. Its verdict is a hint that makes groups ask for an election early; it is never
 //! evidence for a vote (DESIGN section 9). Who shares no group with this node gets no beat: that would keep a connection to everybody.
 //! The same thread looks at the node itself: if one of its arbiters is stuck (`pulse`), what it leads goes to others while its beats
 //! go on. Not here: membership (`gossip`), elections (`synod-consensus`).
@@ -15,7 +15,7 @@ use std::thread::JoinHandle;
 use super::gossip::{Sight, TAG_BEAT, tag};
 use super::pulse::Pulse;
 use crate::group::actor::{PeerSilent, StepAside};
-use crate::group::{Clock, Counters, Shared, lock};
+use crate::group::{Clock, Counters, Hosted, Shared, lock};
 use synod_consensus::GroupId;
 use synod_membership::MemberState;
 
@@ -57,22 +57,47 @@ impl LastHeard {
     }
 }
 
-/// What this node has to do with others as a voter of groups. A replica that does not vote never asks for an election.
+/// One group as this node knows it: the stores that vote, those that are told when its leader is silent, and the leader's.
+struct Circle {
+    voters: BTreeSet<u64>,
+    listeners: BTreeSet<u64>,
+    leader: Option<u64>,
+}
+
+impl Circle {
+    /// The learners of a shard listen too: others may know already that one of them votes, and need its vote at once when the leader
+    /// dies over that change. Those of the system group are all nodes, and stay what they are.
+    fn of(group: GroupId, hosted: &Hosted) -> Self {
+        let [voters, members] = hosted.stores();
+        let listeners = match group {
+            GroupId::ZERO => voters.clone(),
+            _ => members,
+        };
+        Self {
+            voters,
+            listeners,
+            leader: hosted.leader_store(),
+        }
+    }
+}
+
+/// What this node has to do with others because of its groups.
 #[derive(Debug, Default, Eq, PartialEq)]
 struct Ties {
-    /// Who votes with it: beats go there.
+    /// Who listens in the groups in which it votes, and may lead one day: beats go there.
     fellows: BTreeSet<u64>,
-    /// Who leads a group in which it votes: beats are expected from there.
+    /// Who leads a group in which it listens: beats are expected from there.
     leaders: BTreeSet<u64>,
 }
 
 impl Ties {
-    /// From the voters and the known leader of every group here.
-    fn of(me: u64, groups: impl Iterator<Item = (BTreeSet<u64>, Option<u64>)>) -> Self {
+    fn of(me: u64, circles: impl Iterator<Item = Circle>) -> Self {
         let mut ties = Self::default();
-        for (voters, leader) in groups.filter(|(voters, _)| voters.contains(&me)) {
-            ties.fellows.extend(voters);
-            ties.leaders.extend(leader);
+        for circle in circles.filter(|circle| circle.listeners.contains(&me)) {
+            ties.leaders.extend(circle.leader);
+            if circle.voters.contains(&me) {
+                ties.fellows.extend(circle.listeners);
+            }
         }
         ties.fellows.remove(&me);
         ties.leaders.remove(&me);
@@ -146,7 +171,7 @@ fn run(shared: &Shared, heard: &LastHeard, sight: &Sight, mut pulse: Pulse, stop
             shared.store,
             groups
                 .iter()
-                .map(|(_, hosted)| (hosted.voters(), hosted.leader_store())),
+                .map(|(group, hosted)| Circle::of(*group, hosted)),
         );
         for (store, member) in sight.all() {
             if ties.fellows.contains(&store)
@@ -250,18 +275,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn beats_go_to_fellow_voters_and_are_expected_from_leaders() {
+    fn beats_go_from_voters_to_all_who_listen_and_are_expected_from_leaders() {
         // Issue 4: a node keeps connections to those with whom it shares groups, and not to all of a thousand.
-        let group = |voters: &[u64], leader| (voters.iter().copied().collect(), leader);
+        let group = |voters: &[u64], learners: &[u64], leader| Circle {
+            voters: voters.iter().copied().collect(),
+            listeners: voters.iter().chain(learners).copied().collect(),
+            leader,
+        };
         let groups = [
-            group(&[1, 2, 3], Some(2)),
-            group(&[1, 4, 5], None),
-            group(&[1, 6, 7], Some(1)),
-            group(&[8, 9, 10], Some(9)), // it only learns that one
+            group(&[1, 2, 3], &[], Some(2)),
+            group(&[1, 4, 5], &[11], None),
+            group(&[1, 6, 7], &[], Some(1)),
+            group(&[8, 9, 10], &[1], Some(9)), // it may vote there already, for all that the others know
+            group(&[12, 13, 14], &[], Some(12)),
         ];
         let ties = Ties::of(1, groups.into_iter());
-        assert_eq!(ties.fellows, BTreeSet::from([2, 3, 4, 5, 6, 7]));
-        assert_eq!(ties.leaders, BTreeSet::from([2]));
+        assert_eq!(ties.fellows, BTreeSet::from([2, 3, 4, 5, 6, 7, 11]));
+        assert_eq!(ties.leaders, BTreeSet::from([2, 9]));
     }
 
     #[test]

@@ -42,12 +42,17 @@ pub(crate) struct NodeInbound {
 impl NodeInbound {
     fn raft(running: &Running, frames: Vec<Bytes>) {
         let shared = &running.shared;
-        let lookup = shared.registry.lookup();
-        for frame in frames {
-            let Some((group, message)) = decode_raft(&frame) else {
+        let decoded = |frame: &Bytes| {
+            let message = decode_raft(frame);
+            if message.is_none() {
                 Counters::bump(&shared.counters.frames_undecodable);
-                continue;
-            };
+            }
+            message
+        };
+        let messages: Vec<_> = frames.iter().filter_map(decoded).collect();
+        // Only now: whoever adds or removes a replica waits for this, and everybody else behind that.
+        let lookup = shared.registry.lookup();
+        for (group, message) in messages {
             match lookup.get(group) {
                 Some(hosted) if hosted.replica == message.to => {
                     if hosted.group.try_send(Raft(message)).is_err() {

@@ -11,7 +11,7 @@
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
-use synod_consensus::{Configuration, GroupId, Members, ReplicaId};
+use synod_consensus::{Configuration, GroupId, Members};
 
 use super::state::{ReplicaAddress, SystemCommand, SystemOutcome, SystemState, refused};
 
@@ -66,8 +66,8 @@ impl Watch {
     /// The next word for the log, if one is due. `configuration` is what a group's leader said lately, if it did.
     ///
     /// A member is declared absent only one at a time, while more members are heard than not (else it is this node that is cut
-    /// off), while enough others take its copies, and while every group keeps its majority without it and those that are absent
-    /// already.
+    /// off), while enough others take its copies, and while every group that has a majority keeps it without this one and those that
+    /// are absent already. A group whose majority is silent waits for its return or for an operator, and holds up nobody else.
     pub(super) fn verdict<'a>(
         &self,
         state: &SystemState,
@@ -101,16 +101,22 @@ impl Watch {
         due.sort_by_key(|(store, lasts)| (core::cmp::Reverse(*lasts), *store));
         let may_go = |store: u64| {
             let takers = state.takers().filter(|taker| *taker != store).count();
-            let there = |id: &&ReplicaId| {
-                let of = ReplicaAddress::of(**id).store;
-                of != store && !state.absent.contains(&of)
+            let there = |of: u64| of != store && !state.absent.contains(&of);
+            let is_heard = |of: u64| self.spells.get(&of).is_some_and(|spell| spell.heard);
+            let majority = |voters: &Members, is: &dyn Fn(u64) -> bool| {
+                let those = voters
+                    .iter()
+                    .filter(|id| is(ReplicaAddress::of(**id).store));
+                voters.is_empty() || those.count() > voters.len() / 2
             };
-            let majority = |voters: &Members| {
-                voters.is_empty() || voters.iter().filter(there).count() > voters.len() / 2
-            };
-            let lives_on = |group: &GroupId| match configuration(*group) {
-                Some(known) => majority(&known.voters) && majority(&known.outgoing),
-                None => majority(&state.groups[group].replicas.iter().copied().collect()),
+            let lives_on = |group: &GroupId| {
+                let listed = || state.groups[group].replicas.iter().copied().collect();
+                let halves = match configuration(*group) {
+                    Some(known) => [known.voters.clone(), known.outgoing.clone()],
+                    None => [listed(), Members::new()],
+                };
+                let stands = halves.iter().all(|half| majority(half, &is_heard));
+                !stands || halves.iter().all(|half| majority(half, &there))
             };
             takers >= copies && state.groups.keys().all(lives_on)
         };

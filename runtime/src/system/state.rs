@@ -187,8 +187,9 @@ pub struct GroupEntry {
 
 /// A change of the system state, as proposed.
 ///
-/// All of these are in the first version. A replica whose build does not know one stops and says so, since it would hold another state
-/// than the others otherwise. So one that is added later is proposed only when every member says in gossip that its build knows it.
+/// A replica whose build does not know one stops and says so, since it would hold another state than the others otherwise. Nothing is
+/// released yet, so all of these count as the first version's. One that is added after a release needs what does not exist yet: members
+/// that say in gossip which commands their build knows, and a leader that proposes it only when all of them do.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub enum SystemCommand {
     /// The first command of a cluster.

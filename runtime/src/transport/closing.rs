@@ -22,6 +22,8 @@ pub(super) enum Closing {
     OlderStart = 5,
     /// The other end did not answer for too long.
     Silent = 6,
+    /// Only gossip used it, and that seldom. The process lives on and takes the next one.
+    Rest = 7,
 }
 
 impl Closing {
@@ -33,7 +35,16 @@ impl Closing {
 
 /// Whether the other end said that it goes, so that dialling it again at once is useless.
 pub(super) fn was_farewell(error: &ConnectionError) -> bool {
-    matches!(error, ConnectionError::ApplicationClosed(close) if close.error_code == VarInt::from_u32(Closing::Done as u32))
+    is(error, Closing::Done) || was_rest(error)
+}
+
+/// Whether the other end closed it because only gossip used it: that says nothing of its process.
+pub(super) fn was_rest(error: &ConnectionError) -> bool {
+    is(error, Closing::Rest)
+}
+
+fn is(error: &ConnectionError, closing: Closing) -> bool {
+    matches!(error, ConnectionError::ApplicationClosed(close) if close.error_code == VarInt::from_u32(closing as u32))
 }
 
 /// What to tell of a connection that ended or never came to be.

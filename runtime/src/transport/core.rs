@@ -501,7 +501,11 @@ impl Core {
         }
         let why = super::closing::explain(error);
         tracing::debug!(peer = %link.peer.name, store = ?link.peer.store, %why, "disconnected");
-        self.inbound.disconnected(&link.peer);
+        // Whoever sends requests there need not look for another way because it was put to rest.
+        let idle = link.rests() || super::closing::was_rest(error);
+        if !(idle && link.owes_nothing()) {
+            self.inbound.disconnected(&link.peer);
+        }
         if self.is_closed() {
             return;
         }

@@ -29,6 +29,8 @@ use super::{
 };
 
 /// What one write takes from a queue. The rest stays where it is bounded and can still leave by another connection.
+/// What was asked over a connection is answered, or asked again, within this.
+const ANSWERED: Duration = Duration::from_secs(2);
 const WRITE_BYTES: usize = 256 << 10;
 /// Most pieces (of at most one packet each) that one read takes.
 const READ_CHUNKS: usize = 128;
@@ -163,13 +165,20 @@ impl Link {
         self.rests.load(Ordering::Relaxed)
     }
 
+    /// Whether nothing but gossip went over it for so long that nobody waits for an answer from there, or will ask again by himself.
+    pub(super) fn owes_nothing(&self) -> bool {
+        let seen = lock(&self.seen);
+        let is_long_ago = |used: Instant| used.elapsed() >= ANSWERED;
+        seen.traffic == self.traffic.load(Ordering::Relaxed) && seen.used.is_none_or(is_long_ago)
+    }
+
     /// Takes it out of use and closes it: the next packet to that store dials anew.
     pub(super) fn put_to_rest(self: &Arc<Self>, core: &Arc<Core>) {
         core.counters.connections_put_to_rest.one();
         self.rests.store(true, Ordering::Relaxed);
         // First out of use, so that nothing is given to a connection that is closed.
         core.unregister(self, &quinn::ConnectionError::LocallyClosed);
-        Closing::Done.close(&self.connection, "only gossip used it");
+        Closing::Rest.close(&self.connection, "only gossip used it");
     }
 
     /// Sends a packet that the other end acknowledges and that means nothing.

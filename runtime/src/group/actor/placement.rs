@@ -126,6 +126,7 @@ impl GroupActor {
                 match &self.evaluator {
                     Some(evaluator) => {
                         evaluator.do_send(Pause {
+                            attempt,
                             deadline: now + TRANSFER_PAUSE,
                         });
                         // One whose arbiter is stuck never says that it is drained. What it says later is refused, or is of a
@@ -160,12 +161,14 @@ impl GroupActor {
 #[rtype(result = "()")]
 pub(crate) struct Drained {
     pub(crate) serial: u64,
+    /// Of the pause that this answers.
+    pub(crate) attempt: u64,
 }
 
 impl Handler<Drained> for GroupActor {
     type Result = ();
-    fn handle(&mut self, Drained { serial }: Drained, ctx: &mut Self::Context) {
-        if self.leadership == Some(serial) {
+    fn handle(&mut self, Drained { serial, attempt }: Drained, ctx: &mut Self::Context) {
+        if self.leadership == Some(serial) && self.handing_over.is_still(attempt) {
             self.hand_over(ctx);
         }
     }
