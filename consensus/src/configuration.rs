@@ -53,24 +53,19 @@ impl Configuration {
             || self.learners_next.contains(&replica)
     }
 
-    /// Everybody named, once each, in order.
-    pub fn members(&self) -> Members {
-        let mut members = self.voters.clone();
-        members.extend(&self.outgoing);
-        members.extend(&self.learners);
-        members.extend(&self.learners_next);
-        members
-    }
-
-    /// How many replicas all lists name together; who is in two of them counts twice.
-    pub(crate) fn names(&self) -> usize {
-        let lists = [
+    /// Its lists, in the order of the entry's bytes.
+    fn lists(&self) -> [&Members; 4] {
+        [
             &self.voters,
             &self.outgoing,
             &self.learners,
             &self.learners_next,
-        ];
-        lists.map(|list| list.len()).iter().sum()
+        ]
+    }
+
+    /// Everybody named, once each, in order.
+    pub fn members(&self) -> Members {
+        self.lists().into_iter().flatten().copied().collect()
     }
 
     /// What a joint configuration becomes when it is left; a simple one stays as it is.
@@ -88,12 +83,7 @@ impl Configuration {
     /// The bytes of a configuration entry.
     pub fn encode(&self) -> Bytes {
         // Written by hand so that this crate needs no serializer: four lists, each a count and its ids, little-endian.
-        let lists = [
-            &self.voters,
-            &self.outgoing,
-            &self.learners,
-            &self.learners_next,
-        ];
+        let lists = self.lists();
         let mut bytes =
             Vec::with_capacity(1 + lists.iter().map(|l| 4 + l.len() * 8).sum::<usize>());
         bytes.push(Self::FORMAT);
@@ -132,8 +122,9 @@ impl Configuration {
             learners: list()?,
             learners_next: list()?,
         };
-        let sound = rest.is_empty() && configuration.names() <= Self::MEMBERS_MAX;
-        sound.then_some(configuration)
+        // Who is in two lists counts twice.
+        let names: usize = configuration.lists().map(|list| list.len()).iter().sum();
+        (rest.is_empty() && names <= Self::MEMBERS_MAX).then_some(configuration)
     }
 }
 

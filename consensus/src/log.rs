@@ -5,7 +5,7 @@
 
 use crate::chain::Chain;
 use crate::error::RestoreError;
-use crate::{Configuration, Entries, Entry, LogIndex, Position, SnapshotMeta, Term};
+use crate::{Configuration, Entries, Entry, LogIndex, Members, Position, SnapshotMeta, Term};
 
 #[derive(Debug)]
 pub(crate) struct Log {
@@ -40,7 +40,7 @@ impl Log {
     /// For tests that put H46 back.
     pub(crate) fn forget_outgoing(&mut self) {
         for (_, configuration) in &mut self.configurations {
-            configuration.outgoing.clear();
+            configuration.outgoing = Members::new();
         }
     }
 

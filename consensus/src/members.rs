@@ -44,11 +44,6 @@ impl Members {
         was_there
     }
 
-    /// Takes everybody out.
-    pub fn clear(&mut self) {
-        self.0 = Box::default();
-    }
-
     /// Whether everybody is in `other` too.
     pub fn is_subset(&self, other: &[ReplicaId]) -> bool {
         self.iter().all(|replica| other.contains(replica))

@@ -72,24 +72,15 @@ impl Hosted {
         missed(&lock(&self.configuration), present)
     }
 
-    /// The stores whose replicas vote, as far as is known here, of both halves; then those that belong to the group at all.
-    pub(crate) fn stores(&self) -> [BTreeSet<u64>; 2] {
+    /// The stores whose replicas vote, as far as is known here; of both halves.
+    pub(crate) fn voters(&self) -> BTreeSet<u64> {
         let configuration = lock(&self.configuration);
-        let voters = configuration.voters.union(&configuration.outgoing);
-        [voters, configuration.members()].map(|replicas| {
-            let stores = replicas.iter().map(|id| ReplicaAddress::of(*id).store);
-            stores.collect()
-        })
+        stores_of(&configuration.voters.union(&configuration.outgoing))
     }
 
-    /// Whether a replica on that store votes, as far as is known here; in either half.
-    pub(crate) fn votes(&self, store: u64) -> bool {
-        let configuration = lock(&self.configuration);
-        let voters = configuration.voters.union(&configuration.outgoing);
-        voters
-            .iter()
-            .map(|id| ReplicaAddress::of(*id).store)
-            .any(|voter| voter == store)
+    /// The stores that belong to the group at all, as far as is known here.
+    pub(crate) fn members(&self) -> BTreeSet<u64> {
+        stores_of(&lock(&self.configuration).members())
     }
 
     /// Notes who leads, for hints.
@@ -115,6 +106,11 @@ impl Hosted {
     pub(crate) fn leads(&self) -> bool {
         self.leader() == Some(self.replica)
     }
+}
+
+fn stores_of(replicas: &[ReplicaId]) -> BTreeSet<u64> {
+    let stores = replicas.iter().map(|id| ReplicaAddress::of(*id).store);
+    stores.collect()
 }
 
 /// The absent stores of each half that has no majority among `present`.

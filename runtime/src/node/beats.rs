@@ -68,10 +68,10 @@ impl Circle {
     /// The learners of a shard listen too: others may know already that one of them votes, and need its vote at once when the leader
     /// dies over that change. Those of the system group are all nodes, and stay what they are.
     fn of(group: GroupId, hosted: &Hosted) -> Self {
-        let [voters, members] = hosted.stores();
+        let voters = hosted.voters();
         let listeners = match group {
             GroupId::ZERO => voters.clone(),
-            _ => members,
+            _ => hosted.members(),
         };
         Self {
             voters,
@@ -252,8 +252,8 @@ fn kept(
     young.map(|(group, _)| *group)
 }
 
-/// What this node leads, but `spared`, goes to stores that are well. A group on a stuck arbiter hears nothing, and says nothing either: its followers
-/// elect another leader.
+/// What this node leads, but `spared`, goes to stores that are well. A group on a stuck arbiter hears nothing, and says nothing
+/// either: its followers elect another leader.
 fn give_way(shared: &Shared, sight: &Sight, pulse: &Pulse, spared: &BTreeSet<GroupId>) {
     let mut fit = sight.alive();
     fit.remove(&shared.store);

@@ -264,6 +264,8 @@ impl Desk {
             notes.extend(without_majority(&hosted, &members, &seen, shared.store));
         }
         notes.extend(recovered);
+        let voters = system.as_ref().map(|system| system.voters());
+        let voters = voters.unwrap_or_default();
         let members = members
             .into_iter()
             .map(|(store, member)| {
@@ -285,7 +287,7 @@ impl Desk {
                     draining: leaving.0.contains(&store),
                     absent: leaving.1.contains(&store),
                     shards: held.get(&store).copied().unwrap_or(0),
-                    votes: system.as_ref().is_some_and(|system| system.votes(store)),
+                    votes: voters.contains(&store),
                     addresses: sight.map(|seen| seen.addresses.clone()).unwrap_or_default(),
                     led,
                 }

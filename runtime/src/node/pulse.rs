@@ -3,7 +3,8 @@
 //! Here: [`Pulse`]: a task on every arbiter, and on the thread that started the node, that only counts, and a judge who looks at the
 //! counts. Looked at by `beats`, on a thread that no actor can block. On the thread that started the node live gossip and the steward:
 //! a program that blocks it cannot say that it is not well, and the others hold it dead in the end. It gives its leaderships away
-//! before (issue 4), for a system group that is led there gets no further. Not here: what a node does that is not well (`beats` lets its leaders give way, `gossip` says so to others).
+//! before, for a system group that is led there gets no further. Not here: what a node does that is not well (`beats` lets its leaders
+//! give way, `gossip` says so to others).
 //!
 //! The judge counts its own looks and no time: one that did not run itself, be it that the process was stopped or starved of its
 //! processor, has not looked, and so finds nobody stuck for it (E22).

@@ -51,7 +51,7 @@ impl Desk {
                     let seen = self.sight.all().get(&to).map(|seen| seen.state);
                     let there = matches!(seen, Some(MemberState::Alive | MemberState::Suspect));
                     if !there && !goals.goals.is_empty() {
-                        let name = &state.members[&to].name;
+                        let name = state.name_of(to);
                         return Err(format!("`{name}` does not answer: start it first"));
                     }
                     Ok(goals)
@@ -84,7 +84,10 @@ impl Desk {
             return refused(&format!("no member is named `{node}`"));
         };
         let command = command(store);
-        if drains && matches!(command, SystemCommand::Remove { .. }) && system.votes(store) {
+        if drains
+            && matches!(command, SystemCommand::Remove { .. })
+            && system.voters().contains(&store)
+        {
             // Its process ends with the removal: the others must have their majority without it before.
             return not_now(
                 "it still votes in the system group, which it leaves as the last thing of its drain",
@@ -127,10 +130,7 @@ impl Desk {
 }
 
 fn in_words(state: &SystemState, change: &PlacementChange) -> PlannedMove {
-    let name = |store: u64| match state.members.get(&store) {
-        Some(member) => member.name.clone(),
-        None => format!("store {store}"),
-    };
+    let name = |store: u64| state.name_of(store);
     let number = |group| super::shard_of(group).map_or(0, |shard| shard.number);
     match *change {
         PlacementChange::Replica { group, from, to } => PlannedMove {

@@ -9,11 +9,15 @@
 //! Source: DESIGN sections 10 and 11 (a silent node, `replace_after`).
 
 use core::time::Duration;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use synod_consensus::{Configuration, GroupId, Members};
+use synod_consensus::{Configuration, GroupId, ReplicaId};
 
-use super::state::{ReplicaAddress, SystemCommand, SystemOutcome, SystemState, refused};
+use super::reconcile::has_majority;
+use super::state::{
+    GroupEntry, ReplicaAddress, SystemCommand, SystemOutcome, SystemState, refused,
+};
 
 /// A pause between two looks counts as at most this: what happened in a longer one nobody saw.
 const LOOK_MAX: Duration = Duration::from_secs(1);
@@ -101,24 +105,21 @@ impl Watch {
         due.sort_by_key(|(store, lasts)| (core::cmp::Reverse(*lasts), *store));
         let may_go = |store: u64| {
             let takers = state.takers().filter(|taker| *taker != store).count();
-            let there = |of: u64| of != store && !state.absent.contains(&of);
-            let is_heard = |of: u64| self.spells.get(&of).is_some_and(|spell| spell.heard);
-            let majority = |voters: &Members, is: &dyn Fn(u64) -> bool| {
-                let those = voters
-                    .iter()
-                    .filter(|id| is(ReplicaAddress::of(**id).store));
-                voters.is_empty() || those.count() > voters.len() / 2
+            let stays = |id: &ReplicaId| {
+                let of = ReplicaAddress::of(*id).store;
+                of != store && !state.absent.contains(&of)
             };
-            let lives_on = |group: &GroupId| {
-                let listed = || state.groups[group].replicas.iter().copied().collect();
-                let halves = match configuration(*group) {
-                    Some(known) => [known.voters.clone(), known.outgoing.clone()],
-                    None => [listed(), Members::new()],
-                };
-                let stands = halves.iter().all(|half| majority(half, &is_heard));
-                !stands || halves.iter().all(|half| majority(half, &there))
+            let is_heard = |id: &ReplicaId| {
+                let spell = self.spells.get(&ReplicaAddress::of(*id).store);
+                spell.is_some_and(|spell| spell.heard)
             };
-            takers >= copies && state.groups.keys().all(lives_on)
+            let lives_on = |(group, entry): (&GroupId, &GroupEntry)| {
+                let listed = || Configuration::of_voters(entry.replicas.iter().copied());
+                let known =
+                    configuration(*group).map_or_else(|| Cow::Owned(listed()), Cow::Borrowed);
+                !has_majority(&known, is_heard) || has_majority(&known, stays)
+            };
+            takers >= copies && state.groups.iter().all(lives_on)
         };
         let first = due.into_iter().find(|(store, _)| may_go(*store));
         first.map(|(store, _)| word(store, true))

@@ -61,10 +61,7 @@ pub fn move_replica(
         return Err(format!("there is no such shard: they are 0 to {last}"));
     };
     let shard = group.get() - 1;
-    let name = |store: u64| match state.members.get(&store) {
-        Some(member) => member.name.clone(),
-        None => format!("store {store}"),
-    };
+    let name = |store: u64| state.name_of(store);
     let home = &mut ground.shards[place].home;
     let (gives, takes) = (StoreId::new(from), StoreId::new(to));
     let (holds, has) = (home.stores.contains(&gives), home.stores.contains(&takes));

@@ -95,6 +95,14 @@ impl SystemState {
         shards
     }
 
+    /// What people call a member; who is none has only a number.
+    pub fn name_of(&self, store: u64) -> String {
+        match self.members.get(&store) {
+            Some(member) => member.name.clone(),
+            None => format!("store {store}"),
+        }
+    }
+
     /// The store of the member of that name.
     pub fn store_named(&self, name: &str) -> Option<u64> {
         let known = self.members.iter().find(|(_, member)| member.name == name);

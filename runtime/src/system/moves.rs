@@ -159,18 +159,16 @@ fn given_up(known: &Move, goal: &BTreeSet<u64>, state: &SystemState) -> Option<S
     if known.to.is_subset(goal) && known.from.is_disjoint(goal) {
         return None;
     }
-    let why = |store: &u64| {
-        let name = state.members.get(store).map(|member| &member.name);
-        match name {
-            None => format!("store {store} is no member any more"),
-            Some(name) if state.draining.contains(store) => format!("`{name}` drains"),
-            Some(name) if state.absent.contains(store) => format!("`{name}` is absent"),
-            Some(_) => "a newer placement wants it otherwise".to_owned(),
-        }
-    };
     let first = known.to.iter().find(|store| !goal.contains(store));
-    let otherwise = || "a newer placement wants it otherwise".to_owned();
-    Some(first.map_or_else(otherwise, why))
+    let why = first.and_then(|store| match state.members.get(store) {
+        None => Some(format!("store {store} is no member any more")),
+        Some(member) if state.draining.contains(store) => Some(format!("`{}` drains", member.name)),
+        Some(member) if state.absent.contains(store) => {
+            Some(format!("`{}` is absent", member.name))
+        }
+        Some(_) => None,
+    });
+    Some(why.unwrap_or_else(|| "a newer placement wants it otherwise".to_owned()))
 }
 
 #[cfg(test)]

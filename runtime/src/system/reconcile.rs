@@ -226,16 +226,11 @@ impl Reconciler {
                 entry.is_some_and(|entry| entry.replicas.contains(id))
             };
             let is_lost = |id: &ReplicaId| mourned.iter().any(|(_, lost, _)| lost == id);
-            let lives = |id: &&ReplicaId| {
-                let active = report.matched.iter().any(|(peer, _)| peer == *id);
-                listed(id) && !is_lost(id) && (active || **id == report.leader)
+            let lives = |id: &ReplicaId| {
+                let active = report.matched.iter().any(|(peer, _)| peer == id);
+                listed(id) && !is_lost(id) && (active || *id == report.leader)
             };
-            let majority = |voters: &Members| {
-                voters.is_empty() || voters.iter().filter(lives).count() > voters.len() / 2
-            };
-            let configuration = &report.configuration;
-            let lives_on = majority(&configuration.voters) && majority(&configuration.outgoing);
-            if is_lost(&report.leader) || !lives_on {
+            if is_lost(&report.leader) || !has_majority(&report.configuration, lives) {
                 continue;
             }
             let store = ReplicaAddress::of(*replica).store;
@@ -525,6 +520,19 @@ fn wanted_voters(
 /// time, at most about four minutes.
 fn pause_after(times: u32) -> Duration {
     Duration::from_secs(1 << times.min(8))
+}
+
+/// Whether those who are `there` are a majority of each half of a configuration.
+pub(super) fn has_majority(
+    configuration: &Configuration,
+    there: impl Fn(&ReplicaId) -> bool,
+) -> bool {
+    [&configuration.voters, &configuration.outgoing]
+        .iter()
+        .all(|half| {
+            let present = half.iter().filter(|id| there(id)).count();
+            half.is_empty() || present > half.len() / 2
+        })
 }
 
 pub(super) fn caught_up(replica: ReplicaId, report: &GroupReport) -> bool {

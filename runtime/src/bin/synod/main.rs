@@ -1,9 +1,9 @@
 //! The `synod` command: runs a node, looks at a cluster, plays with its built-in key-value kind, measures it.
 //!
 //! The rooms: [`options`] (the command line), [`start`] (a node), [`status`], [`keys`] (get, put, add, delete), [`bench`],
-//! [`certs`], [`drain`] (and remove), [`shards`], [`rebalance`] (and move), [`table`] (columns), [`recover`] (when a majority is gone for good), [`kv`] (the kind that every such node
-//! hosts), [`connection`] (how commands reach a cluster). Every error is one sentence on the error output and exit status 1; 2 is what the command
-//! line itself, or `recover`, refuses to do.
+//! [`certs`], [`drain`] (and remove), [`shards`], [`rebalance`] (and move), [`table`] (columns), [`recover`] (when a majority is gone
+//! for good), [`kv`] (the kind that every such node hosts), [`connection`] (how commands reach a cluster). Every error is one sentence on
+//! the error output and exit status 1; 2 is what the command line itself, or `recover`, refuses to do.
 
 mod bench;
 mod certs;

@@ -1,4 +1,4 @@
-use synod_consensus::ReplicaId;
+//! When a member counts as absent, when it is back, and when nobody may say so.
 
 use super::super::plan::tests::{apply, cluster};
 use super::*;

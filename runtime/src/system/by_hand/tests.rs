@@ -1,3 +1,5 @@
+//! Which moves are granted and stay, and which are refused and why.
+
 use super::super::plan::plan;
 use super::super::plan::tests::{apply, cluster};
 use super::super::state::SystemCommand;

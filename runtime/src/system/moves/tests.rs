@@ -1,3 +1,5 @@
+//! How moves begin, catch up and end, as the system leader sees them.
+
 use synod_consensus::{Configuration, LogIndex, Members, Term};
 
 use super::super::plan::Placement;

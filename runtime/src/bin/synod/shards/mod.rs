@@ -20,8 +20,7 @@ use view::{Group, Known, View};
 pub(crate) async fn run(options: ShardsOptions) -> Result<(), Box<dyn Error>> {
     let client = connect(&options.cluster).await?;
     let mut view = look(&client, &options).await?;
-    let groups = std::mem::take(&mut view.groups);
-    check(&options, &view, groups.len().saturating_sub(1))?;
+    check(&options, &view)?;
     if options.moves {
         let Some(moves) = &view.moves else {
             return Err("no node that answers leads the system group, and only its leader knows of moves: try again".into());
@@ -33,23 +32,19 @@ pub(crate) async fn run(options: ShardsOptions) -> Result<(), Box<dyn Error>> {
         return Ok(());
     }
     if options.json {
-        view.groups = groups;
         view.groups.retain(|group| is_wanted(&options, group));
         println!("{}", serde_json::to_string(&view)?);
     } else {
-        view.groups = groups;
-        let wanted = view
-            .groups
-            .iter()
-            .filter(|group| is_wanted(&options, group));
-        let wanted: Vec<&Group> = wanted.collect();
+        let groups = view.groups.iter();
+        let wanted: Vec<&Group> = groups.filter(|group| is_wanted(&options, group)).collect();
         print!("{}", draw::groups(&view, &wanted));
     }
     Ok(())
 }
 
 /// A shard or a node that does not exist is a mistake, and no empty table.
-fn check(options: &ShardsOptions, view: &View, shards: usize) -> Result<(), Box<dyn Error>> {
+fn check(options: &ShardsOptions, view: &View) -> Result<(), Box<dyn Error>> {
+    let shards = view.groups.len().saturating_sub(1);
     if let Some(shard) = options.shard
         && shard as usize >= shards
     {

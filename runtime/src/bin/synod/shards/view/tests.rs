@@ -1,3 +1,5 @@
+//! What the answers of several nodes mean together.
+
 use synod::node::PeerLag;
 
 use super::*;
