@@ -88,7 +88,7 @@ pub use options::{CheckedSwimOptions, SwimOptions, SwimOptionsError};
 pub use packet::{Packet, PacketError};
 pub use record::{
     LocalMember, MemberState, Metadata, Position, Record, RecordError, SignedRecord, Signer,
-    Verifier,
+    Verifier, Versions,
 };
 pub use ring::{Ring, RingMember};
 pub use swim::{Counters, Member, Swim};

@@ -82,9 +82,33 @@ pub struct Metadata {
     /// At most 8, of at most 32 bytes each.
     #[serde(rename = "r", deserialize_with = "roles")]
     pub roles: Vec<String>,
+    /// What its build understands; records of builds that did not say so yet have the first of everything.
+    #[serde(rename = "v", skip_serializing_if = "Versions::are_first")]
+    pub versions: Versions,
     /// It runs, but serves badly: its actors are stuck or far behind. Set by [`crate::Swim::set_degraded`].
     #[serde(rename = "d", skip_serializing_if = "core::ops::Not::not")]
     pub degraded: bool,
+}
+
+/// Up to where a member's build understands what all of them must: one number for each language, counted from 1. Fields are added.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default)]
+pub struct Versions {
+    /// Commands of the log that decides who is a member.
+    #[serde(rename = "s")]
+    pub system: u32,
+}
+
+impl Versions {
+    fn are_first(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Default for Versions {
+    fn default() -> Self {
+        Self { system: 1 }
+    }
 }
 
 /// What a member says about itself at one position.

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::accusation::Verdict;
-use crate::record::{Metadata, Record, Signer};
+use crate::record::{Metadata, Record, Signer, Versions};
 
 struct Plain;
 impl Signer for Plain {
@@ -251,6 +251,23 @@ fn first_format_still_decodes() {
         Vec::new(),
     );
     assert_eq!(Packet::decode(bytes), Ok(packet));
+}
+
+#[test]
+fn a_record_that_says_nothing_of_versions_has_the_first() {
+    // STYLE 11: {z: nil, c: 1, b: "0.1.0", r: []}, as builds wrote it before there was a second version of anything.
+    let bytes = b"\x84\xa1z\xc0\xa1c\x01\xa1b\xa50.1.0\xa1r\x90";
+    let before: Metadata = rmp_serde::from_slice(bytes).unwrap();
+    assert_eq!(before.versions, Versions { system: 1 });
+    assert_eq!(rmp_serde::to_vec_named(&before).unwrap(), bytes);
+    let later = Metadata {
+        versions: Versions { system: 7 },
+        ..before
+    };
+    let encoded = rmp_serde::to_vec_named(&later).unwrap();
+    assert_eq!(encoded.len(), bytes.len() + 6);
+    let decoded: Metadata = rmp_serde::from_slice(&encoded).unwrap();
+    assert_eq!(decoded, later);
 }
 
 #[test]

@@ -8,15 +8,15 @@ use bytes::Bytes;
 use synod_consensus::LogIndex;
 
 use crate::evaluation::{ShardState, StateCopy};
-use crate::system::{SystemOutcome, SystemState};
+use crate::system::{Level, SystemOutcome, SystemState};
 
 /// The replicated state of a group, shared with those who read it.
 #[derive(Clone, Debug)]
 pub(crate) enum Machine {
     /// Entities and sessions.
     Shard(Arc<Mutex<ShardState>>),
-    /// Members and placement.
-    System(Arc<Mutex<SystemState>>),
+    /// Members and placement, and the level of this build, which reads them.
+    System(Arc<Mutex<SystemState>>, Level),
 }
 
 /// A state beside the machine that it is for.
@@ -47,15 +47,11 @@ impl Machine {
                     .map_err(|broken| Diverged(broken.to_string()))?;
                 Ok(None)
             }
-            Self::System(state) => {
+            Self::System(state, build) => {
                 // To go on without it would be to hold another state than the others, in silence.
-                let command = crate::wire::decode(payload).map_err(|error| {
-                    Diverged(format!(
-                        "entry {index} is no system command that this build knows, so a newer one proposed it: upgrade this \
-                         node ({error})"
-                    ))
-                })?;
-                Ok(Some(lock(state).take(index, command)))
+                let taken = lock(state).apply(index, payload, *build);
+                let unknown = |error| Diverged(format!("entry {index}: {error}"));
+                Ok(Some(taken.map_err(unknown)?))
             }
         }
     }
@@ -66,7 +62,7 @@ impl Machine {
             Self::Shard(state) => lock(state)
                 .skip(index)
                 .map_err(|broken| Diverged(broken.to_string())),
-            Self::System(state) => {
+            Self::System(state, _) => {
                 lock(state).applied = index;
                 Ok(())
             }
@@ -80,7 +76,7 @@ impl Machine {
                 let copy = StateCopy::begin(state);
                 Box::new(move || copy.encode())
             }
-            Self::System(state) => {
+            Self::System(state, _) => {
                 let bytes = lock(state).encode();
                 Box::new(move || Some(bytes))
             }
@@ -100,7 +96,7 @@ impl Machine {
             (Self::Shard(state), Decoded::Shard(new)) => {
                 Decoded::Shard(std::mem::replace(&mut lock(state), new))
             }
-            (Self::System(state), Decoded::System(new)) => {
+            (Self::System(state, _), Decoded::System(new)) => {
                 Decoded::System(Box::new(std::mem::replace(&mut lock(state), *new)))
             }
             (_, other) => other,
@@ -122,9 +118,9 @@ impl Machine {
                 }
                 Ok(Decoded::Shard(restored))
             }
-            Self::System(_) => {
+            Self::System(_, build) => {
                 let mut restored =
-                    SystemState::decode(bytes).map_err(|error| undecodable(&error))?;
+                    SystemState::decode(bytes, *build).map_err(|error| undecodable(&error))?;
                 restored.applied = index;
                 Ok(Decoded::System(Box::new(restored)))
             }
@@ -141,20 +137,31 @@ pub(crate) fn lock<T>(state: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::system::SystemCommand;
 
     #[test]
     fn a_system_command_of_a_newer_build_stops_the_replica() {
         // One that passed it over would hold another state than the others, and nobody would know.
-        let machine = Machine::System(Arc::default());
-        let newer = crate::wire::encode(&std::collections::BTreeMap::from([("Rename", 7)]));
-        let stopped = machine.apply(LogIndex::new(3), &newer).unwrap_err();
-        assert!(
-            stopped.to_string().contains("upgrade this node"),
-            "{stopped}"
-        );
-        let Machine::System(state) = machine else {
+        let machine = Machine::System(Arc::default(), Level::new(2));
+        let unheard_of = crate::wire::encode(&std::collections::BTreeMap::from([("Rename", 7)]));
+        let raise = SystemCommand::Raise {
+            epoch: 0,
+            level: Level::new(3),
+        };
+        for newer in [unheard_of, crate::wire::encode(&raise)] {
+            let stopped = machine.apply(LogIndex::new(3), &newer).unwrap_err();
+            let sentence = stopped.to_string();
+            assert!(sentence.contains("with a newer build"), "{sentence}");
+        }
+        let Machine::System(state, _) = &machine else {
             unreachable!("made above")
         };
-        assert_eq!(lock(&state).applied, LogIndex::ZERO);
+        assert_eq!(*lock(state), SystemState::default());
+        let raise = SystemCommand::Raise {
+            epoch: 0,
+            level: Level::new(2),
+        };
+        let known = machine.apply(LogIndex::new(3), &crate::wire::encode(&raise));
+        assert_eq!(known.unwrap(), Some(SystemOutcome::Done));
     }
 }

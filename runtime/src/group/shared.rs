@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use super::freight::Freight;
 use super::registry::Registry;
 use crate::storage::{CheckpointWriter, LogWatch, LogWriter};
-use crate::system::{GroupReport, SystemState};
+use crate::system::{GroupReport, Level, SystemState};
 use crate::transport::Transport;
 use crate::wire::Sharding;
 
@@ -119,6 +119,8 @@ impl Counters {
 pub(crate) struct Shared {
     /// Store id.
     pub(crate) store: u64,
+    /// Level of this build (`system::level`).
+    pub(crate) build: Level,
     /// How keys map to shards, for ever.
     pub(crate) sharding: Sharding,
     /// Monotonic time.

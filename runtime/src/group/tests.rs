@@ -98,6 +98,7 @@ impl Ground {
         .unwrap();
         let shared = Arc::new(Shared {
             store: Founding::FOUNDER,
+            build: crate::system::BUILD_LEVEL,
             sharding: Sharding { seed: 1, shards: 1 },
             clock: Clock::start(),
             transport: Transport::bind(transport, Arc::new(Deaf)).unwrap(),

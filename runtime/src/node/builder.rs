@@ -9,6 +9,7 @@ use super::founding::{Seats, SeatsError};
 use crate::entity::{Entity, KindError, KindFactory};
 use crate::group::freight::BYTES_PER_SECOND;
 use crate::storage::{CheckpointError, DirectoryError, IdentityError, OpenError, SealedError};
+use crate::system::{BUILD_LEVEL, Level};
 use crate::transport::{BindError, CaError, IdentityError as CertificateError};
 
 /// How a store without a cluster comes to one.
@@ -66,6 +67,8 @@ pub struct NodeBuilder {
     pub(crate) snapshot_rate: u64,
     /// Zero: never.
     pub(crate) replace_after: Duration,
+    /// What this build knows.
+    pub(crate) build: Level,
 }
 
 /// Silence after which a member's copies are rebuilt elsewhere, unless told otherwise: far above a restart or a new kernel, for a
@@ -92,6 +95,7 @@ impl NodeBuilder {
             lease_reads: cfg!(target_os = "linux"),
             snapshot_rate: BYTES_PER_SECOND,
             replace_after: REPLACE_AFTER,
+            build: BUILD_LEVEL,
         }
     }
 
@@ -200,6 +204,14 @@ impl NodeBuilder {
     /// round trip to a majority. By default true on Linux, false elsewhere; nodes may differ.
     pub fn lease_reads(mut self, lease_reads: bool) -> Self {
         self.lease_reads = lease_reads;
+        self
+    }
+
+    /// Passes for an older build: it announces this level to the cluster, and knows no command above it. For tests of clusters of
+    /// several builds.
+    #[doc(hidden)]
+    pub fn build_level(mut self, level: u32) -> Self {
+        self.build = Level::new(level).min(BUILD_LEVEL);
         self
     }
 
@@ -405,6 +417,14 @@ pub enum StartError {
     /// The operating system refused something.
     #[error("cannot start: {0}")]
     System(#[from] std::io::Error),
+    /// A newer build ran here.
+    #[error("the store {path} cannot be started by this build: {reason}")]
+    BuildTooOld {
+        /// Its directory.
+        path: PathBuf,
+        /// What this build does not know.
+        reason: String,
+    },
     /// A part of the node ended while it started.
     #[error("cannot start: {reason}")]
     Internal {

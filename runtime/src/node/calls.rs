@@ -11,13 +11,13 @@ use actix::Addr;
 use bytes::Bytes;
 use synod_consensus::GroupId;
 use synod_membership::MemberState;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use super::founding::{self, Holder};
+use super::gate;
 use super::gossip::{GossipActor, Introduce, Keys, Seen, Sight};
 use super::protocol::{Admission, Answer, Call, HOPS_MAX, MemberStatus, NodeStatus, given_up};
 use super::steward::{Steward, TableSlot, Unsettled};
-use crate::group::actor::ProposeSystem;
 use crate::group::{Hosted, Shared, lock};
 use crate::system::{MemberEntry, SystemCommand, SystemOutcome};
 use crate::transport::{CallAnswer, Peer};
@@ -138,7 +138,7 @@ impl Desk {
         if lock(&self.shared.system).founding.is_none() {
             return not_now("the cluster is being founded");
         }
-        match decide(&system, SystemCommand::Admit(member)).await {
+        match self.decide(&system, SystemCommand::Admit(member)).await {
             Ok(SystemOutcome::Admitted { store, replica }) => {
                 let founding = lock(&self.shared.system).founding.clone();
                 let Some(founding) = founding else {
@@ -193,6 +193,23 @@ impl Desk {
         }
     }
 
+    /// Has the system group, led here, decide a command. What it refused, or did not decide in time, is an answer already.
+    pub(super) async fn decide(
+        &self,
+        system: &Hosted,
+        command: SystemCommand,
+    ) -> Result<SystemOutcome, Answer> {
+        let outcome = match gate::propose(&self.shared, &self.sight, system, command) {
+            Ok(outcome) => outcome,
+            Err(reason) => return Err(Answer::Refused { reason }),
+        };
+        match tokio::time::timeout(ADMISSION_PATIENCE, outcome).await {
+            Ok(Ok(SystemOutcome::Refused { reason })) => Err(Answer::Refused { reason }),
+            Ok(Ok(outcome)) => Ok(outcome),
+            Ok(Err(_)) | Err(_) => Err(not_now("the system group has no stable leader")),
+        }
+    }
+
     fn address_of(&self, store: u64) -> Option<SocketAddr> {
         self.sight.all().get(&store)?.addresses.first().copied()
     }
@@ -218,8 +235,11 @@ impl Desk {
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
         let mut notes = Vec::new();
-        let (cluster, members, held, leaving, shortfalls, missing, recovered) = {
+        let announced = self.sight.announced();
+        let (cluster, level, members, held, leaving, shortfalls, missing, recovered) = {
             let state = lock(&shared.system);
+            let mut shortfalls = crate::system::shortfalls(&state);
+            shortfalls.extend(state.held_back(shared.build, &announced));
             let missing = state
                 .replicas_on(shared.store)
                 .filter(|(group, replica)| {
@@ -234,10 +254,11 @@ impl Desk {
                     .founding
                     .as_ref()
                     .map_or(0, |founding| founding.cluster),
+                state.level,
                 state.members.clone(),
                 state.shards_by_store(),
                 (state.draining.clone(), state.absent.clone()),
-                crate::system::shortfalls(&state),
+                shortfalls,
                 missing,
                 state.recoveries.last().map(crate::recovery::in_words),
             )
@@ -284,6 +305,7 @@ impl Desk {
                         .map_or("unknown", |seen| state_name(seen.state))
                         .to_owned(),
                     generation: sight.map_or(0, |seen| seen.generation),
+                    level: sight.map_or(0, |seen| seen.level.get()),
                     draining: leaving.0.contains(&store),
                     absent: leaving.1.contains(&store),
                     shards: held.get(&store).copied().unwrap_or(0),
@@ -310,6 +332,7 @@ impl Desk {
             store: shared.store,
             generation: self.generation,
             cluster,
+            level: level.get(),
             uptime_s: shared.clock.now().as_secs(),
             ready: cluster != 0 && missing == 0 && leaderless == 0 && table.is_some(),
             notes,
@@ -378,20 +401,6 @@ fn state_name(state: MemberState) -> &'static str {
         MemberState::Suspect => "suspect",
         MemberState::Dead => "dead",
         MemberState::Left => "left",
-    }
-}
-
-/// Has the system group, led here, decide a command. What it refused, or did not decide in time, is an answer already.
-pub(super) async fn decide(
-    system: &Hosted,
-    command: SystemCommand,
-) -> Result<SystemOutcome, Answer> {
-    let (reply, outcome) = oneshot::channel();
-    system.group.do_send(ProposeSystem { command, reply });
-    match tokio::time::timeout(ADMISSION_PATIENCE, outcome).await {
-        Ok(Ok(SystemOutcome::Refused { reason })) => Err(Answer::Refused { reason }),
-        Ok(Ok(outcome)) => Ok(outcome),
-        Ok(Err(_)) | Err(_) => Err(not_now("the system group has no stable leader")),
     }
 }
 

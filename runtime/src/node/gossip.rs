@@ -16,6 +16,7 @@ use synod_membership::{
 use tokio::sync::oneshot;
 
 use crate::group::{Counters, Shared};
+use crate::system::{Announced, Level};
 use crate::transport::{Lane, PublicKey, Signer};
 
 /// Gossip packets that may wait. Beyond, they are dropped: gossip repeats itself.
@@ -75,6 +76,8 @@ pub(crate) struct Seen {
     pub(crate) state: MemberState,
     pub(crate) generation: u64,
     pub(crate) addresses: Vec<std::net::SocketAddr>,
+    /// Level of its build.
+    pub(crate) level: Level,
 }
 
 /// What gossip knows, for everybody in the process.
@@ -90,6 +93,13 @@ impl Sight {
     /// Stores seen dead, or that said goodbye.
     pub(crate) fn gone(&self) -> BTreeSet<u64> {
         self.in_state(|state| matches!(state, MemberState::Dead | MemberState::Left))
+    }
+
+    /// What everybody said of its build, also those that are gone.
+    pub(crate) fn announced(&self) -> Announced {
+        let seen = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let levels = seen.iter().map(|(store, member)| (*store, member.level));
+        levels.collect()
     }
 
     fn in_state(&self, wanted: impl Fn(MemberState) -> bool) -> BTreeSet<u64> {
@@ -219,6 +229,7 @@ impl GossipActor {
                     },
                     generation: record.generation,
                     addresses: record.addresses.clone(),
+                    level: Level::new(record.metadata.versions.system),
                 },
             );
         }

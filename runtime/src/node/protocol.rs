@@ -187,6 +187,9 @@ pub struct NodeStatus {
     pub generation: u64,
     /// The cluster.
     pub cluster: u128,
+    /// Up to where the cluster uses commands of the system group; it rises once every member's build knows more.
+    #[serde(default)]
+    pub level: u32,
     /// Seconds since this start.
     pub uptime_s: u64,
     /// True when every replica that belongs here exists and serves.
@@ -238,6 +241,9 @@ pub struct MemberStatus {
     pub votes: bool,
     /// Start count of its store.
     pub generation: u64,
+    /// Up to where its build knows commands of the system group; 0: not heard yet.
+    #[serde(default)]
+    pub level: u32,
     /// Where it listens.
     pub addresses: Vec<SocketAddr>,
     /// Shards whose leader it is, as far as this node knows.

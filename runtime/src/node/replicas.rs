@@ -234,7 +234,7 @@ impl Replicas {
 
     fn machine(&self, group: GroupId) -> Machine {
         if group == GroupId::ZERO {
-            Machine::System(self.shared.system.clone())
+            Machine::System(self.shared.system.clone(), self.shared.build)
         } else {
             Machine::Shard(Arc::new(Mutex::new(ShardState::default())))
         }

@@ -11,7 +11,7 @@ use actix::Actor;
 use actix_rt::Arbiter;
 use bytes::Bytes;
 use synod_consensus::{GroupOptions, LogStore, ReplicaKey};
-use synod_membership::{LocalMember, Metadata, StoreId, Swim, SwimOptions};
+use synod_membership::{LocalMember, Metadata, StoreId, Swim, SwimOptions, Versions};
 use tokio::sync::watch;
 
 use super::beats::{self, Beats, LastHeard};
@@ -20,6 +20,7 @@ use super::calls::{Calls, Desk};
 use super::courier::NodeCourier;
 use super::enter::{COPIES, enter};
 use super::founding::{Holder, Kept};
+use super::gate;
 use super::gossip::{GossipActor, Learn, RecordSigner, Sight};
 use super::inbound::{NodeInbound, Running};
 use super::lookout::look_out;
@@ -156,6 +157,7 @@ async fn launch(
         capacity: 1,
         zone: None,
         nonce: 0,
+        level: builder.build,
     };
     let place = enter(
         &builder,
@@ -212,13 +214,21 @@ async fn launch(
     for (key, found) in &recovered {
         // E28: where the log was compacted a checkpoint was durable once.
         let restored = checkpoints.restore(*key, found.base.position.index);
-        checkpoints_on_disk.push(match restored {
+        let restored = match restored {
             // One replica's state is gone; its group has it elsewhere.
             damaged @ Err(CheckpointError::Damaged { .. } | CheckpointError::Missing { .. }) => {
                 damaged
             }
             loaded => Ok(loaded?),
-        });
+        };
+        let checkpoint = restored.as_ref().ok().and_then(Option::as_ref);
+        gate::check(builder.build, *key, found, checkpoint).map_err(|reason| {
+            StartError::BuildTooOld {
+                path: path.clone(),
+                reason,
+            }
+        })?;
+        checkpoints_on_disk.push(restored);
     }
     let log_watch = log.watch();
     let log = LogWriter::start(
@@ -246,6 +256,7 @@ async fn launch(
     let (changed, _) = watch::channel(0);
     let shared = Arc::new(Shared {
         store,
+        build: builder.build,
         sharding: place.admission.sharding,
         clock: Clock::start(),
         transport: transport.clone(),
@@ -314,6 +325,9 @@ async fn launch(
         metadata: Metadata {
             capacity: 1,
             build: env!("CARGO_PKG_VERSION").to_owned(),
+            versions: Versions {
+                system: builder.build.get(),
+            },
             ..Metadata::default()
         },
     };

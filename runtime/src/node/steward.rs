@@ -12,17 +12,19 @@ use actix::{
     Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, WrapFuture,
 };
 use synod_consensus::{GroupId, LogIndex, ReplicaId};
-use tokio::sync::oneshot;
 
 use super::courier::NodeCourier;
+use super::gate;
 use super::gossip::{Admitted, GivenUp, GossipActor, Keys, Sight};
 use super::protocol::{NodeFrame, given_up};
 use super::replicas::Replicas;
 use super::shards::MoveStatus;
 use super::table;
-use crate::group::actor::{CarryOut, CheckpointNow, ProposeSystem};
+use crate::group::actor::{CarryOut, CheckpointNow};
 use crate::group::{Shared, lock};
-use crate::system::{Founding, GroupReport, Reconciler, ReplicaAddress, Step, SystemCommand};
+use crate::system::{
+    Founding, GroupReport, Level, Reconciler, ReplicaAddress, Step, SystemCommand,
+};
 use crate::transport::Lane;
 use crate::wire::RoutingTable;
 
@@ -59,6 +61,8 @@ pub(crate) struct Steward {
     seen_system: Option<LogIndex>,
     /// Unsafe recoveries that were said in the log.
     seen_recoveries: usize,
+    /// The cluster's level when it was last looked at.
+    seen_level: Level,
     outstanding: usize,
     /// A report came in since the last steps.
     reported: bool,
@@ -96,6 +100,7 @@ impl Steward {
             seen_change: 0,
             seen_system: None,
             seen_recoveries: 0,
+            seen_level: Level::FIRST,
             outstanding: 0,
             reported: false,
             stepped: Duration::ZERO,
@@ -152,7 +157,7 @@ impl Steward {
     }
 
     fn follow_system(&mut self) {
-        let (applied, members, given_up, recoveries) = {
+        let (applied, level, members, given_up, recoveries) = {
             let state = lock(&self.shared.system);
             if state.founding.is_none() || self.seen_system == Some(state.applied) {
                 return;
@@ -170,10 +175,14 @@ impl Steward {
             let given_up: Vec<u64> = state.given_up().collect();
             let unseen = state.recoveries.iter().skip(self.seen_recoveries);
             let recoveries: Vec<String> = unseen.map(crate::recovery::in_words).collect();
-            (state.applied, members, given_up, recoveries)
+            (state.applied, state.level, members, given_up, recoveries)
         };
         self.seen_system = Some(applied);
         self.seen_recoveries += recoveries.len();
+        if level > self.seen_level {
+            tracing::info!(%level, "every member's build knows the commands of this level: the cluster uses them");
+            self.seen_level = level;
+        }
         for recovery in recoveries {
             tracing::warn!("{recovery}");
         }
@@ -283,8 +292,13 @@ impl Steward {
         let now = self.now();
         let steps = {
             let state = lock(&self.shared.system);
+            let raised = state.next_level(self.shared.build, &self.sight.announced());
             if state.founding.is_none() {
                 vec![Step::Propose(SystemCommand::Found(self.founding.clone()))]
+            } else if let Some(level) = raised {
+                // Alone: what changes the placement before it would have it refused.
+                let epoch = state.epoch;
+                vec![Step::Propose(SystemCommand::Raise { epoch, level })]
             } else {
                 self.reconciler.steps(now, &state, &self.sight.alive())
             }
@@ -308,8 +322,13 @@ impl Steward {
                             false => tracing::info!(store, "an absent member is back"),
                         }
                     }
-                    let (reply, outcome) = oneshot::channel();
-                    system.group.do_send(ProposeSystem { command, reply });
+                    let outcome = match gate::propose(&self.shared, &self.sight, &system, command) {
+                        Ok(outcome) => outcome,
+                        Err(reason) => {
+                            tracing::debug!(reason, "system command not proposed");
+                            continue;
+                        }
+                    };
                     self.outstanding += 1;
                     let wait = tokio::time::timeout(PROPOSAL_PATIENCE, outcome).into_actor(self);
                     ctx.spawn(wait.map(|outcome, steward, ctx| {

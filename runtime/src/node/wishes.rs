@@ -6,7 +6,7 @@
 use synod_consensus::GroupId;
 use synod_membership::MemberState;
 
-use super::calls::{Desk, decide, not_now, refused};
+use super::calls::{Desk, not_now, refused};
 use super::protocol::{Answer, Call, PlannedMove, Wish};
 use crate::group::{Hosted, lock};
 use crate::system::{Goals, PlacementChange, SystemCommand, SystemState, move_replica, rebalance};
@@ -93,7 +93,7 @@ impl Desk {
                 "it still votes in the system group, which it leaves as the last thing of its drain",
             );
         }
-        match decide(system, command).await {
+        match self.decide(system, command).await {
             Ok(_) => Answer::Done,
             Err(answer) => answer,
         }
@@ -119,7 +119,10 @@ impl Desk {
                 return Answer::Placed { moves };
             }
             let epoch = state.epoch;
-            match decide(system, SystemCommand::Place { epoch, goals }).await {
+            match self
+                .decide(system, SystemCommand::Place { epoch, goals })
+                .await
+            {
                 Ok(_) => return Answer::Placed { moves },
                 Err(Answer::Refused { .. }) => {} // the placement changed meanwhile
                 Err(answer) => return answer,

@@ -7,6 +7,7 @@ use synod_consensus::recovery::Contradiction;
 
 use super::journal::JournalError;
 use crate::storage::{CheckpointError, DirectoryError, OpenError};
+use crate::system::UnknownCommand;
 
 /// Why nothing was planned, or why it was not carried out to its end.
 #[derive(Debug, thiserror::Error)]
@@ -123,6 +124,18 @@ pub enum RecoveryError {
         /// Why.
         reason: String,
     },
+    /// Made without what it says, a plan would be of another cluster than the nodes'.
+    #[error(
+        "entry {index} of the system log in {place}: {source}; the same goes for this command, and nothing was decided"
+    )]
+    NewerCommand {
+        /// As given.
+        place: PathBuf,
+        /// Its index.
+        index: u64,
+        /// What it is.
+        source: UnknownCommand,
+    },
     /// No store knows who the members are.
     #[error("the system group was never founded in these stores: start them instead")]
     Unfounded,
@@ -235,6 +248,7 @@ impl RecoveryError {
                 | Self::Io { .. }
                 | Self::Changed { .. }
                 | Self::Unread { .. }
+                | Self::NewerCommand { .. }
                 | Self::Directory(DirectoryError::Io { .. } | DirectoryError::Identity(_))
         )
     }

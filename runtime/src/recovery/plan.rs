@@ -312,7 +312,7 @@ fn decide(
         let mut states = chosen
             .filter(|(survivor, _)| survivor.replica() == recovery.chosen)
             .map(|(survivor, survey)| survey.system_state(survivor));
-        states.next().expect("the chosen one is one of them")
+        states.next().expect("the chosen one is one of them")?
     };
     let cluster = state
         .founding

@@ -17,7 +17,7 @@ use crate::storage::{
     Admission, CheckpointError, Checkpoints, Disk, LockedStore, LogOptions, LookOnly, OpenError,
     SealedError, SegmentedLog, read_sealed,
 };
-use crate::system::SystemState;
+use crate::system::{BUILD_LEVEL, SystemState};
 
 /// A store, locked, and what lies in it.
 #[derive(Debug)]
@@ -172,8 +172,9 @@ impl Survey {
         self.replicas.remove(&group)?.1.ok()
     }
 
-    /// The system state at the very end of this store's system log: all of it will be committed.
-    pub(super) fn system_state(&self, system: &Survivor) -> SystemState {
+    /// The system state at the very end of this store's system log: all of it will be committed. Nothing in it is passed over: a plan made
+    /// from less than the nodes know would give up what they count on.
+    pub(super) fn system_state(&self, system: &Survivor) -> Result<SystemState, RecoveryError> {
         let mut state = self.checkpoint.clone();
         let covered: LogIndex = state.applied;
         for entry in system.entries() {
@@ -181,11 +182,18 @@ impl Survey {
                 continue;
             }
             match entry.kind {
-                EntryKind::Normal => drop(state.apply(entry.index, &entry.payload)),
+                EntryKind::Normal => {
+                    let taken = state.apply(entry.index, &entry.payload, BUILD_LEVEL);
+                    taken.map_err(|source| RecoveryError::NewerCommand {
+                        place: self.place(),
+                        index: entry.index.get(),
+                        source,
+                    })?;
+                }
                 EntryKind::Noop | EntryKind::Configuration => state.applied = entry.index,
             }
         }
-        state
+        Ok(state)
     }
 
     /// Every replica id that any log of this store has ever heard of, as far as it still tells.
@@ -237,7 +245,7 @@ fn read(
     let mut meta: Option<SnapshotMeta> = None;
     if let Some(checkpoint) = checkpoint {
         if key.group == GroupId::ZERO {
-            let mut state = SystemState::decode(&checkpoint.data)?;
+            let mut state = SystemState::decode(&checkpoint.data, BUILD_LEVEL)?;
             state.applied = checkpoint.meta.position.index;
             *system = Some(state);
         }

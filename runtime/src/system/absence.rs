@@ -14,10 +14,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use synod_consensus::{Configuration, GroupId, ReplicaId};
 
+use super::command::{SystemCommand, SystemOutcome};
 use super::reconcile::has_majority;
-use super::state::{
-    GroupEntry, ReplicaAddress, SystemCommand, SystemOutcome, SystemState, refused,
-};
+use super::state::{GroupEntry, ReplicaAddress, SystemState, refused};
 
 /// A pause between two looks counts as at most this: what happened in a longer one nobody saw.
 const LOOK_MAX: Duration = Duration::from_secs(1);

@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use synod_consensus::GroupId;
 
-use super::state::{ReplicaAddress, SystemOutcome, SystemState, refused};
+use super::command::SystemOutcome;
+use super::state::{ReplicaAddress, SystemState, refused};
 
 impl SystemState {
     /// Lets a member give up what it holds, or take replicas again. Doing it twice changes nothing.

@@ -1,22 +1,26 @@
 //! What the system group (group 0) decides: who is a member, and which store should hold which replica.
 //!
-//! Here: the replicated state and its commands ([`state`], [`departure`]), where shards should live ([`mod@plan`]), and the steps that
+//! Here: the replicated state and its commands ([`state`], [`mod@command`], `departure`, `absence`), which of them a cluster of several
+//! builds may use ([`level`]), where shards should live ([`mod@plan`]), and the steps that
 //! bring the groups there ([`reconcile`]). All of it is pure; `node` proposes the commands and carries the orders.
 //! Not here: addresses (gossip tells them, never this log), Raft (`synod-consensus`), actors (`node`).
 
 mod absence;
 mod by_hand;
+pub mod command;
 mod departure;
+pub mod level;
 mod moves;
 pub mod plan;
 pub mod reconcile;
 pub mod state;
 
 pub use by_hand::{Goals, PlacementChange, move_replica, rebalance};
+pub use command::{BUILD_LEVEL, GivingUp, SystemCommand, SystemOutcome, UnknownCommand};
+pub use level::{Announced, Level};
 pub use moves::{Move, MoveEnd, Moves};
 pub use plan::{Placement, plan, shortfalls};
 pub use reconcile::{GroupReport, Order, OrderKind, Reconciler, Step};
 pub use state::{
-    Birth, Founder, Founding, GivingUp, MemberEntry, ReplicaAddress, SystemCommand, SystemOutcome,
-    SystemState, UnsafeRecovery,
+    Birth, Founder, Founding, MemberEntry, ReplicaAddress, StateError, SystemState, UnsafeRecovery,
 };

@@ -158,8 +158,10 @@ pub(super) mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::system::state::{MemberEntry, SystemCommand, SystemOutcome};
-    use crate::wire::{Sharding, encode};
+    use crate::system::command::{SystemCommand, SystemOutcome};
+    use crate::system::level::Level;
+    use crate::system::state::MemberEntry;
+    use crate::wire::Sharding;
     use bytes::Bytes;
 
     pub(in crate::system) fn cluster(nodes: u64, shards: u32) -> SystemState {
@@ -187,6 +189,7 @@ pub(super) mod tests {
             capacity: 1,
             zone: None,
             nonce: node,
+            level: Level::FIRST,
         };
         apply(state, SystemCommand::Admit(member));
         let goals = plan(state);
@@ -199,7 +202,7 @@ pub(super) mod tests {
         command: SystemCommand,
     ) -> SystemOutcome {
         let index = state.applied.next();
-        state.apply(index, &encode(&command))
+        state.take(index, command)
     }
 
     #[test]

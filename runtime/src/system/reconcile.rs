@@ -15,9 +15,10 @@ use serde::{Deserialize, Serialize};
 use synod_consensus::{Configuration, GroupId, LogIndex, Members, ReplicaId, Term};
 
 use super::absence::Watch;
+use super::command::SystemCommand;
 use super::moves::{Move, Moves};
 use super::plan::{plan, system_voters, voters_for};
-use super::state::{GroupEntry, ReplicaAddress, SystemCommand, SystemState};
+use super::state::{GroupEntry, ReplicaAddress, SystemState};
 
 /// Group changes under way at the same time, cluster-wide: enough to overlap disks and round trips, few enough that
 /// snapshots do not crowd out commands.

@@ -1,6 +1,6 @@
 //! The state machine of the system group.
 //!
-//! Here: [`SystemState`] and the commands that change it, applied in log order on every node, deterministically.
+//! Here: [`SystemState`], to which commands are applied in log order on every node, deterministically.
 //! Commands carry what was intended; [`SystemState::apply`] decides what came of it, the same everywhere.
 //! Source: DESIGN sections 8 (birth), 10 (authority) and 11 (placement); Ongaro's thesis, 6.3, for the nonce of an admission.
 
@@ -10,6 +10,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use synod_consensus::{GroupId, LogIndex, ReplicaId};
 
+use super::command::{GivingUp, SystemCommand, SystemOutcome, UnknownCommand};
+use super::level::Level;
 use super::plan::Placement;
 use crate::wire::Sharding;
 
@@ -100,6 +102,7 @@ impl Founding {
             capacity: 1,
             zone: None,
             nonce: 0,
+            level: Level::FIRST,
         };
         let members = [first].into_iter().chain(others).map(entry);
         (Self::FOUNDER..).zip(members).collect()
@@ -174,6 +177,9 @@ pub struct MemberEntry {
     pub zone: Option<String>,
     /// Chosen by the joiner for this admission, so that a repeated request finds the first.
     pub nonce: u64,
+    /// Level of the joiner's build, read when it is let in. Not kept: what a member's build is at any time, it says in gossip.
+    #[serde(default, skip_serializing_if = "Level::is_first")]
+    pub level: Level,
 }
 
 /// Placement of one group: what should be, and which replicas may exist.
@@ -183,87 +189,6 @@ pub struct GroupEntry {
     pub placement: Placement,
     /// Every replica that was allotted and not yet retired.
     pub replicas: BTreeSet<ReplicaId>,
-}
-
-/// A change of the system state, as proposed.
-///
-/// A replica whose build does not know one stops and says so, since it would hold another state than the others otherwise. Nothing is
-/// released yet, so all of these count as the first version's. One that is added after a release needs what does not exist yet: members
-/// that say in gossip which commands their build knows, and a leader that proposes it only when all of them do.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub enum SystemCommand {
-    /// The first command of a cluster.
-    Found(Founding),
-    /// Let a store in.
-    Admit(MemberEntry),
-    /// Allow a new, empty replica of a group on a store.
-    Allot {
-        /// The group.
-        group: GroupId,
-        /// The store that shall hold it.
-        store: u64,
-    },
-    /// A replica that its group's committed configuration no longer names may be deleted; so may one that stopped for
-    /// good, which the configuration still names until its successor has caught up.
-    Retire {
-        /// The group.
-        group: GroupId,
-        /// The replica.
-        replica: ReplicaId,
-    },
-    /// New goals for shards, computed on the placement of `epoch`; refused when that is no longer current.
-    Place {
-        /// Epoch that the planner saw.
-        epoch: u64,
-        /// Group and its goal.
-        goals: Vec<(GroupId, Placement)>,
-    },
-    /// What an operator's unsafe recovery left of these groups: exactly these replicas, under ids that [`SystemCommand::GiveUp`]
-    /// allots. It comes before that one, so that at no time a replica that lives counts as retired.
-    Reform {
-        /// Group and its replicas.
-        groups: Vec<(GroupId, BTreeSet<ReplicaId>)>,
-    },
-    /// Ends an unsafe recovery: these stores are given up for ever.
-    GiveUp(GivingUp),
-    /// Lets a member give up what it holds, or, with `on` false, take replicas again.
-    Drain {
-        /// Whose.
-        store: u64,
-        /// Whether it drains from now on.
-        on: bool,
-    },
-    /// Takes a drained member out of the cluster for ever.
-    Remove {
-        /// Which store.
-        store: u64,
-    },
-    /// A member is away for so long that others are to hold its copies, or, with `on` false, it is back.
-    Absent {
-        /// Epoch of the placement that this was decided on; refused when that is no longer current.
-        epoch: u64,
-        /// Which store.
-        store: u64,
-        /// Whether it is absent from now on.
-        on: bool,
-    },
-}
-
-/// The last word of an unsafe recovery, written by the operator's command and never proposed.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct GivingUp {
-    /// When, in seconds since 1970 by the operator's clock; for people.
-    pub at: u64,
-    /// Stores that are gone for good.
-    pub stores: BTreeSet<u64>,
-    /// Groups that went on from what was left of them.
-    pub reformed: u32,
-    /// Groups of which nothing was left; they began anew, empty.
-    pub emptied: u32,
-    /// Store ids below are used up, also those that only the lost stores may have heard of.
-    pub next_store: u64,
-    /// The same of replicas' serial numbers.
-    pub next_serial: u32,
 }
 
 /// An unsafe recovery, as it is remembered.
@@ -277,37 +202,6 @@ pub struct UnsafeRecovery {
     pub reformed: u32,
     /// Groups that began anew, empty.
     pub emptied: u32,
-}
-
-/// What came of a command.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub enum SystemOutcome {
-    /// Nothing to say.
-    Done,
-    /// The store is a member.
-    Admitted {
-        /// Its store id.
-        store: u64,
-        /// Its replica of the system group.
-        replica: ReplicaId,
-    },
-    /// The replica may be created on its store.
-    Allotted {
-        /// Its id.
-        replica: ReplicaId,
-    },
-    /// Nothing changed, and this is why.
-    Refused {
-        /// One sentence.
-        reason: String,
-    },
-}
-
-impl SystemOutcome {
-    /// Whether nothing changed.
-    pub fn is_refused(&self) -> bool {
-        matches!(self, Self::Refused { .. })
-    }
 }
 
 /// Everything that the system group replicates.
@@ -335,26 +229,27 @@ pub struct SystemState {
     /// Stores that were taken out, and their names.
     #[serde(default)]
     pub removed: BTreeMap<u64, String>,
+    /// Up to where commands may be used; it never falls.
+    #[serde(default, skip_serializing_if = "Level::is_first")]
+    pub level: Level,
     next_store: u64,
     next_serial: u32,
 }
 
 impl SystemState {
-    /// Takes the entry at `index` into the state. Bytes that are no command change nothing but the index.
-    pub fn apply(&mut self, index: LogIndex, payload: &[u8]) -> SystemOutcome {
-        match crate::wire::decode(payload) {
-            Ok(command) => self.take(index, command),
-            Err(error) => {
-                self.applied = index;
-                SystemOutcome::Refused {
-                    reason: format!("entry {index} is no system command: {error}"),
-                }
-            }
-        }
+    /// Takes the entry at `index` into the state, as a build of level `build` reads it. One that it does not know changes nothing.
+    pub fn apply(
+        &mut self,
+        index: LogIndex,
+        payload: &[u8],
+        build: Level,
+    ) -> Result<SystemOutcome, UnknownCommand> {
+        let command = SystemCommand::decode(payload, build)?;
+        Ok(self.take(index, command))
     }
 
     /// Takes the command of the entry at `index` into the state.
-    pub(crate) fn take(&mut self, index: LogIndex, command: SystemCommand) -> SystemOutcome {
+    pub fn take(&mut self, index: LogIndex, command: SystemCommand) -> SystemOutcome {
         self.applied = index;
         self.change(command)
     }
@@ -371,6 +266,7 @@ impl SystemState {
             SystemCommand::Drain { store, on } => self.drain(store, on),
             SystemCommand::Remove { store } => self.remove(store),
             SystemCommand::Absent { epoch, store, on } => self.absent(epoch, store, on),
+            SystemCommand::Raise { epoch, level } => self.raise(epoch, level),
         }
     }
 
@@ -404,6 +300,12 @@ impl SystemState {
         if self.founding.is_none() {
             return refused("the cluster is not founded yet");
         }
+        if member.level < self.level {
+            return refused(&format!(
+                "this cluster is at level {}, and the build of `{}` knows up to level {}: start it with a newer build",
+                self.level, member.name, member.level
+            ));
+        }
         if let Some((&store, known)) = self
             .members
             .iter()
@@ -423,7 +325,8 @@ impl SystemState {
         }
         let store = self.next_store;
         self.next_store += 1;
-        self.members.insert(store, member);
+        let level = Level::FIRST;
+        self.members.insert(store, MemberEntry { level, ..member });
         let replica = self.next_replica(store);
         self.groups
             .entry(GroupId::ZERO)
@@ -579,15 +482,50 @@ impl SystemState {
                 .is_none_or(|entry| !entry.replicas.contains(&replica))
     }
 
-    /// The whole state as bytes, for a snapshot.
+    /// The whole state as bytes, for a snapshot. Of a cluster above the first level they begin with that level, so that a build that does
+    /// not know it refuses them and drops nothing.
     pub fn encode(&self) -> Bytes {
-        crate::wire::encode(self)
+        if self.level.is_first() {
+            return crate::wire::encode(self);
+        }
+        let mut head = [LEVELLED; 5];
+        head[1..].copy_from_slice(&self.level.get().to_be_bytes());
+        crate::wire::encode_behind(&head, self)
     }
 
-    /// Reads [`SystemState::encode`] back.
-    pub fn decode(bytes: &[u8]) -> Result<Self, rmp_serde::decode::Error> {
-        crate::wire::decode(bytes)
+    /// Reads [`SystemState::encode`] back, in a build of level `build`.
+    pub fn decode(bytes: &[u8], build: Level) -> Result<Self, StateError> {
+        let mut body = bytes;
+        if let [LEVELLED, a, b, c, d, rest @ ..] = bytes {
+            let level = Level::new(u32::from_be_bytes([*a, *b, *c, *d]));
+            if level > build {
+                return Err(StateError::Newer { level, build });
+            }
+            body = rest;
+        }
+        Ok(crate::wire::decode(body)?)
     }
+}
+
+/// Begins an encoded state that says its level. No MessagePack begins with it, so a build that knows no levels refuses what follows.
+const LEVELLED: u8 = 0xc1;
+
+/// Why bytes are no state of the system group for this build.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// A newer build wrote it.
+    #[error(
+        "the state of the system group is of level {level}, and this build knows up to {build}: start this node with a newer build"
+    )]
+    Newer {
+        /// Level of the cluster.
+        level: Level,
+        /// Level of this build.
+        build: Level,
+    },
+    /// It is damaged.
+    #[error("the state of the system group does not decode: {0}")]
+    Undecodable(#[from] rmp_serde::decode::Error),
 }
 
 pub(super) fn refused(reason: &str) -> SystemOutcome {

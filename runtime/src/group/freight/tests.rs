@@ -331,7 +331,7 @@ fn piece(offset: usize, data: &'static [u8]) -> ChunkReceived {
 }
 
 fn machine() -> Machine {
-    Machine::System(Arc::default())
+    Machine::System(Arc::default(), crate::system::BUILD_LEVEL)
 }
 
 #[test]

@@ -18,6 +18,7 @@ use crate::node::protocol::{Answer, Call};
 use crate::storage::{
     Disk, DiskFile, LogOptions, OpenMode, RealDisk, SegmentedLog, StoreDirectory,
 };
+use crate::system::BUILD_LEVEL;
 use crate::system::{Founding, MemberEntry};
 use crate::transport::{
     CallAnswer, DevelopmentCa, EndpointKeys, Inbound, Lane, Limits, LocalHello, Peer, Transport,
@@ -140,6 +141,7 @@ async fn process(
             capacity: 1,
             zone: None,
             nonce: 1,
+            level: BUILD_LEVEL,
         },
         charter: CHARTER,
         give_up: None,

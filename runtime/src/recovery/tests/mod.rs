@@ -19,7 +19,9 @@ use super::plan::{Fate, store_of};
 use super::survey::Survey;
 use super::{Plan, RecoveryError};
 use crate::storage::{Admission, Disk, LogOptions, RealDisk, SegmentedLog, StoreDirectory};
-use crate::system::{Founding, MemberEntry, SystemCommand, SystemOutcome, SystemState};
+use crate::system::{
+    BUILD_LEVEL, Founding, MemberEntry, SystemCommand, SystemOutcome, SystemState,
+};
 use crate::wire::{Sharding, encode};
 
 const SHARDS: u32 = 10;
@@ -68,9 +70,8 @@ fn stores(behind: &[u64]) -> TempDir {
     let mut state = SystemState::default();
     let mut said = Vec::new();
     let mut commit = |command: SystemCommand| {
-        let payload = encode(&command);
-        said.push((EntryKind::Normal, payload.clone()));
-        state.apply(state.applied.next(), &payload)
+        said.push((EntryKind::Normal, encode(&command)));
+        state.take(state.applied.next(), command)
     };
     commit(SystemCommand::Found(Founding {
         cluster: CLUSTER,
@@ -88,6 +89,7 @@ fn stores(behind: &[u64]) -> TempDir {
             capacity: 1,
             zone: None,
             nonce: store,
+            level: BUILD_LEVEL,
         };
         match commit(SystemCommand::Admit(member)) {
             SystemOutcome::Admitted { replica, .. } => system.push(replica),
@@ -214,7 +216,8 @@ fn check_recovered(folder: &Path) {
         for survey in &mut surveys {
             if let Some(survivor) = survey.take_survivor(group) {
                 if group == GroupId::ZERO {
-                    states.push((survivor.last(), survey.system_state(&survivor)));
+                    let state = survey.system_state(&survivor).unwrap();
+                    states.push((survivor.last(), state));
                 }
                 survivors.push(survivor);
             }

@@ -71,6 +71,39 @@ fn a_store_that_could_not_be_read_is_not_advised_to_be_left_out() {
 }
 
 #[test]
+fn a_system_log_of_a_newer_build_is_left_to_that_build() {
+    // Passed over, it would be missing from what the plan rests on.
+    let folder = stores(&[]);
+    for store in [1, 2] {
+        let directory = StoreDirectory::open(folder.path().join(format!("n{store}")), None);
+        let mut log =
+            SegmentedLog::open(Box::new(directory.unwrap().log().unwrap()), options()).unwrap();
+        let system = log.replicas().into_iter();
+        let key = system.min_by_key(|key| key.group).unwrap();
+        let last = log.recover(key).unwrap().unwrap().entries.pop().unwrap();
+        let newer = Entry {
+            index: last.index.next(),
+            payload: encode(&BTreeMap::from([("Rename", 7)])),
+            ..last
+        };
+        log.write(&[(key, vec![Write::Append(vec![newer].into())])])
+            .unwrap();
+    }
+    let before = bytes_of(folder.path());
+    let refused = draw_up(folder.path()).unwrap_err();
+    let sentence = refused.to_string();
+    assert!(
+        sentence.contains("n1") && sentence.contains("newer build"),
+        "{sentence}"
+    );
+    assert!(
+        !refused.is_wrong_use(),
+        "the operator asked for the right thing"
+    );
+    assert!(bytes_of(folder.path()) == before, "a plan changed a file");
+}
+
+#[test]
 fn wrong_words_are_refused_in_one_sentence() {
     let folder = stores(&[]);
     let before = bytes_of(folder.path());
@@ -195,7 +228,7 @@ fn what_an_earlier_recovery_renamed_is_not_retired_by_a_system_log_that_does_not
     let (lock, admission) = Survey::lock(&second).unwrap();
     let mut survey = Survey::of(lock, admission).unwrap();
     let system = survey.take_survivor(GroupId::ZERO).unwrap();
-    let state = survey.system_state(&system);
+    let state = survey.system_state(&system).unwrap();
     assert_eq!(state.members.keys().copied().collect::<Vec<_>>(), [2]);
     for group in (1..=u64::from(SHARDS)).map(GroupId::new) {
         let survivor = survey.take_survivor(group).unwrap();

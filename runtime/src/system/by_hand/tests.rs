@@ -1,8 +1,8 @@
 //! Which moves are granted and stay, and which are refused and why.
 
+use super::super::command::SystemCommand;
 use super::super::plan::plan;
 use super::super::plan::tests::{apply, cluster};
-use super::super::state::SystemCommand;
 use super::*;
 
 fn place(state: &mut SystemState, goals: Goals) {

@@ -2,9 +2,9 @@
 
 use synod_consensus::{Configuration, LogIndex, Members, Term};
 
+use super::super::command::SystemCommand;
 use super::super::plan::Placement;
 use super::super::plan::tests::{apply, cluster};
-use super::super::state::SystemCommand;
 use super::*;
 
 const GROUP: GroupId = GroupId::new(5);

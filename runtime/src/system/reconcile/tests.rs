@@ -3,8 +3,10 @@
 mod silent;
 
 use super::*;
-use crate::system::state::{Founding, GivingUp, MemberEntry, SystemOutcome};
-use crate::wire::{Sharding, encode};
+use crate::system::command::{GivingUp, SystemOutcome};
+use crate::system::level::Level;
+use crate::system::state::{Founding, MemberEntry};
+use crate::wire::Sharding;
 use bytes::Bytes;
 
 /// A world in which every order is carried out at once: the fixed point is what the reconciler aims at.
@@ -51,7 +53,7 @@ impl World {
                 (group, report)
             })
             .collect();
-        state.apply(LogIndex::new(1), &encode(&SystemCommand::Found(founding)));
+        state.take(LogIndex::new(1), SystemCommand::Found(founding));
         Self {
             state,
             groups,
@@ -69,6 +71,7 @@ impl World {
             capacity: 1,
             zone: None,
             nonce: name.len() as u64,
+            level: Level::FIRST,
         };
         let outcome = self.commit(SystemCommand::Admit(member));
         assert!(
@@ -79,7 +82,7 @@ impl World {
 
     fn commit(&mut self, command: SystemCommand) -> SystemOutcome {
         let index = self.state.applied.next();
-        self.state.apply(index, &encode(&command))
+        self.state.take(index, command)
     }
 
     fn carry_out(&mut self, order: Order) {

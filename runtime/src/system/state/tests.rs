@@ -1,15 +1,14 @@
 //! What commands make of the state, and that founders find what they always found.
 
 use super::*;
+use crate::system::command::BUILD_LEVEL;
 use crate::wire::encode;
 
 fn founded(shards: u32) -> SystemState {
     let mut state = SystemState::default();
     let founding = founded_by(1, shards);
-    assert_eq!(
-        state.apply(LogIndex::new(2), &encode(&SystemCommand::Found(founding))),
-        SystemOutcome::Done
-    );
+    let outcome = state.take(LogIndex::new(2), SystemCommand::Found(founding));
+    assert_eq!(outcome, SystemOutcome::Done);
     state
 }
 
@@ -123,6 +122,7 @@ fn member(name: &str, nonce: u64) -> MemberEntry {
         capacity: 1,
         zone: None,
         nonce,
+        level: Level::FIRST,
     }
 }
 
@@ -185,7 +185,10 @@ fn a_store_that_was_given_up_is_nobody_and_its_name_is_free() {
         matches!(admitted, SystemOutcome::Admitted { store: 50, .. }),
         "{admitted:?}"
     );
-    assert_eq!(state, SystemState::decode(&state.encode()).unwrap());
+    assert_eq!(
+        state,
+        SystemState::decode(&state.encode(), BUILD_LEVEL).unwrap()
+    );
 }
 
 #[test]
@@ -240,5 +243,8 @@ fn a_plan_made_on_an_older_placement_is_refused() {
 fn a_snapshot_restores_the_same_state() {
     let mut state = founded(4);
     state.change(SystemCommand::Admit(member("n2", 5)));
-    assert_eq!(SystemState::decode(&state.encode()).unwrap(), state);
+    assert_eq!(
+        SystemState::decode(&state.encode(), BUILD_LEVEL).unwrap(),
+        state
+    );
 }
