@@ -9,7 +9,7 @@ use super::founding::{Seats, SeatsError};
 use crate::entity::{Entity, KindError, KindFactory};
 use crate::group::freight::BYTES_PER_SECOND;
 use crate::storage::{CheckpointError, DirectoryError, IdentityError, OpenError, SealedError};
-use crate::system::{BUILD_LEVEL, Level};
+use crate::system::{BUILD_LEVEL, Description, DescriptionError, Level, check_roles};
 use crate::transport::{BindError, CaError, IdentityError as CertificateError};
 
 /// How a store without a cluster comes to one.
@@ -67,6 +67,8 @@ pub struct NodeBuilder {
     pub(crate) snapshot_rate: u64,
     /// Zero: never.
     pub(crate) replace_after: Duration,
+    pub(crate) description: Description,
+    pub(crate) roles: Vec<String>,
     /// What this build knows.
     pub(crate) build: Level,
 }
@@ -95,6 +97,11 @@ impl NodeBuilder {
             lease_reads: cfg!(target_os = "linux"),
             snapshot_rate: BYTES_PER_SECOND,
             replace_after: REPLACE_AFTER,
+            description: Description {
+                zone: None,
+                capacity: 1,
+            },
+            roles: Vec::new(),
             build: BUILD_LEVEL,
         }
     }
@@ -207,6 +214,27 @@ impl NodeBuilder {
         self
     }
 
+    /// What fails together with this node: a rack, a room, a data centre. The copies of each shard lie in as many zones as there
+    /// are. Named at every start: another zone than before moves copies, none takes the former one back. 1 to 64 letters, digits,
+    /// `-`, `_` and `.`; by default none, which is a zone of its own.
+    pub fn zone(mut self, zone: impl Into<String>) -> Self {
+        self.description.zone = Some(zone.into());
+        self
+    }
+
+    /// How much this node holds and leads, relative to the others; 1 to 64, by default 1. Told at every start, as the zone is.
+    pub fn capacity(mut self, capacity: u32) -> Self {
+        self.description.capacity = capacity;
+        self
+    }
+
+    /// What this node is for, shown by every node's status; nothing is decided by it. At most 8, of 1 to 32 letters, digits, `-`, `_`
+    /// and `.` each.
+    pub fn role(mut self, role: impl Into<String>) -> Self {
+        self.roles.push(role.into());
+        self
+    }
+
     /// Passes for an older build: it announces this level to the cluster, and knows no command above it. For tests of clusters of
     /// several builds.
     #[doc(hidden)]
@@ -248,6 +276,8 @@ impl NodeBuilder {
                 shards: self.shards,
             });
         }
+        self.description.check()?;
+        check_roles(&self.roles)?;
         let entrance = match &self.entrance {
             Entrance::Known => CheckedEntrance::Known,
             Entrance::Found => CheckedEntrance::Found,
@@ -321,6 +351,9 @@ pub enum StartError {
         /// As given.
         shards: u32,
     },
+    /// A zone, a capacity or a role that cannot be.
+    #[error(transparent)]
+    Description(#[from] DescriptionError),
     /// The store is empty, and nobody said how it comes to a cluster.
     #[error(
         "the store is empty: pass --join ADDRESS of any member to join a cluster, --seeds NAME=ADDRESS,.. of all first nodes to found one with them, or --found to found one alone"

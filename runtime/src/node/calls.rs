@@ -17,9 +17,9 @@ use super::founding::{self, Holder};
 use super::gate;
 use super::gossip::{GossipActor, Introduce, Keys, Seen, Sight};
 use super::protocol::{Admission, Answer, Call, HOPS_MAX, MemberStatus, NodeStatus, given_up};
-use super::steward::{Steward, TableSlot, Unsettled};
+use super::steward::{Steward, TableSlot, Unsettled, Waiting};
 use crate::group::{Hosted, Shared, lock};
-use crate::system::{MemberEntry, SystemCommand, SystemOutcome};
+use crate::system::{Description, MemberEntry, SystemCommand, SystemOutcome};
 use crate::transport::{CallAnswer, Peer};
 use crate::wire;
 
@@ -126,6 +126,13 @@ impl Desk {
         }
         if hops > 0 && from.store.is_none() {
             return refused("only members relay a join");
+        }
+        let description = Description {
+            zone: member.zone.clone(),
+            capacity: member.capacity,
+        };
+        if let Err(error) = description.check() {
+            return refused(&error.to_string());
         }
         let Some(system) = self.shared.registry.get(GroupId::ZERO) else {
             return not_now("this node has no replica of the system group yet");
@@ -267,6 +274,7 @@ impl Desk {
             notes.push("one copy decides until a third node joins".to_owned());
         }
         notes.extend(shortfalls);
+        notes.extend(self.steward.send(Waiting).await.ok().flatten());
         if missing > 0 {
             notes.push(format!("{missing} replicas are not created yet"));
         }
@@ -306,6 +314,9 @@ impl Desk {
                         .to_owned(),
                     generation: sight.map_or(0, |seen| seen.generation),
                     level: sight.map_or(0, |seen| seen.level.get()),
+                    zone: member.zone,
+                    capacity: member.capacity,
+                    roles: sight.map(|seen| seen.roles.clone()).unwrap_or_default(),
                     draining: leaving.0.contains(&store),
                     absent: leaving.1.contains(&store),
                     shards: held.get(&store).copied().unwrap_or(0),

@@ -16,7 +16,7 @@ use synod_membership::{
 use tokio::sync::oneshot;
 
 use crate::group::{Counters, Shared};
-use crate::system::{Announced, Level};
+use crate::system::{Announced, Description, Level, Said};
 use crate::transport::{Lane, PublicKey, Signer};
 
 /// Gossip packets that may wait. Beyond, they are dropped: gossip repeats itself.
@@ -78,6 +78,10 @@ pub(crate) struct Seen {
     pub(crate) addresses: Vec<std::net::SocketAddr>,
     /// Level of its build.
     pub(crate) level: Level,
+    /// What its placement goes by.
+    pub(crate) description: Description,
+    /// What it is for.
+    pub(crate) roles: Vec<String>,
 }
 
 /// What gossip knows, for everybody in the process.
@@ -100,6 +104,17 @@ impl Sight {
         let seen = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let levels = seen.iter().map(|(store, member)| (*store, member.level));
         levels.collect()
+    }
+
+    /// How everybody described itself at its last start that was heard of.
+    pub(crate) fn said(&self) -> BTreeMap<u64, Said> {
+        let seen = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let said = |member: &Seen| Said {
+            generation: member.generation,
+            description: member.description.clone(),
+        };
+        let descriptions = seen.iter().map(|(store, member)| (*store, said(member)));
+        descriptions.collect()
     }
 
     fn in_state(&self, wanted: impl Fn(MemberState) -> bool) -> BTreeSet<u64> {
@@ -230,6 +245,11 @@ impl GossipActor {
                     generation: record.generation,
                     addresses: record.addresses.clone(),
                     level: Level::new(record.metadata.versions.system),
+                    description: Description {
+                        zone: record.metadata.zone.clone(),
+                        capacity: record.metadata.capacity,
+                    },
+                    roles: record.metadata.roles.clone(),
                 },
             );
         }

@@ -244,6 +244,15 @@ pub struct MemberStatus {
     /// Up to where its build knows commands of the system group; 0: not heard yet.
     #[serde(default)]
     pub level: u32,
+    /// What fails together with it, as the placement goes by it.
+    #[serde(default)]
+    pub zone: Option<String>,
+    /// Its share of the load relative to others, as the placement goes by it.
+    #[serde(default)]
+    pub capacity: u32,
+    /// What it says that it is for.
+    #[serde(default)]
+    pub roles: Vec<String>,
     /// Where it listens.
     pub addresses: Vec<SocketAddr>,
     /// Shards whose leader it is, as far as this node knows.

@@ -154,10 +154,11 @@ async fn launch(
     let joiner = MemberEntry {
         name: name.clone(),
         key: key.clone(),
-        capacity: 1,
-        zone: None,
+        capacity: builder.description.capacity,
+        zone: builder.description.zone.clone(),
         nonce: 0,
         level: builder.build,
+        described: 0,
     };
     let place = enter(
         &builder,
@@ -323,7 +324,9 @@ async fn launch(
         generation,
         addresses: vec![transport.local_addr()],
         metadata: Metadata {
-            capacity: 1,
+            zone: builder.description.zone.clone(),
+            capacity: builder.description.capacity,
+            roles: builder.roles.clone(),
             build: env!("CARGO_PKG_VERSION").to_owned(),
             versions: Versions {
                 system: builder.build.get(),

@@ -64,6 +64,8 @@ pub(crate) struct Steward {
     /// The cluster's level when it was last looked at.
     seen_level: Level,
     outstanding: usize,
+    /// Why a command of the last steps had to wait for newer builds.
+    waiting: Option<String>,
     /// A report came in since the last steps.
     reported: bool,
     stepped: Duration,
@@ -102,6 +104,7 @@ impl Steward {
             seen_recoveries: 0,
             seen_level: Level::FIRST,
             outstanding: 0,
+            waiting: None,
             reported: false,
             stepped: Duration::ZERO,
             pinned: Duration::ZERO,
@@ -143,6 +146,7 @@ impl Steward {
             }
         } else {
             self.reconciler = Reconciler::new(self.replace_after);
+            self.waiting = None;
         }
         if now.saturating_sub(self.pinned) >= PINNED_EVERY {
             self.pinned = now;
@@ -293,6 +297,7 @@ impl Steward {
         let steps = {
             let state = lock(&self.shared.system);
             let raised = state.next_level(self.shared.build, &self.sight.announced());
+            let told = state.descriptions(&self.sight.said()).into_iter();
             if state.founding.is_none() {
                 vec![Step::Propose(SystemCommand::Found(self.founding.clone()))]
             } else if let Some(level) = raised {
@@ -300,12 +305,14 @@ impl Steward {
                 let epoch = state.epoch;
                 vec![Step::Propose(SystemCommand::Raise { epoch, level })]
             } else {
-                self.reconciler.steps(now, &state, &self.sight.alive())
+                let steps = self.reconciler.steps(now, &state, &self.sight.alive());
+                told.map(Step::Propose).chain(steps).collect()
             }
         };
         for known in self.reconciler.news() {
             super::shards::tell(&known);
         }
+        let mut waiting = None;
         let mut orders: BTreeMap<u64, Vec<bytes::Bytes>> = BTreeMap::new();
         let Some(system) = self.shared.registry.get(GroupId::ZERO) else {
             return;
@@ -325,7 +332,7 @@ impl Steward {
                     let outcome = match gate::propose(&self.shared, &self.sight, &system, command) {
                         Ok(outcome) => outcome,
                         Err(reason) => {
-                            tracing::debug!(reason, "system command not proposed");
+                            waiting = Some(reason);
                             continue;
                         }
                     };
@@ -358,6 +365,12 @@ impl Steward {
                 }
             }
         }
+        if let Some(reason) = &waiting
+            && self.waiting != waiting
+        {
+            tracing::warn!(reason, "what a node says of its zone and capacity waits");
+        }
+        self.waiting = waiting;
         for (store, frames) in orders {
             // A lost order is given again.
             let _refused = self.shared.transport.send(store, Lane::Request, frames);
@@ -443,6 +456,21 @@ impl Handler<Unsettled> for Steward {
         let gone = self.sight.gone();
         let now = self.shared.clock.now();
         Some(self.reconciler.unsettled(now, &state, &gone) as u32)
+    }
+}
+
+/// Why what a member says of itself is not taken over yet, if so; `None` where that is not known.
+#[derive(Debug, actix::Message)]
+#[rtype(result = "Option<String>")]
+pub(crate) struct Waiting;
+
+impl Handler<Waiting> for Steward {
+    type Result = Option<String>;
+    fn handle(&mut self, _: Waiting, _ctx: &mut Self::Context) -> Self::Result {
+        let reason = self.waiting.as_ref()?;
+        Some(format!(
+            "what a node says of its zone and capacity is not taken over yet: {reason}"
+        ))
     }
 }
 

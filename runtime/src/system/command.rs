@@ -1,7 +1,7 @@
 //! What may be written into the log of the system group, and what comes of it.
 //!
 //! Here: [`SystemCommand`] and the [`Level`] that each one needs, [`SystemOutcome`]. Not here: how a command changes the state (`state`,
-//! `departure`, `absence`, `level`), which of them a cluster of several builds may use (`level`).
+//! `departure`, `absence`, `description`, `level`), which of them a cluster of several builds may use (`level`).
 
 use std::collections::BTreeSet;
 
@@ -80,6 +80,17 @@ pub enum SystemCommand {
         /// Whether it is absent from now on.
         on: bool,
     },
+    /// What a member says of itself since a start of its store. Since level 2.
+    Describe {
+        /// Which store.
+        store: u64,
+        /// Start count of the store; refused when the log heard of a later one.
+        generation: u64,
+        /// Failure domain, when the node names one.
+        zone: Option<String>,
+        /// Relative share of the load; at least 1.
+        capacity: u32,
+    },
     /// From here on the cluster uses everything up to this level, for ever. Since level 2.
     Raise {
         /// Epoch of the placement that this was decided on; refused when that is no longer current, for then there may be a member
@@ -104,6 +115,7 @@ impl SystemCommand {
             | Self::Drain { .. }
             | Self::Remove { .. }
             | Self::Absent { .. } => Level::FIRST,
+            Self::Describe { .. } => Level::new(2),
             // A raise is known since level 2; what it raises to, its builds know too.
             Self::Raise { level, .. } => (*level).max(Level::new(2)),
         }

@@ -1,6 +1,6 @@
 //! What the system group (group 0) decides: who is a member, and which store should hold which replica.
 //!
-//! Here: the replicated state and its commands ([`state`], [`mod@command`], `departure`, `absence`), which of them a cluster of several
+//! Here: the replicated state and its commands ([`state`], [`mod@command`], `departure`, `absence`, `description`), which of them a cluster of several
 //! builds may use ([`level`]), where shards should live ([`mod@plan`]), and the steps that
 //! bring the groups there ([`reconcile`]). All of it is pure; `node` proposes the commands and carries the orders.
 //! Not here: addresses (gossip tells them, never this log), Raft (`synod-consensus`), actors (`node`).
@@ -9,6 +9,7 @@ mod absence;
 mod by_hand;
 pub mod command;
 mod departure;
+mod description;
 pub mod level;
 mod moves;
 pub mod plan;
@@ -17,6 +18,7 @@ pub mod state;
 
 pub use by_hand::{Goals, PlacementChange, move_replica, rebalance};
 pub use command::{BUILD_LEVEL, GivingUp, SystemCommand, SystemOutcome, UnknownCommand};
+pub use description::{CAPACITY_MAX, Description, DescriptionError, Said, check_roles};
 pub use level::{Announced, Level};
 pub use moves::{Move, MoveEnd, Moves};
 pub use plan::{Placement, plan, shortfalls};

@@ -190,6 +190,7 @@ pub(super) mod tests {
             zone: None,
             nonce: node,
             level: Level::FIRST,
+            described: 0,
         };
         apply(state, SystemCommand::Admit(member));
         let goals = plan(state);

@@ -103,6 +103,7 @@ impl Founding {
             zone: None,
             nonce: 0,
             level: Level::FIRST,
+            described: 0,
         };
         let members = [first].into_iter().chain(others).map(entry);
         (Self::FOUNDER..).zip(members).collect()
@@ -180,6 +181,13 @@ pub struct MemberEntry {
     /// Level of the joiner's build, read when it is let in. Not kept: what a member's build is at any time, it says in gossip.
     #[serde(default, skip_serializing_if = "Level::is_first")]
     pub level: Level,
+    /// Start count of the store when it said its capacity and zone; 0: when it was let in or founded.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub described: u64,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// Placement of one group: what should be, and which replicas may exist.
@@ -266,6 +274,12 @@ impl SystemState {
             SystemCommand::Drain { store, on } => self.drain(store, on),
             SystemCommand::Remove { store } => self.remove(store),
             SystemCommand::Absent { epoch, store, on } => self.absent(epoch, store, on),
+            SystemCommand::Describe {
+                store,
+                generation,
+                zone,
+                capacity,
+            } => self.describe(store, generation, zone, capacity),
             SystemCommand::Raise { epoch, level } => self.raise(epoch, level),
         }
     }

@@ -102,6 +102,34 @@ fn one_template_may_name_the_node_itself_and_somebody_elses() {
 }
 
 #[test]
+fn what_cannot_describe_a_node_is_refused_and_what_can_is_shown() {
+    let home = Home::new();
+    for (flag, value, part) in [
+        ("--zone", "rack 7", "no name for a zone"),
+        ("--zone", "", "no name for a zone"),
+        ("--capacity", "0", "from 1 to 64"),
+        ("--capacity", "65", "from 1 to 64"),
+        ("--role", "a b", "is no role"),
+        ("--role", "1,2,3,4,5,6,7,8,9", "at most 8 roles"),
+    ] {
+        let said = refused(&home, "n1", &["--found", flag, value]);
+        assert!(said.contains(part) && said.contains(flag), "{said}");
+        assert!(!home.store("n1").exists(), "nothing half-done");
+    }
+    // A founder tells it once the cluster is at the level for it, and status shows what the placement goes by.
+    let words = ["--zone", "rack-7", "--capacity", "2", "--role", "edge,gpu"];
+    let first = home.start("n1", &[&["--found", "--shards", "4"], &words[..]].concat());
+    let shown = super::harness::look(|| {
+        let status = printed(&home.run(&["status", "--at", &first.address]));
+        let mut lines = status.lines();
+        let row = lines.find(|line| line.starts_with("n1 "))?;
+        let cells: Vec<&str> = row.split_whitespace().collect();
+        (cells[4..7] == ["rack-7", "2", "edge,gpu"]).then_some(())
+    });
+    assert!(shown.is_some(), "status does not show it");
+}
+
+#[test]
 fn a_port_in_use_is_named_and_the_store_stays_empty() {
     let home = Home::new();
     let taken = UdpSocket::bind("127.0.0.1:0").expect("a free port");

@@ -159,6 +159,22 @@ pub(crate) struct StartOptions {
         value_parser = clap::value_parser!(u64).range(..=31_536_000)
     )]
     pub(crate) replace_after: u64,
+    /// What fails together with this node, such as a rack; copies of each shard lie in as many zones as there are.
+    ///
+    /// Named at every start: another one than before moves copies, and none takes the former one back.
+    #[arg(long, env = "SYNOD_ZONE")]
+    pub(crate) zone: Option<String>,
+    /// How much this node holds and leads relative to the others, from 1 to 64; said at every start.
+    #[arg(long, env = "SYNOD_CAPACITY", value_name = "N", default_value_t = 1)]
+    pub(crate) capacity: u32,
+    /// What this node is for; may be given several times. Shown by `synod status`, and nothing more.
+    #[arg(
+        long = "role",
+        env = "SYNOD_ROLE",
+        value_name = "ROLE",
+        value_delimiter = ','
+    )]
+    pub(crate) roles: Vec<String>,
     /// Ask a majority for every query, instead of trusting clocks for 0.4 s: for virtual machines that are stopped and resumed.
     #[arg(long)]
     pub(crate) no_lease_reads: bool,
@@ -346,6 +362,16 @@ mod tests {
             panic!("start")
         };
         assert_eq!(options.seeds, ["a=h:1", "b=h:2"]);
+    }
+
+    #[test]
+    fn a_node_describes_itself() {
+        let command = parse("synod start --store x --zone a --capacity 2 --role b,c --role d");
+        let Command::Start(options) = command.expect("valid") else {
+            panic!("start")
+        };
+        assert_eq!(options.zone.as_deref(), Some("a"));
+        assert_eq!((options.capacity, options.roles.len()), (2, 3));
     }
 
     #[test]

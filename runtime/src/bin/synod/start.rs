@@ -22,6 +22,13 @@ pub(crate) async fn run(options: StartOptions) -> Result<(), Box<dyn Error>> {
         builder = builder.name(name);
     }
     builder = builder.replace_after(Duration::from_secs(options.replace_after));
+    builder = builder.capacity(options.capacity);
+    if let Some(zone) = &options.zone {
+        builder = builder.zone(zone);
+    }
+    for role in &options.roles {
+        builder = builder.role(role);
+    }
     if options.no_lease_reads {
         builder = builder.lease_reads(false);
     }

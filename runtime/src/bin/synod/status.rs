@@ -96,8 +96,8 @@ fn table(view: &View) -> String {
     );
     let mut rows = vec![
         [
-            "NAME", "STORE", "STATE", "ADDRESS", "READY", "REPLICAS", "LEADS", "COMMANDS",
-            "FSYNCS", "UP",
+            "NAME", "STORE", "STATE", "ADDRESS", "ZONE", "CAPACITY", "ROLES", "READY", "REPLICAS",
+            "LEADS", "COMMANDS", "FSYNCS", "UP",
         ]
         .map(str::to_owned)
         .to_vec(),
@@ -108,11 +108,15 @@ fn table(view: &View) -> String {
             .iter()
             .flat_map(|node| &node.members)
             .find(|member| member.store == node.store);
+        let [zone, capacity, roles] = description(member);
         rows.push(vec![
             node.name.clone(),
             node.store.to_string(),
             member.map_or("alive".to_owned(), state),
             member.map_or(String::new(), addresses),
+            zone,
+            capacity,
+            roles,
             if node.ready { "yes" } else { "no" }.to_owned(),
             node.replicas.to_string(),
             node.led.to_string(),
@@ -122,11 +126,15 @@ fn table(view: &View) -> String {
         ]);
     }
     for member in &view.silent {
+        let [zone, capacity, roles] = description(Some(member));
         let mut row = vec![
             member.name.clone(),
             member.store.to_string(),
             format!("{}, silent", state(member)),
             addresses(member),
+            zone,
+            capacity,
+            roles,
         ];
         row.resize(rows[0].len(), "-".to_owned());
         rows.push(row);
@@ -141,6 +149,20 @@ fn table(view: &View) -> String {
         text.push('\n');
     }
     text
+}
+
+/// Zone, capacity and roles, as cells.
+fn description(member: Option<&MemberStatus>) -> [String; 3] {
+    let none = || "-".to_owned();
+    let Some(member) = member else {
+        return [none(), none(), none()];
+    };
+    let roles = match member.roles.is_empty() {
+        true => none(),
+        false => member.roles.join(","),
+    };
+    let zone = member.zone.clone().unwrap_or_else(none);
+    [zone, member.capacity.to_string(), roles]
 }
 
 fn name_of(view: &View, store: u64) -> Option<String> {
@@ -186,6 +208,9 @@ mod tests {
             name: format!("n{store}"),
             state: state.to_owned(),
             addresses: vec![([127, 0, 0, 1], 7_000 + store as u16).into()],
+            zone: (store == 2).then(|| "rack-7".to_owned()),
+            capacity: store as u32,
+            roles: vec!["edge".to_owned(); store as usize - 1],
             ..MemberStatus::default()
         };
         let node = NodeStatus {
@@ -209,7 +234,14 @@ mod tests {
         );
         assert!(lines[2].starts_with("NAME  STORE  STATE"), "{text}");
         assert!(lines[3].starts_with("n1    1      alive"), "{text}");
-        assert!(lines[4].contains("dead, silent  127.0.0.1:7002"), "{text}");
+        assert!(
+            lines[4].contains("dead, silent  127.0.0.1:7002  rack-7  2         edge   -"),
+            "{text}"
+        );
+        assert!(
+            lines[3].contains("127.0.0.1:7001  -       1         -      no"),
+            "{text}"
+        );
         assert!(
             text.ends_with("n1: one copy decides until a third node joins\n"),
             "{text}"

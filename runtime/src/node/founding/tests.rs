@@ -142,6 +142,7 @@ async fn process(
             zone: None,
             nonce: 1,
             level: BUILD_LEVEL,
+            described: 0,
         },
         charter: CHARTER,
         give_up: None,

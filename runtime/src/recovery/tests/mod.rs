@@ -90,6 +90,7 @@ fn stores(behind: &[u64]) -> TempDir {
             zone: None,
             nonce: store,
             level: BUILD_LEVEL,
+            described: 0,
         };
         match commit(SystemCommand::Admit(member)) {
             SystemOutcome::Admitted { replica, .. } => system.push(replica),

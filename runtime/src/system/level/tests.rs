@@ -31,6 +31,7 @@ fn joiner(name: &str, level: u32) -> MemberEntry {
         zone: None,
         nonce: 77,
         level: Level::new(level),
+        described: 0,
     }
 }
 

@@ -72,6 +72,7 @@ impl World {
             zone: None,
             nonce: name.len() as u64,
             level: Level::FIRST,
+            described: 0,
         };
         let outcome = self.commit(SystemCommand::Admit(member));
         assert!(

@@ -123,6 +123,7 @@ fn member(name: &str, nonce: u64) -> MemberEntry {
         zone: None,
         nonce,
         level: Level::FIRST,
+        described: 0,
     }
 }
 
