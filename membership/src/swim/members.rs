@@ -104,6 +104,11 @@ impl Members {
         self.table.values()
     }
 
+    /// All of them, in whatever state.
+    pub(crate) fn len(&self) -> usize {
+        self.table.len()
+    }
+
     /// Alive and suspected ones, the own one included: the `N` of every formula.
     pub(crate) fn present(&self) -> usize {
         self.present.len()

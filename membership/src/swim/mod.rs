@@ -317,7 +317,7 @@ impl Swim {
 
     /// Everything that grows with what others send: its name, how much it holds, and the most it may hold.
     pub fn queues(&self) -> [(&'static str, usize, usize); 9] {
-        let members = self.members.iter().count();
+        let members = self.members.len();
         [
             ("news", self.news.len(), members),
             ("suspects", self.suspects.len(), members),
