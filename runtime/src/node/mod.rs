@@ -2,7 +2,7 @@
 //!
 //! Here: [`NodeBuilder`] and [`Node`] (start, stop), the order of a start (`start`), joining and founding (`enter`), founding by
 //! several seeds (`founding`), the lookout for members that are missed (`lookout`), what arrives (`inbound`), gossip and beats driven
-//! (`gossip`, `beats`), whether builds are far enough (`gate`), the node's own health (`pulse`), replicas created and deleted (`replicas`, `retirements`), the steps of the system
+//! (`gossip`, `beats`), whether builds are far enough (`gate`), the node's own health (`pulse`), replicas created and deleted (`replicas`), the steps of the system
 //! leader (`steward`), answers to calls (`calls`), operators' wishes (`wishes`), what
 //! is hosted here, one by one (`shards`), the routing table (`table`), routers of this process (`courier`).
 //! Not here: rules that can be pure (`system`, `router`, `evaluation`, `synod-consensus`, `synod-membership`).
@@ -20,7 +20,6 @@ mod lookout;
 mod protocol;
 mod pulse;
 mod replicas;
-mod retirements;
 mod running;
 mod shards;
 mod start;

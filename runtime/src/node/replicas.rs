@@ -17,7 +17,6 @@ use synod_consensus::{
     SnapshotMeta, Write,
 };
 
-use super::retirements::Retirements;
 use crate::entity::{KindFactory, KindTable};
 use crate::evaluation::{CheckedEvaluatorOptions, Evaluator, ShardState};
 use crate::group::actor::{CheckpointNow, Delete, Registered, Retire};
@@ -26,7 +25,7 @@ use crate::group::{EvaluatorActor, GroupActor, Hosted, Machine, Shared, Start, l
 use crate::storage::{
     Checkpoint, CheckpointError, RealDisk, WriteRequest, read_sealed, write_sealed,
 };
-use crate::system::SystemState;
+use crate::system::{Alignment, Retirements, SystemState, newest};
 
 /// Which replicas of the store stopped for good, sealed.
 pub(crate) const LOST: &str = "lost";
@@ -121,13 +120,7 @@ impl Replicas {
             Result<Option<Checkpoint>, CheckpointError>,
         )>,
     ) -> Result<(), ReplicaError> {
-        // Ids grow, and a store gets a second replica of a group only once its first is retired: of several the log lists
-        // at most the newest, whatever of its end this store may have lost.
-        let mut newest: BTreeMap<GroupId, ReplicaId> = BTreeMap::new();
-        for (key, _, _) in &recovered {
-            let known = newest.entry(key.group).or_insert(key.replica);
-            *known = key.replica.max(*known);
-        }
+        let newest = newest(recovered.iter().map(|(key, _, _)| *key));
         self.recall()?;
         for (key, recovered, checkpoint) in recovered {
             if newest.get(&key.group) != Some(&key.replica) {
@@ -308,69 +301,40 @@ impl Replicas {
 
     /// Creates what is listed and missing, retires what no longer is.
     pub(crate) fn align(&mut self) {
+        let hosted = self.shared.registry.all().into_iter();
+        let hosted = hosted
+            .map(|(group, hosted)| (group, hosted.replica))
+            .collect();
         let mut lost = lock(&self.shared.lost);
-        let (applied, listed, retired, buried) = {
+        let (applied, alignment) = {
             let state: std::sync::MutexGuard<'_, SystemState> = lock(&self.shared.system);
-            let listed: Vec<_> = state
-                .replicas_on(self.shared.store)
-                .filter(|(group, replica)| {
-                    self.shared
-                        .registry
-                        .get(*group)
-                        .is_none_or(|hosted| hosted.replica != *replica)
-                })
-                .collect();
-            let retired: Vec<_> = self
-                .shared
-                .registry
-                .all()
-                .into_iter()
-                .filter(|(group, hosted)| state.is_retired(*group, hosted.replica))
-                .map(|(group, hosted)| (group, hosted.replica))
-                .collect();
-            let mut buried = Vec::new();
-            lost.retain(|group, replica| {
-                let retired = state.is_retired(*group, *replica);
-                if retired {
-                    buried.push((*group, *replica));
-                }
-                !retired
-            });
-            (state.applied, listed, retired, buried)
+            let alignment = Alignment::of(&state, self.shared.store, &hosted, &lost);
+            (state.applied, alignment)
         };
-        let still_lost = lost.clone();
+        for key in &alignment.buried {
+            lost.remove(&key.group);
+        }
         drop(lost);
-        for (group, replica) in &buried {
-            if let Some(hosted) = self.shared.registry.remove(*group, *replica)
+        for key in alignment.buried {
+            if let Some(hosted) = self.shared.registry.remove(key.group, key.replica)
                 && let Some(evaluator) = &hosted.evaluator
             {
                 evaluator.do_send(Stop);
             }
-            tracing::info!(%group, %replica, "stopped replica retired");
-            let (group, replica) = (*group, *replica);
-            let key = ReplicaKey { group, replica };
+            tracing::info!(group = %key.group, replica = %key.replica, "stopped replica retired");
             self.retired.push(applied, Retired::Stopped(key));
         }
-        for (group, replica) in retired {
-            if let Some(hosted) = self.shared.registry.remove(group, replica) {
-                tracing::info!(%group, %replica, "replica retired");
+        for key in alignment.retired {
+            if let Some(hosted) = self.shared.registry.remove(key.group, key.replica) {
+                tracing::info!(group = %key.group, replica = %key.replica, "replica retired");
                 hosted.group.do_send(Retire);
-                let key = ReplicaKey { group, replica };
                 self.retired.push(applied, Retired::Hosted(key, hosted));
             }
         }
         self.ask_for_durability();
-        for (group, replica) in listed {
-            if self.shared.registry.get(group).is_some() {
-                continue; // the former incarnation goes first
-            }
-            if still_lost.get(&group).is_some_and(|lost| *lost >= replica) {
-                continue; // never born again, empty, under its id or an older one (E26)
-            }
-            tracing::debug!(%group, %replica, "replica created");
-            if let Err(error) =
-                self.start(ReplicaKey { group, replica }, Restored::newcomer(), None)
-            {
+        for key in alignment.created {
+            tracing::debug!(group = %key.group, replica = %key.replica, "replica created");
+            if let Err(error) = self.start(key, Restored::newcomer(), None) {
                 self.shared.fail(&error.to_string());
             }
         }

@@ -26,7 +26,6 @@ use super::inbound::{NodeInbound, Running};
 use super::lookout::look_out;
 use super::pulse::Pulse;
 use super::replicas::{Arbiters, Replicas};
-use super::retirements::Retirements;
 use super::running::Node;
 use super::steward::{Steward, TableSlot};
 use crate::evaluation::EvaluatorOptions;
@@ -306,7 +305,7 @@ async fn launch(
             reason: error.to_string(),
         })?,
         kept: BTreeMap::new(),
-        retired: Retirements::default(),
+        retired: crate::system::Retirements::default(),
     };
     let on_disk = recovered.into_iter().zip(checkpoints_on_disk);
     replicas.bring_back(

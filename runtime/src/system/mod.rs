@@ -1,11 +1,12 @@
 //! What the system group (group 0) decides: who is a member, and which store should hold which replica.
 //!
 //! Here: the replicated state and its commands ([`state`], [`mod@command`], `departure`, `absence`, `description`), which of them a cluster of several
-//! builds may use ([`level`]), where shards should live ([`mod@plan`]), and the steps that
-//! bring the groups there ([`reconcile`]). All of it is pure; `node` proposes the commands and carries the orders.
+//! builds may use ([`level`]), where shards should live ([`mod@plan`]), the steps that
+//! bring the groups there ([`reconcile`]), and what that means for one store ([`Alignment`], [`Retirements`]). All of it is pure; `node` proposes the commands and carries the orders.
 //! Not here: addresses (gossip tells them, never this log), Raft (`synod-consensus`), actors (`node`).
 
 mod absence;
+mod alignment;
 mod by_hand;
 pub mod command;
 mod departure;
@@ -14,15 +15,21 @@ pub mod level;
 mod moves;
 pub mod plan;
 pub mod reconcile;
+mod report;
+mod retirements;
 pub mod state;
 
+pub use alignment::{Alignment, newest};
 pub use by_hand::{Goals, PlacementChange, move_replica, rebalance};
 pub use command::{BUILD_LEVEL, GivingUp, SystemCommand, SystemOutcome, UnknownCommand};
 pub use description::{CAPACITY_MAX, Description, DescriptionError, Said, check_roles};
 pub use level::{Announced, Level};
 pub use moves::{Move, MoveEnd, Moves};
 pub use plan::{Placement, plan, shortfalls};
-pub use reconcile::{GroupReport, Order, OrderKind, Reconciler, Step};
+pub use reconcile::{Order, OrderKind, Reconciler, Step};
+pub use report::GroupReport;
+pub(crate) use report::PEER_ACTIVE;
+pub use retirements::Retirements;
 pub use state::{
     Birth, Founder, Founding, MemberEntry, ReplicaAddress, StateError, SystemState, UnsafeRecovery,
 };

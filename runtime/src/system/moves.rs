@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use synod_consensus::{GroupId, ReplicaId};
 
-use super::reconcile::{GroupReport, caught_up};
+use super::reconcile::caught_up;
+use super::report::GroupReport;
 use super::state::{GroupEntry, ReplicaAddress, SystemState};
 
 /// Ended moves that are remembered.

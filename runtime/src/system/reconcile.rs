@@ -12,12 +12,13 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
-use synod_consensus::{Configuration, GroupId, LogIndex, Members, ReplicaId, Term};
+use synod_consensus::{Configuration, GroupId, LogIndex, Members, ReplicaId};
 
 use super::absence::Watch;
 use super::command::SystemCommand;
 use super::moves::{Move, Moves};
 use super::plan::{plan, system_voters, voters_for};
+use super::report::GroupReport;
 use super::state::{GroupEntry, ReplicaAddress, SystemState};
 
 /// Group changes under way at the same time, cluster-wide: enough to overlap disks and round trips, few enough that
@@ -33,27 +34,6 @@ const REPORT_STALE: Duration = Duration::from_secs(10);
 const NEWS_MAX: usize = 1_024;
 /// A replica this many entries behind the leader counts as caught up.
 const CAUGHT_UP_ENTRIES: u64 = 256;
-
-/// What the leader of a group says about it.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct GroupReport {
-    /// The group.
-    pub group: GroupId,
-    /// The leader's term; a report of a lower term is ignored.
-    pub term: Term,
-    /// The leader's replica.
-    pub leader: ReplicaId,
-    /// The effective configuration.
-    pub configuration: Configuration,
-    /// Index of the entry that set it; orders name it.
-    pub configuration_index: LogIndex,
-    /// True when that entry is committed.
-    pub configuration_committed: bool,
-    /// Last index of the leader's log.
-    pub last: LogIndex,
-    /// Per other replica, the last index known to match; zero when unknown.
-    pub matched: Vec<(ReplicaId, LogIndex)>,
-}
 
 /// What a group's leader should do.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]

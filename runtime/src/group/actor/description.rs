@@ -6,9 +6,8 @@ use actix::{Context, Handler, MessageResult};
 use synod_consensus::{PeerState, ReplicaId, Role};
 
 use super::GroupActor;
-use super::placement::PEER_ACTIVE;
 use crate::node::{PeerLag, ReplicaStatus};
-use crate::system::ReplicaAddress;
+use crate::system::{PEER_ACTIVE, ReplicaAddress};
 
 /// Asks for it.
 #[derive(Debug, actix::Message)]

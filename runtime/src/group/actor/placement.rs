@@ -14,18 +14,13 @@ use super::GroupActor;
 use crate::group::evaluator::Pause;
 use crate::group::lock;
 use crate::group::shared::Counters;
-use crate::system::{GroupReport, Order, OrderKind, ReplicaAddress};
+use crate::system::{GroupReport, Order, OrderKind, PEER_ACTIVE, ReplicaAddress};
 
 /// How long commands may wait for a leadership to move before they are evaluated here after all.
 const TRANSFER_PAUSE: Duration = Duration::from_millis(400);
 /// An evaluator that was told to pause and has not said for so long that it is drained never will: its arbiter is stuck. Far above
 /// [`TRANSFER_PAUSE`] and any turn of a busy machine.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(2);
-/// A peer that answered within this time can take a leadership over: two heartbeats and their way.
-pub(super) const PEER_ACTIVE: Duration = Duration::from_millis(1_200);
-/// A leader repeats an unchanged report this often, for a system leader that is new.
-const REPORT_AGAIN: Duration = Duration::from_secs(4);
-
 impl GroupActor {
     /// Posts a report at once.
     pub(super) fn report(&mut self, force: bool) {
@@ -43,39 +38,9 @@ impl GroupActor {
         let now = self.now();
         let due = match &self.reported {
             None => true,
-            // While a replica catches up the system leader waits for its progress; else old news will do.
-            Some((last, at)) => {
-                let settled = last.configuration.learners.is_empty()
-                    && last.configuration.outgoing.is_empty()
-                    && last.configuration_committed;
-                let pause = if settled {
-                    REPORT_AGAIN
-                } else {
-                    Duration::from_millis(100)
-                };
-                now.saturating_sub(*at) >= pause
-            }
+            Some((last, at)) => now.saturating_sub(*at) >= last.again_after(),
         };
-        if !due {
-            return None;
-        }
-        let status = self.group.status();
-        Some(GroupReport {
-            group: self.key.group,
-            term: status.term,
-            leader: self.key.replica,
-            configuration_committed: status.configuration_index <= status.commit,
-            configuration: status.configuration,
-            configuration_index: status.configuration_index,
-            last: status.last.index,
-            // What a peer once had says nothing of one that no longer answers: it could not take over.
-            matched: status
-                .peers
-                .iter()
-                .filter(|peer| now.saturating_sub(peer.active_at) <= PEER_ACTIVE)
-                .map(|peer| (peer.replica, peer.matched))
-                .collect(),
-        })
+        due.then(|| GroupReport::of(self.group.status(), now))
     }
 
     pub(super) fn post(&mut self, report: GroupReport) {

@@ -8,6 +8,7 @@ use crate::system::level::Level;
 use crate::system::state::{Founding, MemberEntry};
 use crate::wire::Sharding;
 use bytes::Bytes;
+use synod_consensus::Term;
 
 /// A world in which every order is carried out at once: the fixed point is what the reconciler aims at.
 struct World {

@@ -3,13 +3,13 @@
 //! Here: [`Retirements`], a list with one rule. A crash may take back what the tail of the system log said. If a replica's
 //! files were gone by then, the replica would be born again, empty, under an id that other members of its group may still
 //! count as a voter's (H77, E26). So its files stay until a durable checkpoint of the system state covers its retirement.
-//! Asked by `replicas`, which also sees to it that such a checkpoint is made. Not here: files, actors.
+//! Asked by `node::replicas`, which also sees to it that such a checkpoint is made. Not here: files, actors.
 
 use synod_consensus::LogIndex;
 
 /// Retired replicas, each with what the system log had said when it was found retired.
 #[derive(Debug)]
-pub(crate) struct Retirements<T>(Vec<(LogIndex, T)>);
+pub struct Retirements<T>(Vec<(LogIndex, T)>);
 
 impl<T> Default for Retirements<T> {
     fn default() -> Self {
@@ -19,17 +19,17 @@ impl<T> Default for Retirements<T> {
 
 impl<T> Retirements<T> {
     /// A replica is retired by the system log, which was applied through `applied`.
-    pub(crate) fn push(&mut self, applied: LogIndex, replica: T) {
+    pub fn push(&mut self, applied: LogIndex, replica: T) {
         self.0.push((applied, replica));
     }
 
     /// Whether a durable checkpoint is wanted.
-    pub(crate) fn wait(&self) -> bool {
+    pub fn wait(&self) -> bool {
         !self.0.is_empty()
     }
 
     /// Takes out what can no longer be forgotten: a checkpoint through `durable` is on disk. The files of these may go.
-    pub(crate) fn covered(&mut self, durable: LogIndex) -> Vec<T> {
+    pub fn covered(&mut self, durable: LogIndex) -> Vec<T> {
         let is_covered = |(applied, _): &mut (LogIndex, T)| *applied <= durable;
         let covered = self.0.extract_if(.., is_covered);
         covered.map(|(_, replica)| replica).collect()
