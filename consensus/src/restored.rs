@@ -1,7 +1,7 @@
 //! What a replica starts from: at founding, as a newcomer, after a restart.
 
 use crate::storage::{HardState, Recovered};
-use crate::{Configuration, Entry, SnapshotMeta};
+use crate::{Configuration, Entry, Position, SnapshotMeta};
 
 /// What a replica starts from.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -47,12 +47,37 @@ impl Restored {
             base,
             entries,
         } = recovered;
+        // An empty state is of the configuration that the log begins with: a checkpoint or snapshot that is made of it later says so.
+        let empty = || SnapshotMeta {
+            position: Position::ZERO,
+            ..base.clone()
+        };
         Self {
             hard_state,
-            state: state.unwrap_or_default(),
+            state: state.unwrap_or_else(empty),
             base,
             entries,
             is_new: false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ReplicaId;
+
+    #[test]
+    fn without_a_checkpoint_the_state_is_of_the_configuration_that_the_log_begins_with() {
+        // Founders start from their log alone. Their first snapshot named no voters, and whoever took it over never campaigned again.
+        let configuration = Configuration::of_voters([1, 2, 3].map(ReplicaId::new));
+        let founded = Restored::founding(configuration);
+        let recovered = Recovered {
+            hard_state: HardState::default(),
+            base: founded.base.clone(),
+            entries: Vec::new(),
+        };
+        let restored = Restored::after_restart(recovered, None);
+        assert_eq!(restored.state, founded.state);
     }
 }
