@@ -8,3 +8,4 @@ pub mod linear;
 pub mod membership;
 pub mod seeds;
 mod shelf;
+pub mod town;

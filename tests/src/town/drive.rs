@@ -1,0 +1,635 @@
+//! What a replica's outputs lead to, as its actor in the runtime does it.
+//!
+//! Here: this part of [`World`]. Not here: what the node does by the system log (`steward`).
+
+use rand::Rng;
+use synod::system::{BUILD_LEVEL, GroupReport, Order, OrderKind, ReplicaAddress, SystemOutcome};
+use synod_consensus::{
+    Change, Configuration, Entries, Entry, EntryKind, GroupId, LogIndex, Members, Message, Output,
+    Position, ReplicaId, ReplicaKey, SnapshotId, SnapshotMeta,
+};
+
+use super::Sabotage;
+use super::node::{
+    Checkpoint, Process, Replica, Waits, Writing, encode_system, restore_shard, restore_system,
+};
+use super::violation::{Violation, broken};
+use super::world::{Event, Packet, World};
+
+impl World {
+    pub(super) fn process(&mut self, store: u64) -> Option<&mut Process> {
+        self.nodes.get_mut(&store)?.process.as_mut()
+    }
+
+    pub(super) fn replica(&mut self, store: u64, group: GroupId) -> Option<&mut Replica> {
+        let replica = self.process(store)?.hosted.get_mut(&group)?;
+        (!replica.stopped).then_some(replica)
+    }
+
+    /// Runs one input of a replica, then everything that it put out.
+    pub(super) fn drive(
+        &mut self,
+        store: u64,
+        group: GroupId,
+        input: impl FnOnce(&mut Replica),
+    ) -> Result<(), Violation> {
+        if let Some(replica) = self.replica(store, group) {
+            input(replica);
+            self.flush(store, group)?;
+        }
+        Ok(())
+    }
+
+    /// A message of another replica.
+    pub(super) fn receive(
+        &mut self,
+        store: u64,
+        group: GroupId,
+        message: Message,
+    ) -> Result<(), Violation> {
+        let now = self.now;
+        let Some(process) = self.process(store) else {
+            return Ok(());
+        };
+        // S18: a node that stops takes no leadership over.
+        let unwanted = message.name() == "campaign_now" && process.stopping.is_some();
+        let Some(replica) = self.replica(store, group) else {
+            return Ok(());
+        };
+        // H77: a message to a former incarnation of this replica is not for this one.
+        if replica.key.replica != message.to || unwanted {
+            return Ok(());
+        }
+        replica.group.receive(now, message);
+        self.flush(store, group)?;
+        self.report_if_due(store, group, false);
+        Ok(())
+    }
+
+    pub(super) fn wake(&mut self, store: u64, group: GroupId) -> Result<(), Violation> {
+        let now = self.now;
+        let Some(replica) = self.replica(store, group) else {
+            return Ok(());
+        };
+        if replica.wake != Some(now) {
+            return Ok(());
+        }
+        replica.wake = None;
+        if replica.group.wake_at().is_some_and(|at| at <= now) {
+            replica.group.tick(now);
+        }
+        self.flush(store, group)?;
+        self.report_if_due(store, group, false);
+        Ok(())
+    }
+
+    /// Everything that a replica wants done.
+    pub(super) fn flush(&mut self, store: u64, group: GroupId) -> Result<(), Violation> {
+        while let Some(replica) = self.replica(store, group) {
+            let Some(output) = replica.group.poll_output() else {
+                break;
+            };
+            self.effect(store, group, output)?;
+        }
+        let now = self.now;
+        let Some(replica) = self.replica(store, group) else {
+            return Ok(());
+        };
+        if let Some(at) = replica.group.wake_at() {
+            let at = at.max(now);
+            if replica.wake.is_none_or(|set| set > at) {
+                replica.wake = Some(at);
+                let life = self.nodes[&store].life;
+                self.push_at(at, Event::Wake { store, life, group });
+            }
+        }
+        Ok(())
+    }
+
+    fn effect(&mut self, store: u64, group: GroupId, output: Output) -> Result<(), Violation> {
+        let now = self.now;
+        let Some(replica) = self.replica(store, group) else {
+            return Ok(());
+        };
+        let key = replica.key;
+        match output {
+            Output::Persist(persist) => self.write(
+                store,
+                Writing::Log {
+                    key,
+                    token: Some(persist.token),
+                    writes: persist.writes,
+                },
+            ),
+            Output::Send(message) => {
+                self.ledger.speaks(key)?;
+                let to = ReplicaAddress::of(message.to).store;
+                self.send(store, to, Packet::Raft(group, message));
+            }
+            Output::Apply(entries) => self.apply(store, key, &entries)?,
+            Output::StoreChunk(chunk) => {
+                let held = replica.shelf.store(&chunk);
+                replica.group.chunk_stored(now, chunk.id, held);
+            }
+            Output::DropPartial { id } => replica.shelf.drop_partial(id),
+            Output::Install { meta, id } => self.install(store, key, *meta, id)?,
+            Output::SnapshotNeeded { to } => self.provide(store, key, to)?,
+            Output::ReadChunk(wanted) => {
+                let data = replica.shelf.read(&wanted);
+                replica.group.chunk_read(now, wanted, data);
+            }
+            Output::ShipmentEnded { to, .. } => replica.shelf.end(to),
+            Output::Role { term, leader, role } => {
+                replica.leader = leader;
+                let leads_on = replica.leadership == Some(term);
+                if role != synod_consensus::Role::Leader || !leads_on {
+                    self.end_leadership(store, group);
+                }
+                self.touch(store);
+            }
+            Output::MayEvaluate { term } => {
+                replica.leadership = Some(term);
+                self.coverage.count("leaderships");
+                self.report_if_due(store, group, true);
+                self.touch(store);
+            }
+            Output::Configuration { .. } => self.report_if_due(store, group, true),
+            Output::TransferEnded { .. } => replica.handing_over = None,
+            Output::Removed => self.end_leadership(store, group),
+            Output::DataLost { acknowledged, last } => {
+                return broken(
+                    "Recovery",
+                    format!("{key:?} acknowledged {acknowledged}, its log ends at {last}"),
+                );
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    pub(super) fn end_leadership(&mut self, store: u64, group: GroupId) {
+        let Some(process) = self.process(store) else {
+            return;
+        };
+        let Some(replica) = process.hosted.get_mut(&group) else {
+            return;
+        };
+        replica.leadership = None;
+        replica.handing_over = None;
+        replica.reported = None;
+        for (_, waits) in core::mem::take(&mut replica.waiting).into_values() {
+            if let Waits::Steward(number) = waits {
+                process.proposals.remove(&number);
+            }
+        }
+    }
+
+    fn apply(&mut self, store: u64, key: ReplicaKey, entries: &Entries) -> Result<(), Violation> {
+        let group = key.group;
+        for entry in entries {
+            self.apply_one(store, key, entry)?;
+        }
+        let now = self.now;
+        let every = self.checkpoint_every;
+        let Some(replica) = self.replica(store, group) else {
+            return Ok(());
+        };
+        let index = replica.machine.applied;
+        replica.group.applied(now, index);
+        let due = replica.since >= every;
+        if group == GroupId::ZERO {
+            self.touch(store);
+        }
+        if due {
+            self.make_checkpoint(store, group)?;
+        }
+        self.report_if_due(store, group, false);
+        Ok(())
+    }
+
+    fn apply_one(&mut self, store: u64, key: ReplicaKey, entry: &Entry) -> Result<(), Violation> {
+        let Some(process) = self.process(store) else {
+            return Ok(());
+        };
+        let Some(replica) = process.hosted.get_mut(&key.group) else {
+            return Ok(());
+        };
+        replica.machine.apply(entry);
+        replica.since += 1;
+        replica.applied.position = Position {
+            term: entry.term,
+            index: entry.index,
+        };
+        if let Some(configuration) = entry.configuration() {
+            replica.applied.configuration = configuration;
+            replica.applied.configuration_index = entry.index;
+        }
+        let chain = replica.machine.chain;
+        let waits = replica.waiting.remove(&entry.index);
+        let waits = waits.filter(|(term, _)| *term == entry.term);
+        let mut outcome = SystemOutcome::Done;
+        if key.group == GroupId::ZERO {
+            match entry.kind {
+                EntryKind::Normal => {
+                    let (index, payload) = (entry.index, &entry.payload);
+                    outcome = match process.system.apply(index, payload, BUILD_LEVEL) {
+                        Ok(outcome) => outcome,
+                        Err(error) => return broken("Committed Entries", error.to_string()),
+                    };
+                }
+                _ => process.system.applied = entry.index,
+            }
+        }
+        self.ledger.applied(key, entry, chain)?;
+        match waits {
+            Some((_, Waits::Client)) => {
+                let past = self.ledger.groups.entry(key.group).or_default();
+                past.acknowledged = past.acknowledged.max(entry.index);
+                self.coverage.count("acknowledged");
+            }
+            Some((_, Waits::Steward(number))) => self.proposal_ended(store, number, &outcome),
+            Some((_, Waits::Applicant(number))) => self.answered(number, &outcome),
+            Some((_, Waits::Operator)) if outcome.is_refused() => {
+                self.coverage.count("operator_refused");
+            }
+            Some((_, Waits::Operator)) => self.coverage.count("operator_served"),
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Asks for a durable copy of the state, after which the log before it may go (E28: in this order).
+    pub(super) fn make_checkpoint(&mut self, store: u64, group: GroupId) -> Result<(), Violation> {
+        let Some(process) = self.process(store) else {
+            return Ok(());
+        };
+        let Some(replica) = process.hosted.get_mut(&group) else {
+            return Ok(());
+        };
+        let index = replica.applied.position.index;
+        if replica.checkpoint.is_some() || index == LogIndex::ZERO {
+            return Ok(());
+        }
+        replica.since = 0;
+        replica.checkpoint = Some(index);
+        let data = match group {
+            GroupId::ZERO => encode_system(&process.system, &replica.machine),
+            _ => replica.machine.encode(),
+        };
+        let (key, mut meta) = (replica.key, replica.applied.clone());
+        if self.sabotage == Some(Sabotage::ConfigurationForgotten) {
+            meta.configuration = Configuration::default();
+        }
+        self.ledger.checkpointed(key, &meta)?;
+        let checkpoint = Checkpoint { meta, data };
+        self.write(store, Writing::Checkpoint { key, checkpoint });
+        Ok(())
+    }
+
+    /// The log's oldest file is held by this group alone, or retired replicas wait for a durable system state.
+    pub(super) fn checkpoint_now(&mut self, store: u64, group: GroupId) -> Result<(), Violation> {
+        let Some(replica) = self.replica(store, group) else {
+            return Ok(());
+        };
+        if replica.checkpoint.is_some() {
+            replica.again = true;
+        } else {
+            replica.purge = true;
+            self.make_checkpoint(store, group)?;
+        }
+        Ok(())
+    }
+
+    fn checkpointed(&mut self, store: u64, key: ReplicaKey, at: LogIndex) -> Result<(), Violation> {
+        let now = self.now;
+        let Some(replica) = self.replica(store, key.group) else {
+            return Ok(());
+        };
+        if replica.key != key || replica.checkpoint != Some(at) {
+            return Ok(());
+        }
+        replica.checkpoint = None;
+        let again = core::mem::take(&mut replica.again);
+        match core::mem::take(&mut replica.purge) {
+            true => replica.group.compact_all(now, at),
+            false => replica.group.compact(now, at),
+        }
+        self.flush(store, key.group)?;
+        self.state_is_durable(store, key, at);
+        if again && let Some(replica) = self.replica(store, key.group) {
+            replica.purge = true;
+            self.make_checkpoint(store, key.group)?;
+        }
+        Ok(())
+    }
+
+    fn state_is_durable(&mut self, store: u64, key: ReplicaKey, index: LogIndex) {
+        if key.group != GroupId::ZERO {
+            return;
+        }
+        if let Some(process) = self.process(store) {
+            process.system_durable = process.system_durable.max(index);
+        }
+        self.touch(store);
+    }
+
+    /// A follower needs a snapshot: it gets the newest checkpoint.
+    fn provide(&mut self, store: u64, key: ReplicaKey, to: ReplicaId) -> Result<(), Violation> {
+        let now = self.now;
+        let node = self.nodes.get_mut(&store).expect("it runs");
+        let checkpoint = node.disk.checkpoints.get(&key).cloned();
+        let Some(checkpoint) = checkpoint else {
+            return self.make_checkpoint(store, key.group);
+        };
+        let Some(replica) = self.replica(store, key.group) else {
+            return Ok(());
+        };
+        let under_way = replica.group.shipping(to).is_some();
+        if under_way {
+            return Ok(());
+        }
+        let offer = replica.shelf.offer(to, checkpoint.meta, checkpoint.data);
+        if replica.group.provide_snapshot(now, to, offer) {
+            self.coverage.count("snapshots_shipped");
+        } else {
+            replica.shelf.end(to);
+        }
+        Ok(())
+    }
+
+    fn install(
+        &mut self,
+        store: u64,
+        key: ReplicaKey,
+        meta: SnapshotMeta,
+        id: SnapshotId,
+    ) -> Result<(), Violation> {
+        self.end_leadership(store, key.group);
+        let Some(replica) = self.replica(store, key.group) else {
+            return Ok(());
+        };
+        let Some(data) = replica.shelf.take_whole(id) else {
+            return broken("Recovery", format!("{key:?}: snapshot {id:?} is damaged"));
+        };
+        let checkpoint = Checkpoint { meta, data };
+        self.write(
+            store,
+            Writing::Install {
+                key,
+                id,
+                checkpoint,
+            },
+        );
+        Ok(())
+    }
+
+    /// Something became durable.
+    pub(super) fn written(&mut self, store: u64, writing: Writing) -> Result<(), Violation> {
+        let now = self.now;
+        if let Writing::Log { key, .. } = &writing {
+            self.ledger.speaks(*key)?;
+        }
+        let node = self.nodes.get_mut(&store).expect("it runs");
+        node.disk.write(&writing)?;
+        let key = writing.key();
+        match writing {
+            Writing::Log { token, .. } => {
+                self.ledger.lived.insert(key);
+                if let (Some(token), Some(replica)) = (token, self.replica(store, key.group))
+                    && replica.key == key
+                {
+                    replica.group.persisted(now, token);
+                    self.flush(store, key.group)?;
+                }
+            }
+            Writing::Checkpoint { checkpoint, .. } => {
+                self.checkpointed(store, key, checkpoint.meta.position.index)?;
+            }
+            Writing::Install { id, checkpoint, .. } => {
+                self.installed(store, key, id, &checkpoint)?;
+            }
+            Writing::Drop { .. } => {
+                self.ledger.may_go(key, "was deleted")?;
+                self.ledger.deleted.insert(key);
+                self.coverage.count("replicas_deleted");
+                if self.sabotage == Some(Sabotage::FilesGoAtOnce) && self.calm_at.is_none() {
+                    self.crash(store)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn installed(
+        &mut self,
+        store: u64,
+        key: ReplicaKey,
+        id: SnapshotId,
+        checkpoint: &Checkpoint,
+    ) -> Result<(), Violation> {
+        let now = self.now;
+        let Some(process) = self.process(store) else {
+            return Ok(());
+        };
+        let hosted = process.hosted.get_mut(&key.group);
+        let Some(replica) = hosted.filter(|replica| replica.key == key && !replica.stopped) else {
+            return Ok(());
+        };
+        if key.group == GroupId::ZERO {
+            (process.system, replica.machine) = restore_system(checkpoint)?;
+        } else {
+            replica.machine = restore_shard(key, checkpoint)?;
+        }
+        replica.applied = checkpoint.meta.clone();
+        replica.since = 0;
+        replica.checkpoint = None;
+        replica.group.installed(now, id.position);
+        let machine = replica.machine;
+        self.ledger.restored(key, machine.applied, machine.chain)?;
+        self.coverage.count("snapshots_installed");
+        self.state_is_durable(store, key, machine.applied);
+        self.flush(store, key.group)
+    }
+
+    /// A report, if this replica leads and something changed or the last one is old.
+    pub(super) fn report_if_due(&mut self, store: u64, group: GroupId, force: bool) {
+        let now = self.now;
+        let Some(process) = self.process(store) else {
+            return;
+        };
+        let Some(replica) = process.hosted.get_mut(&group) else {
+            return;
+        };
+        if force {
+            replica.reported = None;
+        }
+        let due = replica
+            .reported
+            .as_ref()
+            .is_none_or(|(last, at)| now.saturating_sub(*at) >= last.again_after());
+        if replica.leadership.is_none() || !due {
+            return;
+        }
+        let report = GroupReport::of(replica.group.status(), now);
+        replica.reported = Some((report.clone(), now));
+        process.reports.insert(group, report);
+        if force {
+            self.touch(store);
+        }
+    }
+
+    /// The system leader wants something of a group that is led here.
+    pub(super) fn carry_out(&mut self, store: u64, order: Order) -> Result<(), Violation> {
+        let now = self.now;
+        let group = order.group;
+        let Some(replica) = self.replica(store, group) else {
+            return Ok(());
+        };
+        if order.leader != replica.key.replica
+            || replica.leadership.is_none()
+            || replica.handing_over.is_some()
+        {
+            return Ok(());
+        }
+        match order.kind {
+            OrderKind::Change {
+                expected,
+                voters,
+                learners,
+            } => {
+                let (voters, learners) = self.tampered(group, voters, learners);
+                let Some(replica) = self.replica(store, group) else {
+                    return Ok(());
+                };
+                let status = replica.group.status();
+                let change = Change {
+                    expected,
+                    voters: voters.clone(),
+                    learners,
+                };
+                if replica.group.change(now, change).is_ok() {
+                    self.coverage.count("configurations_changed");
+                    self.check_change(group, &status.configuration, &voters, status.commit)?;
+                }
+            }
+            OrderKind::Transfer { to } => {
+                replica.handing_over = Some(to);
+                if replica.group.transfer(now, to).is_err() {
+                    replica.handing_over = None;
+                } else {
+                    self.coverage.count("transfers_begun");
+                }
+            }
+        }
+        self.flush(store, group)
+    }
+
+    /// What a sabotage makes of a change.
+    fn tampered(
+        &self,
+        group: GroupId,
+        mut voters: Members,
+        mut learners: Members,
+    ) -> (Members, Members) {
+        match self.sabotage {
+            Some(Sabotage::Stranger) => {
+                let (store, serial) = (77, 7_777_777);
+                learners.insert(ReplicaAddress { store, serial }.id());
+            }
+            Some(Sabotage::EvenVoters) if voters.len() == 3 => {
+                let last = voters[2];
+                voters.remove(&last);
+            }
+            Some(Sabotage::Revenant) => {
+                if let Some(id) = self.ledger.retired_of(group) {
+                    learners.insert(id);
+                }
+            }
+            Some(Sabotage::OnlyTheDead) => {
+                let is_dead = |id: &&ReplicaId| {
+                    let node = self.nodes.get(&ReplicaAddress::of(**id).store);
+                    let since = node.and_then(|node| node.silent_since);
+                    since.is_some_and(|since| self.now - since > super::world::UNNOTICED)
+                };
+                if let Some(dead) = voters.iter().copied().find(|id| is_dead(&id)) {
+                    voters = [dead].into_iter().collect();
+                    learners = Members::new();
+                }
+            }
+            _ => {}
+        }
+        (voters, learners)
+    }
+
+    /// A change that was ordered never leaves a group without a majority that lives and has caught up, if it had one before.
+    fn check_change(
+        &mut self,
+        group: GroupId,
+        before: &Configuration,
+        voters: &[ReplicaId],
+        commit: LogIndex,
+    ) -> Result<(), Violation> {
+        let fit = |id: &ReplicaId| self.is_fit(group, *id, commit);
+        let have = |ids: &[ReplicaId]| ids.iter().filter(|id| fit(id)).count();
+        let (had, has) = (have(&before.voters), have(voters));
+        if had * 2 > before.voters.len() && has * 2 <= voters.len() {
+            return broken(
+                "Quorums Are Kept",
+                format!(
+                    "group {group} goes from {:?}, of which {had} are fit, to {voters:?}, of which {has} are",
+                    before.voters
+                ),
+            );
+        }
+        Ok(())
+    }
+
+    /// Whether a replica lives, or did so lately enough for nobody to know better, and holds what is committed but for a little.
+    fn is_fit(&self, group: GroupId, id: ReplicaId, commit: LogIndex) -> bool {
+        let Some(node) = self.nodes.get(&ReplicaAddress::of(id).store) else {
+            return false;
+        };
+        let fresh = |since| self.now.saturating_sub(since) < super::world::UNNOTICED;
+        if let Some(since) = node.silent_since {
+            return !node.gone && fresh(since);
+        }
+        let Some(process) = &node.process else {
+            return false;
+        };
+        let Some(replica) = process.hosted.get(&group) else {
+            return false;
+        };
+        let last = replica.group.status().last.index;
+        replica.key.replica == id && last.plus(super::world::LAG) >= commit
+    }
+
+    /// An append of a client.
+    pub(super) fn client(&mut self) -> Result<(), Violation> {
+        let shards = self.shards;
+        let group = GroupId::new(self.rng.random_range(1..=u64::from(shards)));
+        let leads = |replica: &Replica| replica.leadership.is_some() && !replica.stopped;
+        let leaders: Vec<u64> = { self.nodes.iter() }
+            .filter(|(_, node)| node.runs(self.now))
+            .filter(|(_, node)| {
+                let process = node.process.as_ref().expect("it runs");
+                process.hosted.get(&group).is_some_and(leads)
+            })
+            .map(|(store, _)| *store)
+            .collect();
+        if leaders.is_empty() {
+            self.coverage.count("nobody_leads");
+            return Ok(());
+        }
+        let store = leaders[self.rng.random_range(0..leaders.len())];
+        self.appended += 1;
+        let number = self.appended.to_le_bytes();
+        let payload = bytes::Bytes::copy_from_slice(&number);
+        let now = self.now;
+        self.drive(store, group, |replica| {
+            if let Ok(position) = replica.group.propose(now, payload) {
+                let waits = (position.term, Waits::Client);
+                replica.waiting.insert(position.index, waits);
+            }
+        })
+    }
+}

@@ -1,0 +1,600 @@
+//! What a node does by the system log, and where the system group is led, the next steps of all groups: as the runtime's steward does
+//! it, around the same pure parts.
+
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+
+use synod::system::{
+    Alignment, BUILD_LEVEL, GroupReport, Order, OrderKind, Reconciler, ReplicaAddress, Step,
+    SystemCommand, SystemOutcome,
+};
+use synod_consensus::{GroupId, LogIndex, ReplicaId, ReplicaKey, Restored};
+
+use super::Sabotage;
+use super::machine::Machine;
+use super::node::{Waits, Writing, host};
+use super::violation::{Violation, broken};
+use super::world::{Event, Packet, World};
+
+/// How often the steward looks without being told.
+const PERIOD: Duration = Duration::from_millis(100);
+/// Changes come in bursts: one look serves all of the next moment.
+const TOUCHED: Duration = Duration::from_millis(10);
+/// The system leader's steps are computed this often without being told.
+const STEPS_EVERY: Duration = Duration::from_millis(500);
+/// After a report they are computed anew, but not more often than this.
+const STEPS_PAUSE: Duration = Duration::from_millis(20);
+/// Orders that may be under way at once, cluster-wide.
+const CHANGES_MAX: usize = 24;
+/// Proposals without an answer are given up after this long.
+const PROPOSAL_PATIENCE: Duration = Duration::from_secs(2);
+/// How often a durable system state is asked for while somebody waits for it.
+const MIND_EVERY: Duration = Duration::from_secs(1);
+/// Silence of a direct link after which groups led there are told.
+const SILENT_AFTER: Duration = Duration::from_millis(450);
+/// Groups that still follow a silent store are told again this often.
+const TELL_AGAIN: Duration = Duration::from_millis(500);
+
+/// A moment of the reconciler at which the system leader may be struck.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) enum Moment {
+    Place,
+    Allot,
+    Retire,
+    Absent,
+    Change,
+    Transfer,
+}
+
+impl Moment {
+    pub(super) const ALL: [Self; 6] = [
+        Self::Place,
+        Self::Allot,
+        Self::Retire,
+        Self::Absent,
+        Self::Change,
+        Self::Transfer,
+    ];
+
+    fn of(step: &Step) -> Option<Self> {
+        match step {
+            Step::Propose(SystemCommand::Place { .. }) => Some(Self::Place),
+            Step::Propose(SystemCommand::Allot { .. }) => Some(Self::Allot),
+            Step::Propose(SystemCommand::Retire { .. }) => Some(Self::Retire),
+            Step::Propose(SystemCommand::Absent { .. }) => Some(Self::Absent),
+            Step::Order(order) => match order.kind {
+                OrderKind::Change { .. } => Some(Self::Change),
+                OrderKind::Transfer { .. } => Some(Self::Transfer),
+            },
+            Step::Propose(_) => None,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Place => "system_leader_struck_at_place",
+            Self::Allot => "system_leader_struck_at_allot",
+            Self::Retire => "system_leader_struck_at_retire",
+            Self::Absent => "system_leader_struck_at_absent",
+            Self::Change => "system_leader_struck_at_change",
+            Self::Transfer => "system_leader_struck_at_transfer",
+        }
+    }
+}
+
+impl World {
+    /// Something changed: the steward looks soon.
+    pub(super) fn touch(&mut self, store: u64) {
+        let at = self.now + TOUCHED;
+        let Some(node) = self.nodes.get_mut(&store) else {
+            return;
+        };
+        let life = node.life;
+        let Some(process) = &mut node.process else {
+            return;
+        };
+        if process.look_at > at {
+            process.look_at = at;
+            self.push_at(at, Event::Look { store, life });
+        }
+    }
+
+    pub(super) fn look(&mut self, store: u64) -> Result<(), Violation> {
+        let (now, replace_after) = (self.now, self.replace_after);
+        let Some(process) = self.process(store) else {
+            return Ok(());
+        };
+        if process.look_at != now {
+            return Ok(()); // it looks at another time
+        }
+        process.look_at = now + PERIOD;
+        let life = self.nodes[&store].life;
+        self.push(PERIOD, Event::Look { store, life });
+        self.follow_system(store)?;
+        self.sweep(store);
+        self.pass_reports(store);
+        self.tell_silence(store)?;
+        self.step_aside(store)?;
+        let Some(process) = self.process(store) else {
+            return Ok(());
+        };
+        process.proposals.retain(|_, until| *until > now);
+        let leads = { process.hosted.get(&GroupId::ZERO) }.is_some_and(|replica| replica.leads());
+        let minds = now.saturating_sub(process.minded) >= MIND_EVERY;
+        if minds {
+            process.minded = now;
+        }
+        if leads {
+            let pause = if process.reported {
+                STEPS_PAUSE
+            } else {
+                STEPS_EVERY
+            };
+            if now.saturating_sub(process.stepped) >= pause && process.proposals.is_empty() {
+                process.stepped = now;
+                process.reported = false;
+                self.step(store)?;
+            }
+        } else {
+            process.reconciler = Reconciler::new(replace_after);
+        }
+        if minds {
+            self.ask_for_durability(store)?;
+            self.pass_lost(store);
+        }
+        Ok(())
+    }
+
+    fn ask_for_durability(&mut self, store: u64) -> Result<(), Violation> {
+        if self.sabotage == Some(Sabotage::FilesGoAtOnce) {
+            return Ok(());
+        }
+        if self
+            .process(store)
+            .is_some_and(|process| process.retired.wait())
+        {
+            self.checkpoint_now(store, GroupId::ZERO)?;
+        }
+        Ok(())
+    }
+
+    fn follow_system(&mut self, store: u64) -> Result<(), Violation> {
+        let Some(process) = self.process(store) else {
+            return Ok(());
+        };
+        let applied = process.system.applied;
+        if process.system.founding.is_none() || process.seen_system == Some(applied) {
+            return Ok(());
+        }
+        process.seen_system = Some(applied);
+        if process.system.is_given_up(store) {
+            process.failed = Some("it was removed".to_owned());
+            return Ok(());
+        }
+        self.align(store, applied)
+    }
+
+    fn align(&mut self, store: u64, applied: LogIndex) -> Result<(), Violation> {
+        let now = self.now;
+        let Some(process) = self.process(store) else {
+            return Ok(());
+        };
+        let hosted = process.hosted.iter();
+        let hosted = hosted.map(|(group, replica)| (*group, replica.key.replica));
+        let hosted = hosted.collect();
+        let alignment = Alignment::of(&process.system, store, &hosted, &process.lost);
+        for key in &alignment.buried {
+            process.lost.remove(&key.group);
+        }
+        let goes_on = self.sabotage == Some(Sabotage::RetiredGoesOn);
+        let Some(process) = self.process(store) else {
+            return Ok(());
+        };
+        for key in alignment.buried.iter().chain(&alignment.retired) {
+            if process
+                .hosted
+                .get(&key.group)
+                .is_some_and(|replica| replica.key == *key && !goes_on)
+            {
+                process.hosted.remove(&key.group);
+            }
+            process.retired.push(applied, *key);
+        }
+        let retired = alignment.retired.len() as u64;
+        let buried = alignment.buried.len() as u64;
+        let lost = process.lost.clone();
+        self.coverage.add("replicas_retired", retired);
+        self.coverage.add("lost_replicas_buried", buried);
+        self.ask_for_durability(store)?;
+        self.nodes.get_mut(&store).expect("it runs").disk.lost = lost;
+        for key in alignment.created {
+            self.ledger.born(key)?;
+            self.coverage.count("replicas_created");
+            let (options, seed) = (self.options.clone(), self.seed ^ self.moments());
+            let machine = Machine::default();
+            let replica = host(&options, key, Restored::newcomer(), machine, seed, now)?;
+            if let Some(process) = self.process(store) {
+                process.hosted.insert(key.group, replica);
+            }
+            self.flush(store, key.group)?;
+        }
+        let Some(process) = self.process(store) else {
+            return Ok(());
+        };
+        let groups: Vec<GroupId> = process.hosted.keys().copied().collect();
+        for group in groups {
+            let preferred =
+                { self.process(store) }.and_then(|process| process.system.preferred_leader(group));
+            self.drive(store, group, |replica| replica.group.prefer(now, preferred))?;
+        }
+        Ok(())
+    }
+
+    /// Deletes the retired replicas whose retirement can no longer be forgotten.
+    fn sweep(&mut self, store: u64) {
+        let sabotage = self.sabotage;
+        let Some(process) = self.process(store) else {
+            return;
+        };
+        let mut durable = process.system_durable;
+        match sabotage {
+            Some(Sabotage::FilesGoAtOnce) => durable = LogIndex::new(u64::MAX),
+            Some(Sabotage::FilesStay) => durable = LogIndex::ZERO,
+            _ => {}
+        }
+        for key in process.retired.covered(durable) {
+            self.write(store, Writing::Drop { key });
+        }
+    }
+
+    fn pass_reports(&mut self, store: u64) {
+        let now = self.now;
+        let Some(process) = self.process(store) else {
+            return;
+        };
+        if process.reports.is_empty() {
+            return;
+        }
+        let Some(system) = process.hosted.get(&GroupId::ZERO) else {
+            return;
+        };
+        let Some(leader) = system.leader else {
+            return; // they wait
+        };
+        let leads = system.leads();
+        let reports: Vec<GroupReport> = core::mem::take(&mut process.reports)
+            .into_values()
+            .collect();
+        if leads {
+            for report in reports {
+                process.reported |= process.reconciler.reported(now, report);
+            }
+        } else {
+            let to = ReplicaAddress::of(leader).store;
+            self.send(store, to, Packet::Reports(reports));
+        }
+    }
+
+    /// Reports of another node.
+    pub(super) fn reported(&mut self, store: u64, reports: Vec<GroupReport>) {
+        let now = self.now;
+        let Some(process) = self.process(store) else {
+            return;
+        };
+        if !{ process.hosted.get(&GroupId::ZERO) }.is_some_and(|replica| replica.leads()) {
+            return;
+        }
+        for report in reports {
+            process.reported |= process.reconciler.reported(now, report);
+        }
+        if process.reported {
+            self.touch(store);
+        }
+    }
+
+    fn pass_lost(&mut self, store: u64) {
+        let Some(process) = self.process(store) else {
+            return;
+        };
+        let lost: Vec<(GroupId, ReplicaId)> = { process.lost.iter() }
+            .map(|(group, replica)| (*group, *replica))
+            .collect();
+        let leader = process
+            .hosted
+            .get(&GroupId::ZERO)
+            .and_then(|system| system.leader);
+        let Some(leader) = leader.filter(|_| !lost.is_empty()) else {
+            return;
+        };
+        for (group, replica) in &lost {
+            let (group, replica) = (*group, *replica);
+            self.ledger.lost.insert(ReplicaKey { group, replica });
+        }
+        let to = ReplicaAddress::of(leader).store;
+        if to == store {
+            self.heard_lost(store, &lost);
+        } else {
+            self.send(store, to, Packet::Lost(lost));
+        }
+    }
+
+    pub(super) fn heard_lost(&mut self, store: u64, lost: &[(GroupId, ReplicaId)]) {
+        let now = self.now;
+        let Some(process) = self.process(store) else {
+            return;
+        };
+        if { process.hosted.get(&GroupId::ZERO) }.is_some_and(|replica| replica.leads()) {
+            for (group, replica) in lost {
+                process.reconciler.lost(now, *group, *replica);
+            }
+        }
+    }
+
+    /// Stores that this node believes to be alive.
+    pub(super) fn alive(&self, store: u64) -> BTreeSet<u64> {
+        let Some(process) = self
+            .nodes
+            .get(&store)
+            .and_then(|node| node.process.as_ref())
+        else {
+            return BTreeSet::new();
+        };
+        let suspicion = self.suspicion;
+        let recent = |at: &Duration| self.now.saturating_sub(*at) <= suspicion;
+        { process.heard.iter() }
+            .filter(|(_, at)| recent(at))
+            .map(|(store, _)| *store)
+            .chain([store])
+            .collect()
+    }
+
+    fn step(&mut self, store: u64) -> Result<(), Violation> {
+        let now = self.now;
+        let alive = self.alive(store);
+        let founding = self.founding.clone();
+        let Some(process) = self.process(store) else {
+            return Ok(());
+        };
+        let announced = alive.iter().map(|store| (*store, BUILD_LEVEL)).collect();
+        let raised = process.system.next_level(BUILD_LEVEL, &announced);
+        let steps = if process.system.founding.is_none() {
+            vec![Step::Propose(SystemCommand::Found(founding))]
+        } else if let Some(level) = raised {
+            let epoch = process.system.epoch;
+            vec![Step::Propose(SystemCommand::Raise { epoch, level })]
+        } else {
+            process.reconciler.steps(now, &process.system, &alive)
+        };
+        let steps = self.tampered_steps(steps);
+        let strike = { self.ambush }
+            .filter(|ambush| steps.iter().any(|step| Moment::of(step) == Some(*ambush)));
+        let before = strike.is_some() && rand::Rng::random_bool(&mut self.rng, 0.4);
+        if !before {
+            self.check_steps(store, &steps)?;
+            for step in steps {
+                self.take_step(store, step)?;
+            }
+        }
+        if let Some(moment) = strike {
+            self.ambush = None;
+            self.coverage.count(moment.name());
+            self.crash(store)?;
+        }
+        Ok(())
+    }
+
+    /// What a sabotage makes of steps.
+    fn tampered_steps(&self, mut steps: Vec<Step>) -> Vec<Step> {
+        match self.sabotage {
+            Some(Sabotage::OrdersTwice) => {
+                let orders = steps.iter().filter(|step| matches!(step, Step::Order(_)));
+                let again: Vec<Step> = orders.cloned().collect();
+                steps.extend(again);
+            }
+            Some(Sabotage::OrdersInHeaps) => {
+                if let Some(Step::Order(first)) = steps
+                    .iter()
+                    .find(|step| matches!(step, Step::Order(_)))
+                    .cloned()
+                {
+                    let more = (1_000..1_030).map(|group| {
+                        let group = GroupId::new(group);
+                        Step::Order(Order {
+                            group,
+                            ..first.clone()
+                        })
+                    });
+                    steps.extend(more);
+                }
+            }
+            Some(Sabotage::OrdersLost) => steps.retain(|step| matches!(step, Step::Propose(_))),
+            Some(Sabotage::RetiredEarly) => {
+                let early = steps.iter().filter_map(|step| self.left_out(step)).next();
+                steps.extend(early.map(Step::Propose));
+            }
+            _ => {}
+        }
+        steps
+    }
+
+    /// The retirement of a replica that a change leaves out.
+    fn left_out(&self, step: &Step) -> Option<SystemCommand> {
+        let Step::Order(order) = step else {
+            return None;
+        };
+        let OrderKind::Change {
+            voters, learners, ..
+        } = &order.kind
+        else {
+            return None;
+        };
+        let group = order.group;
+        let named = self.ledger.groups[&group].configuration.1.members();
+        let stays = |id: &ReplicaId| voters.contains(id) || learners.contains(id);
+        let replica = *named.iter().find(|id| !stays(id))?;
+        Some(SystemCommand::Retire { group, replica })
+    }
+
+    fn take_step(&mut self, store: u64, step: Step) -> Result<(), Violation> {
+        match step {
+            Step::Propose(command) => {
+                match &command {
+                    SystemCommand::Absent { on: true, .. } => self.coverage.count("absences"),
+                    SystemCommand::Absent { .. } => self.coverage.count("absences_ended"),
+                    SystemCommand::Place { .. } => self.coverage.count("plans"),
+                    _ => {}
+                }
+                let number = self.moments();
+                let until = self.now + PROPOSAL_PATIENCE;
+                if self.propose_system(store, &command, Waits::Steward(number))?
+                    && let Some(process) = self.process(store)
+                {
+                    process.proposals.insert(number, until);
+                }
+            }
+            Step::Order(order) => {
+                let to = ReplicaAddress::of(order.leader).store;
+                if to == store {
+                    self.carry_out(store, order)?;
+                } else {
+                    self.send(store, to, Packet::Order(order));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Proposes a command where the system group is led; says whether it was taken.
+    pub(super) fn propose_system(
+        &mut self,
+        store: u64,
+        command: &SystemCommand,
+        waits: Waits,
+    ) -> Result<bool, Violation> {
+        let now = self.now;
+        let payload = synod::wire::encode(command);
+        let mut taken = false;
+        self.drive(store, GroupId::ZERO, |replica| {
+            if replica.leadership.is_some()
+                && let Ok(position) = replica.group.propose(now, payload)
+            {
+                replica
+                    .waiting
+                    .insert(position.index, (position.term, waits));
+                taken = true;
+            }
+        })?;
+        Ok(taken)
+    }
+
+    pub(super) fn proposal_ended(&mut self, store: u64, number: u64, outcome: &SystemOutcome) {
+        let Some(process) = self.process(store) else {
+            return;
+        };
+        process.proposals.remove(&number);
+        if process.proposals.is_empty() && !outcome.is_refused() {
+            process.stepped = Duration::ZERO;
+            self.touch(store);
+        }
+        if outcome.is_refused() {
+            self.coverage.count("steps_refused");
+        }
+    }
+
+    /// One change per group, and no more changes at once than the cluster's bound.
+    fn check_steps(&mut self, store: u64, steps: &[Step]) -> Result<(), Violation> {
+        let mut ordered: BTreeMap<GroupId, usize> = BTreeMap::new();
+        for step in steps {
+            if let Step::Order(order) = step {
+                *ordered.entry(order.group).or_default() += 1;
+            }
+        }
+        if let Some((group, count)) = ordered.iter().find(|(_, count)| **count > 1) {
+            let detail = format!("store {store} gives group {group} {count} orders at once");
+            return broken("One Change At A Time", detail);
+        }
+        if ordered.len() > CHANGES_MAX {
+            let detail = format!("store {store} orders {} changes at once", ordered.len());
+            return broken("Bounded Changes", detail);
+        }
+        self.coverage
+            .most("most_orders_at_once", ordered.len() as u64);
+        Ok(())
+    }
+
+    /// Tells groups here whose leader's store is silent on the direct way.
+    fn tell_silence(&mut self, store: u64) -> Result<(), Violation> {
+        let now = self.now;
+        let process = self.nodes[&store].process.as_ref();
+        let Some(process) = process else {
+            return Ok(());
+        };
+        let mut silent: BTreeMap<GroupId, ReplicaId> = BTreeMap::new();
+        for (group, replica) in &process.hosted {
+            let Some(leader) = replica
+                .leader
+                .filter(|leader| *leader != replica.key.replica)
+            else {
+                continue;
+            };
+            let of = ReplicaAddress::of(leader).store;
+            let down = self.nodes.get(&of).and_then(|node| node.silent_since);
+            let since = [down, self.network.cut_since((of, store))];
+            let since = since.into_iter().flatten().min();
+            let told = process.told.get(&of);
+            if since.is_some_and(|since| now.saturating_sub(since) >= SILENT_AFTER)
+                && told.is_none_or(|at| now.saturating_sub(*at) >= TELL_AGAIN)
+            {
+                silent.insert(*group, leader);
+            }
+        }
+        for (group, leader) in silent {
+            let of = ReplicaAddress::of(leader).store;
+            if let Some(process) = self.process(store) {
+                process.told.insert(of, now);
+            }
+            self.drive(store, group, |replica| {
+                replica.group.peer_silent(now, leader)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// A node that stops moves its leaderships away, as long as there is time.
+    fn step_aside(&mut self, store: u64) -> Result<(), Violation> {
+        let now = self.now;
+        let Some(process) = self.process(store) else {
+            return Ok(());
+        };
+        let Some(until) = process.stopping else {
+            return Ok(());
+        };
+        let led: Vec<GroupId> = { process.hosted.iter() }
+            .filter(|(_, replica)| replica.leads())
+            .map(|(group, _)| *group)
+            .collect();
+        if led.is_empty() || now >= until {
+            self.coverage.count("graceful_stops");
+            return self.crash(store);
+        }
+        for group in led {
+            let Some(replica) = self.replica(store, group) else {
+                continue;
+            };
+            let status = replica.group.status();
+            let heir = { status.peers.iter() }
+                .filter(|peer| status.configuration.voters.contains(&peer.replica))
+                .filter(|peer| now.saturating_sub(peer.active_at) <= Duration::from_millis(1_200))
+                .max_by_key(|peer| peer.matched);
+            if let Some(heir) = heir {
+                let order = Order {
+                    group,
+                    leader: replica.key.replica,
+                    kind: OrderKind::Transfer { to: heir.replica },
+                };
+                self.carry_out(store, order)?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,724 @@
+//! The nodes, the wires between them and one virtual clock.
+//!
+//! Here: [`World`]: one seed makes the cluster, its load and its faults; the storm, then the calm in which everything must come to
+//! rest. Not here: which faults (`faults`), what a replica's outputs lead to (`drive`), what nodes do (`steward`), what must be so
+//! after calm (`calm`).
+
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use synod::system::{
+    BUILD_LEVEL, Founder, Founding, GroupReport, MemberEntry, Order, ReplicaAddress, SystemCommand,
+    SystemOutcome,
+};
+use synod::wire::Sharding;
+use synod_consensus::{
+    CheckedOptions, Configuration, GroupId, GroupOptions, Message, ReplicaId, ReplicaKey,
+    SnapshotMeta, Write,
+};
+
+use super::Sabotage;
+use super::coverage::Coverage;
+use super::faults::Undo;
+use super::ledger::Ledger;
+use super::network::Network;
+use super::node::{Node, Waits, Writing};
+use super::steward::Moment;
+use super::violation::{Violation, broken};
+
+/// Within this time after the faults every group has a leader that decides.
+pub const LED_WITHIN: Duration = Duration::from_secs(10);
+/// Within this time after the faults every replica is where it belongs, and nothing else is anywhere.
+pub const SETTLED_WITHIN: Duration = Duration::from_secs(60);
+/// What has happened for less than this time the system leader may not know of: a report may be 10 s old, and its reporter may have
+/// heard of the replica 1.2 s before.
+pub(super) const UNNOTICED: Duration = Duration::from_millis(11_500);
+/// A voter so far behind, in entries, still counts as caught up: what the reconciler allows, and what came since.
+pub(super) const LAG: u64 = 1_024;
+/// How often failure detectors look.
+const SIGHT_EVERY: Duration = Duration::from_millis(250);
+/// An applicant without an answer asks again after so long.
+const APPLY_AGAIN: Duration = Duration::from_millis(900);
+/// How often it is judged whether everything has come to rest.
+const JUDGE_EVERY: Duration = Duration::from_millis(250);
+/// Events of one run; more are a loop.
+const EVENTS_MAX: u64 = 30_000_000;
+
+/// What goes from store to store.
+#[derive(Debug)]
+pub(super) enum Packet {
+    Raft(GroupId, Message),
+    Reports(Vec<GroupReport>),
+    Lost(Vec<(GroupId, ReplicaId)>),
+    Order(Order),
+}
+
+#[derive(Debug)]
+pub(super) enum Event {
+    Deliver {
+        to: u64,
+        packet: Packet,
+    },
+    Written {
+        store: u64,
+        life: u64,
+    },
+    Wake {
+        store: u64,
+        life: u64,
+        group: GroupId,
+    },
+    Look {
+        store: u64,
+        life: u64,
+    },
+    /// Failure detectors look.
+    Sight,
+    /// An applicant asks to be let in.
+    Apply(usize),
+    Client,
+    Fault,
+    /// A fault ends.
+    Undo(Undo),
+    Calm,
+    Judge,
+}
+
+/// A node that wants to be let in.
+#[derive(Debug)]
+pub(super) struct Applicant {
+    pub(super) member: MemberEntry,
+    pub(super) admitted: bool,
+}
+
+/// How large a world is.
+#[derive(Clone, Copy, Debug)]
+pub struct Scale {
+    /// Fewest and most nodes to begin with.
+    pub nodes: (u64, u64),
+    /// Fewest and most shards.
+    pub shards: (u32, u32),
+    /// How long faults go on.
+    pub storm: Duration,
+    /// Gap between faults, on average.
+    pub pause: Duration,
+    /// Gap between appends.
+    pub append_every: Duration,
+}
+
+impl Scale {
+    /// 1 to 7 nodes, up to 16 shards.
+    pub const SMALL: Self = Self {
+        nodes: (1, 7),
+        shards: (4, 16),
+        storm: Duration::from_secs(90),
+        pause: Duration::from_secs(4),
+        append_every: Duration::from_millis(60),
+    };
+    /// A hundred nodes.
+    pub const LARGE: Self = Self {
+        nodes: (100, 100),
+        shards: (128, 128),
+        storm: Duration::from_secs(45),
+        pause: Duration::from_secs(2),
+        append_every: Duration::from_millis(20),
+    };
+}
+
+/// What a run without violation leaves.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// What it has seen.
+    pub coverage: Coverage,
+    /// Of every event's time and kind.
+    pub trace: u64,
+    /// From calm until every group was led.
+    pub led_in: Duration,
+    /// From calm until everything was where it belongs.
+    pub settled_in: Duration,
+    /// Copies of shards that were made after the founding.
+    pub copies_made: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct World {
+    pub(super) seed: u64,
+    pub(super) rng: ChaCha8Rng,
+    pub(super) now: Duration,
+    agenda: BTreeMap<(Duration, u64), Event>,
+    moments: u64,
+    pub(super) scale: Scale,
+    pub(super) shards: u32,
+    pub(super) founding: Founding,
+    pub(super) options: CheckedOptions,
+    pub(super) replace_after: Option<Duration>,
+    pub(super) suspicion: Duration,
+    pub(super) checkpoint_every: u64,
+    pub(super) nodes: BTreeMap<u64, Node>,
+    pub(super) applicants: Vec<Applicant>,
+    pub(super) network: Network,
+    pub(super) ledger: Ledger,
+    pub(super) coverage: Coverage,
+    pub(super) ambush: Option<Moment>,
+    pub(super) appended: u64,
+    pub(super) zones: u64,
+    /// All nodes have one capacity.
+    pub(super) alike: bool,
+    pub(super) calm_at: Option<Duration>,
+    /// In the calm an operator drains and removes those who never come back.
+    pub(super) tidies: bool,
+    pub(super) led_in: Option<Duration>,
+    pub(super) last_unrest: String,
+    pub(super) sabotage: Option<Sabotage>,
+    trace: u64,
+}
+
+impl World {
+    /// A small cluster.
+    pub fn from_seed(seed: u64) -> Self {
+        Self::of_scale(seed, Scale::SMALL)
+    }
+
+    /// A cluster of that size.
+    pub fn of_scale(seed: u64, scale: Scale) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let nodes = rng.random_range(scale.nodes.0..=scale.nodes.1);
+        let shards = rng.random_range(scale.shards.0..=scale.shards.1);
+        let others = (2..=nodes).map(|store| Founder {
+            name: name(store),
+            key: Bytes::new(),
+        });
+        let founding = Founding {
+            cluster: u128::from(seed),
+            sharding: Sharding {
+                seed: rng.random(),
+                shards,
+            },
+            copies: 3,
+            name: name(1),
+            key: Bytes::new(),
+            others: others.collect(),
+        };
+        let options = GroupOptions {
+            chunk_bytes: [300, 4_000][rng.random_range(0..2)],
+            keep_entries: [0, 10, 200][rng.random_range(0..3)],
+            ..GroupOptions::default()
+        };
+        let replace_after = [None, Some(5), Some(12), Some(20)][rng.random_range(0..4)];
+        let mut world = Self {
+            seed,
+            now: Duration::from_secs(1),
+            agenda: BTreeMap::new(),
+            moments: 0,
+            scale,
+            shards,
+            founding,
+            options: options.check().expect("these hang together"),
+            replace_after: replace_after.map(Duration::from_secs),
+            suspicion: Duration::from_millis(rng.random_range(1_000..4_000)),
+            checkpoint_every: [8, 30, 150][rng.random_range(0..3)],
+            nodes: BTreeMap::new(),
+            applicants: Vec::new(),
+            network: Network::draw(&mut rng),
+            ledger: Ledger::default(),
+            coverage: Coverage::default(),
+            ambush: None,
+            appended: 0,
+            zones: [0, 0, 2, 3, 4][rng.random_range(0..5)],
+            alike: false,
+            calm_at: None,
+            tidies: rng.random_bool(0.5),
+            led_in: None,
+            last_unrest: String::new(),
+            sabotage: None,
+            trace: 0,
+            rng,
+        };
+        world.found();
+        world
+    }
+
+    /// Takes a safeguard away or puts a bug in.
+    #[must_use]
+    pub fn sabotaged(mut self, sabotage: Sabotage) -> Self {
+        self.sabotage = Some(sabotage);
+        if sabotage == Sabotage::MajorityOfOne {
+            let options = GroupOptions {
+                sabotage: Some(synod_consensus::Sabotage::MajorityOfOne),
+                ..(*self.options).clone()
+            };
+            self.options = options.check().expect("only a bug more");
+        }
+        self
+    }
+
+    /// No faults: nothing is lost, and nobody fails.
+    #[must_use]
+    pub(super) fn quiet(mut self) -> Self {
+        self.network.heal();
+        (self.replace_after, self.zones) = (None, 0);
+        self
+    }
+
+    fn found(&mut self) {
+        let births = self.founding.births();
+        for store in self.founding.members().into_keys() {
+            let sync = self.draw_sync();
+            let mut node = Node::new(store, None, sync);
+            for (group, birth) in &births {
+                let configuration = Configuration {
+                    voters: birth.voters.clone().into(),
+                    learners: birth.learners.clone().into(),
+                    ..Configuration::default()
+                };
+                self.ledger.founded(*group, configuration.clone());
+                let replicas = birth.replicas();
+                let mine = |id: &&ReplicaId| ReplicaAddress::of(**id).store == store;
+                if let Some(&replica) = replicas.iter().find(mine) {
+                    let group = *group;
+                    let key = ReplicaKey { group, replica };
+                    let to = SnapshotMeta::founding(configuration);
+                    let born = Writing::Log {
+                        key,
+                        token: None,
+                        writes: vec![Write::Reset { to }],
+                    };
+                    node.disk.write(&born).expect("an empty disk takes it");
+                    self.ledger.lived.insert(key);
+                }
+            }
+            self.nodes.insert(store, node);
+        }
+    }
+
+    fn draw_sync(&mut self) -> Duration {
+        Duration::from_micros([300, 1_500, 6_000][self.rng.random_range(0..3)])
+    }
+
+    /// A number that no other call returns.
+    pub(super) fn moments(&mut self) -> u64 {
+        self.moments += 1;
+        self.moments
+    }
+
+    pub(super) fn push(&mut self, after: Duration, event: Event) {
+        self.push_at(self.now + after, event);
+    }
+
+    pub(super) fn push_at(&mut self, at: Duration, event: Event) {
+        let number = self.moments();
+        self.agenda.insert((at, number), event);
+    }
+
+    /// The storm, then the calm.
+    pub fn run(mut self) -> Result<Report, Violation> {
+        let result = self.live();
+        result.map_err(|violation| Violation {
+            detail: format!(
+                "{}\nat {:?}, {} nodes, {} shards, calm at {:?}",
+                violation.detail,
+                self.now,
+                self.nodes.len(),
+                self.shards,
+                self.calm_at
+            ),
+            ..violation
+        })
+    }
+
+    fn live(&mut self) -> Result<Report, Violation> {
+        self.start_all()?;
+        self.push(Duration::from_secs(2), Event::Client);
+        let first = Duration::from_secs(self.rng.random_range(3..8));
+        self.push(first, Event::Fault);
+        self.push(self.scale.storm, Event::Calm);
+        self.go_on()
+    }
+
+    pub(super) fn start_all(&mut self) -> Result<(), Violation> {
+        let stores: Vec<u64> = self.nodes.keys().copied().collect();
+        for store in stores {
+            self.start(store)?;
+        }
+        self.push(Duration::ZERO, Event::Sight);
+        Ok(())
+    }
+
+    /// Until everything is at rest.
+    pub(super) fn go_on(&mut self) -> Result<Report, Violation> {
+        let mut events = 0;
+        while let Some(((at, _), event)) = self.agenda.pop_first() {
+            self.now = at;
+            events += 1;
+            if events > EVENTS_MAX {
+                return broken("Settles", format!("{events} events: {}", self.last_unrest));
+            }
+            if let Some(settled_in) = self.happen(event)? {
+                self.coverage.add("events", events);
+                return Ok(Report {
+                    coverage: self.coverage.clone(),
+                    trace: self.trace,
+                    led_in: self.led_in.unwrap_or_default(),
+                    settled_in,
+                    copies_made: self.ledger.copies_allotted,
+                });
+            }
+        }
+        broken("Settles", "nothing happens any more")
+    }
+
+    fn happen(&mut self, event: Event) -> Result<Option<Duration>, Violation> {
+        self.trace(&event);
+        match event {
+            Event::Deliver { to, packet } => self.deliver(to, packet)?,
+            Event::Written { store, life } if self.lives(store, life) => {
+                let until = self.nodes[&store].paused_until;
+                if until > self.now {
+                    self.push_at(until, Event::Written { store, life });
+                } else {
+                    self.flushed(store)?;
+                }
+            }
+            Event::Wake { group, .. }
+                if self.sabotage == Some(Sabotage::NoTimer) && group.get() == 1 => {}
+            Event::Wake { store, life, group } if self.lives(store, life) => {
+                let until = self.nodes[&store].paused_until;
+                if until > self.now {
+                    if let Some(replica) = self.replica(store, group)
+                        && replica.wake.is_some()
+                    {
+                        replica.wake = Some(until);
+                    }
+                    self.push_at(until, Event::Wake { store, life, group });
+                } else {
+                    self.wake(store, group)?;
+                }
+            }
+            Event::Look { store, life } if self.lives(store, life) => {
+                let until = self.nodes[&store].paused_until;
+                if until > self.now {
+                    if let Some(process) = self.process(store) {
+                        process.look_at = until;
+                    }
+                    self.push_at(until, Event::Look { store, life });
+                } else {
+                    self.look(store)?;
+                    self.bury_failed(store)?;
+                }
+            }
+            Event::Written { .. } | Event::Wake { .. } | Event::Look { .. } => {}
+            Event::Sight => self.sight()?,
+            Event::Apply(number) => self.apply_for_admission(number)?,
+            Event::Client => {
+                self.client()?;
+                self.push(self.scale.append_every, Event::Client);
+            }
+            Event::Fault => self.fault()?,
+            Event::Undo(undo) => self.undo(undo)?,
+            Event::Calm => self.calm()?,
+            Event::Judge => {
+                if let Some(settled_in) = self.judge()? {
+                    return Ok(Some(settled_in));
+                }
+                self.push(JUDGE_EVERY, Event::Judge);
+            }
+        }
+        Ok(None)
+    }
+
+    fn trace(&mut self, event: &Event) {
+        let kind = match event {
+            Event::Deliver { to, .. } => *to,
+            Event::Written { store, .. } => 1_000 + store,
+            Event::Wake { store, .. } => 2_000 + store,
+            Event::Look { store, .. } => 3_000 + store,
+            _ => 4_000,
+        };
+        let mixed = (self.trace ^ self.now.as_nanos() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.trace = mixed.rotate_left(23) ^ kind;
+    }
+
+    pub(super) fn lives(&self, store: u64, life: u64) -> bool {
+        let node = self.nodes.get(&store);
+        node.is_some_and(|node| node.life == life && node.process.is_some())
+    }
+
+    pub(super) fn start(&mut self, store: u64) -> Result<(), Violation> {
+        let now = self.now;
+        let seed = self.seed ^ self.moments().rotate_left(40);
+        let node = self.nodes.get_mut(&store).expect("known");
+        if node.process.is_some() || node.gone {
+            return Ok(());
+        }
+        node.start(&self.options, self.replace_after, seed, now)?;
+        let (life, process) = (node.life, node.process.as_ref().expect("just started"));
+        let groups: Vec<GroupId> = process.hosted.keys().copied().collect();
+        for (group, replica) in &process.lost {
+            let (group, replica) = (*group, *replica);
+            self.ledger.lost.insert(ReplicaKey { group, replica });
+        }
+        self.push(Duration::ZERO, Event::Look { store, life });
+        for group in groups {
+            self.flush(store, group)?;
+        }
+        Ok(())
+    }
+
+    /// The process ends at once; what was on its way to the disk may have made it.
+    pub(super) fn crash(&mut self, store: u64) -> Result<(), Violation> {
+        let now = self.now;
+        let node = self.nodes.get_mut(&store).expect("known");
+        let in_flight = node
+            .process
+            .as_ref()
+            .map_or(0, |process| process.in_flight.len());
+        let kept = self.rng.random_range(0..=in_flight);
+        node.crash(now, kept)?;
+        if !node.gone {
+            let back = Duration::from_millis(self.rng.random_range(300..8_000));
+            self.push(back, Event::Undo(Undo::Start { store }));
+        }
+        Ok(())
+    }
+
+    /// A process that cannot go on ends.
+    fn bury_failed(&mut self, store: u64) -> Result<(), Violation> {
+        let failed = { self.process(store) }.and_then(|process| process.failed.take());
+        if failed.is_some() {
+            let node = self.nodes.get_mut(&store).expect("known");
+            node.gone = true;
+            self.crash(store)?;
+            self.coverage.count("removed_nodes_stopped");
+        }
+        Ok(())
+    }
+
+    pub(super) fn write(&mut self, store: u64, writing: Writing) {
+        if let Some(process) = self.process(store) {
+            process.queue.push(writing);
+            self.begin_flush(store);
+        }
+    }
+
+    fn begin_flush(&mut self, store: u64) {
+        let node = self.nodes.get_mut(&store).expect("known");
+        let (life, sync) = (node.life, node.sync);
+        let Some(process) = &mut node.process else {
+            return;
+        };
+        if process.writes || process.queue.is_empty() {
+            return;
+        }
+        process.writes = true;
+        process.in_flight = core::mem::take(&mut process.queue);
+        let time = sync.mul_f64(self.rng.random_range(0.5..1.5));
+        self.push(time, Event::Written { store, life });
+    }
+
+    /// The disk did all that it was given.
+    fn flushed(&mut self, store: u64) -> Result<(), Violation> {
+        let Some(process) = self.process(store) else {
+            return Ok(());
+        };
+        for writing in core::mem::take(&mut process.in_flight) {
+            self.written(store, writing)?;
+        }
+        if let Some(process) = self.process(store) {
+            process.writes = false;
+        }
+        self.begin_flush(store);
+        Ok(())
+    }
+
+    pub(super) fn send(&mut self, from: u64, to: u64, packet: Packet) {
+        self.coverage.count("messages");
+        if let Some(way) = self.network.carry(&mut self.rng, (from, to)) {
+            self.push(way, Event::Deliver { to, packet });
+        }
+    }
+
+    fn deliver(&mut self, to: u64, packet: Packet) -> Result<(), Violation> {
+        if !{ self.nodes.get(&to) }.is_some_and(|node| node.runs(self.now)) {
+            return Ok(());
+        }
+        match packet {
+            Packet::Raft(group, message) => self.receive(to, group, message),
+            Packet::Reports(reports) => {
+                self.reported(to, reports);
+                Ok(())
+            }
+            Packet::Lost(lost) => {
+                self.heard_lost(to, &lost);
+                Ok(())
+            }
+            Packet::Order(order) => self.carry_out(to, order),
+        }
+    }
+
+    /// Everybody hears of those whom it reaches over whatever ways there are.
+    fn sight(&mut self) -> Result<(), Violation> {
+        let now = self.now;
+        self.push(SIGHT_EVERY, Event::Sight);
+        self.count_moves();
+        let running: Vec<u64> = { self.nodes.values() }
+            .filter(|node| node.runs(now))
+            .map(|node| node.store)
+            .collect();
+        for circle in self.network.circles(&running) {
+            let says_goodbye = |store: &u64| {
+                let process = self.nodes[store].process.as_ref();
+                process.is_some_and(|process| process.stopping.is_some())
+            };
+            let leaving: BTreeSet<u64> = circle.iter().copied().filter(says_goodbye).collect();
+            let removed = |store: &u64| {
+                self.ledger.system.is_given_up(*store)
+                    && circle.iter().any(|other| {
+                        let process = self.nodes[other].process.as_ref();
+                        process.is_some_and(|process| process.system.is_given_up(*store))
+                    })
+            };
+            let removed: Vec<u64> = circle.iter().copied().filter(removed).collect();
+            for store in &circle {
+                let process = self
+                    .nodes
+                    .get_mut(store)
+                    .and_then(|node| node.process.as_mut());
+                let Some(process) = process else { continue };
+                for other in &circle {
+                    if leaving.contains(other) {
+                        process.heard.remove(other);
+                    } else {
+                        process.heard.insert(*other, now);
+                    }
+                }
+                if removed.contains(store) {
+                    // Whoever still answers it says so.
+                    process.failed = Some("others say that it was removed".to_owned());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies of shards on their way, in all and to one store.
+    fn count_moves(&mut self) {
+        let mut to: BTreeMap<u64, u64> = BTreeMap::new();
+        for (group, past) in self.ledger.groups.iter().skip(1) {
+            let Some(entry) = self.ledger.system.groups.get(group) else {
+                continue;
+            };
+            for id in &past.configuration.1.learners {
+                let store = ReplicaAddress::of(*id).store;
+                let node = self.nodes.get(&store);
+                let lives = node.is_some_and(|node| node.runs(self.now));
+                if lives && entry.placement.stores.len() == 3 {
+                    *to.entry(store).or_default() += 1;
+                }
+            }
+        }
+        self.coverage
+            .most("most_copies_under_way", to.values().sum());
+        let most = to.values().max().copied().unwrap_or(0);
+        self.coverage
+            .most("most_copies_under_way_to_one_store", most);
+    }
+
+    /// The store of a node that leads the system group and decides there.
+    pub(super) fn system_leader(&self) -> Option<u64> {
+        let leads = |node: &&Node| {
+            node.runs(self.now) && { node.process.as_ref() }.is_some_and(|process| {
+                let system = process.hosted.get(&GroupId::ZERO);
+                system.is_some_and(|system| system.leadership.is_some())
+            })
+        };
+        let leaders = self.nodes.values().filter(leads);
+        // Of several the newest.
+        leaders
+            .max_by_key(|node| {
+                let process = node.process.as_ref().expect("it leads");
+                process.hosted[&GroupId::ZERO].leadership
+            })
+            .map(|node| node.store)
+    }
+
+    /// Somebody wants to be let in.
+    pub(super) fn join(&mut self) {
+        let number = self.applicants.len();
+        let zone = (self.zones > 0).then(|| {
+            let zone = self.rng.random_range(0..self.zones);
+            format!("z{zone}")
+        });
+        let capacity = match self.alike {
+            true => 1,
+            false => [1, 1, 1, 2, 3][self.rng.random_range(0..5)],
+        };
+        self.applicants.push(Applicant {
+            member: MemberEntry {
+                name: name(1_000 + number as u64),
+                key: Bytes::new(),
+                capacity,
+                zone,
+                nonce: number as u64 + 1,
+                level: BUILD_LEVEL,
+                described: 0,
+            },
+            admitted: false,
+        });
+        self.coverage.count("joins");
+        self.push(Duration::ZERO, Event::Apply(number));
+    }
+
+    fn apply_for_admission(&mut self, number: usize) -> Result<(), Violation> {
+        let applicant = &self.applicants[number];
+        if applicant.admitted {
+            return Ok(());
+        }
+        let member = applicant.member.clone();
+        if let Some(leader) = self.system_leader()
+            && self.ledger.system.founding.is_some()
+        {
+            let command = SystemCommand::Admit(member);
+            self.propose_system(leader, &command, Waits::Applicant(number))?;
+        }
+        self.push(APPLY_AGAIN, Event::Apply(number));
+        Ok(())
+    }
+
+    /// The system group's word on an applicant.
+    pub(super) fn answered(&mut self, number: usize, outcome: &SystemOutcome) {
+        let applicant = &mut self.applicants[number];
+        let SystemOutcome::Admitted { store, replica } = *outcome else {
+            return;
+        };
+        if core::mem::replace(&mut applicant.admitted, true) {
+            return;
+        }
+        let zone = applicant.member.zone.clone();
+        let sync = self.draw_sync();
+        let mut node = Node::new(store, zone, sync);
+        let key = ReplicaKey {
+            group: GroupId::ZERO,
+            replica,
+        };
+        let to = SnapshotMeta::default();
+        let born = Writing::Log {
+            key,
+            token: None,
+            writes: vec![Write::Reset { to }],
+        };
+        node.disk.write(&born).expect("an empty disk takes it");
+        self.ledger.lived.insert(key);
+        self.nodes.insert(store, node);
+        self.push(Duration::ZERO, Event::Undo(Undo::Start { store }));
+        self.coverage.count("admissions");
+    }
+}
+
+/// What a founder or applicant is called.
+fn name(number: u64) -> String {
+    format!("n{number}")
+}

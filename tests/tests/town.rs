@@ -1,0 +1,182 @@
+//! The cluster simulator's gate: many seeds, each with its replay line; the same seed gives the same trace; safeguards taken away are
+//! missed. `SIM_SEED=n` runs exactly that seed, `SIM_SEEDS=n` that many, `SIM_FIRST=n` from that one on.
+
+use std::time::{Duration, Instant};
+
+use tests::seeds::seeds;
+use tests::town::{Coverage, Sabotage, Scale, World, movement};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Small clusters of an ordinary run of the tests.
+const SEEDS: u64 = 100;
+/// Clusters of a hundred nodes.
+const LARGE_SEEDS: u64 = 2;
+/// Histories of joins and drains.
+const HISTORIES: u64 = 10;
+
+/// Runs worlds of one scale; prints what they have seen.
+fn run(seeds: &[u64], scale: Scale, test: &str) -> Coverage {
+    let started = Instant::now();
+    let mut coverage = Coverage::default();
+    let (mut led, mut settled) = ((Duration::ZERO, 0), (Duration::ZERO, 0));
+    for &seed in seeds {
+        match World::of_scale(seed, scale).run() {
+            Ok(report) => {
+                coverage.merge(&report.coverage);
+                led = led.max((report.led_in, seed));
+                settled = settled.max((report.settled_in, seed));
+            }
+            Err(violation) => panic!(
+                "seed {seed}: {violation}\nreplay: SIM_SEED={seed} cargo test -p tests --test town {test}"
+            ),
+        }
+    }
+    println!(
+        "{} seeds in {:?}; slowest to be led: {led:?}, to settle: {settled:?}\n{coverage}",
+        seeds.len(),
+        started.elapsed(),
+    );
+    coverage
+}
+
+#[test]
+fn small_clusters_come_to_rest_after_every_storm() {
+    let seeds = seeds(SEEDS);
+    let test = "small_clusters_come_to_rest_after_every_storm";
+    let coverage = run(&seeds, Scale::SMALL, test);
+    if seeds.len() < 100 {
+        return;
+    }
+    for (name, least) in [
+        ("admissions", 50),
+        ("absences", 10),
+        ("absences_ended", 1),
+        ("crashes", 50),
+        ("damages", 5),
+        ("drains", 30),
+        ("drains_undone", 1),
+        ("graceful_stops", 10),
+        ("lost_replicas_buried", 5),
+        ("moves_by_hand", 10),
+        ("one_way_partitions", 10),
+        ("partitions", 20),
+        ("pauses", 20),
+        ("rebalances", 3),
+        ("removed_nodes_stopped", 5),
+        ("replicas_deleted", 500),
+        ("second_drains", 5),
+        ("snapshots_installed", 50),
+        ("system_leader_struck_at_absent", 1),
+        ("system_leader_struck_at_allot", 3),
+        ("system_leader_struck_at_change", 3),
+        ("system_leader_struck_at_place", 3),
+        ("system_leader_struck_at_retire", 3),
+        ("system_leader_struck_at_transfer", 3),
+        ("wipes", 10),
+        ("zones_lost", 5),
+    ] {
+        let seen = coverage.get(name);
+        assert!(seen >= least, "{name}: {seen} times, at least {least}");
+    }
+}
+
+#[test]
+fn clusters_of_a_hundred_nodes_come_to_rest_after_every_storm() {
+    let seeds = seeds(LARGE_SEEDS);
+    let test = "clusters_of_a_hundred_nodes_come_to_rest_after_every_storm";
+    run(&seeds, Scale::LARGE, test);
+}
+
+#[test]
+fn nodes_that_come_and_go_move_hardly_more_copies_than_they_must() {
+    // Issue 5: within 1.25 of the optimum over any history, 1.05 for one node that is added. The optimum is at least what the quotas
+    // alone demand; where capacities differ it may be more than that, because a store can take only what it does not hold yet.
+    for seed in seeds(HISTORIES) {
+        let alike = seed % 2 == 0;
+        let steps = match movement(seed, 64, 8, alike) {
+            Ok(steps) => steps,
+            Err(violation) => panic!("seed {seed}: {violation}"),
+        };
+        let made: u64 = steps.iter().map(|step| step.made).sum();
+        let least: u64 = steps.iter().map(|step| step.least).sum();
+        println!("{seed}: {made} copies made, at least {least}");
+        assert!(least > 0, "seed {seed}: nothing had to move");
+        assert!(
+            made * 100 <= least * 125,
+            "seed {seed}: {made} copies made, {least} would do: {steps:?}"
+        );
+        for step in steps.iter().filter(|step| alike && step.joined) {
+            assert!(
+                step.made * 100 <= step.least * 105,
+                "seed {seed}: one node came: {step:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_trace() {
+    // A replay line is worth something only if the run repeats to the byte.
+    for seed in [2, 5] {
+        let trace = || {
+            World::from_seed(seed)
+                .run()
+                .map(|report| report.trace)
+                .map_err(|violation| violation.to_string())
+        };
+        let first = trace();
+        assert!(first.is_ok(), "{first:?}");
+        assert_eq!(first, trace());
+    }
+}
+
+/// A safeguard taken away, and the invariants of which one must be the first to notice.
+const NOTICED: [(Sabotage, &str); 15] = [
+    (Sabotage::MajorityOfOne, "Committed Entries"),
+    (Sabotage::Stranger, "Replica Sets"),
+    (Sabotage::EvenVoters, "Odd Voters"),
+    (Sabotage::Revenant, "Retired Stays Retired"),
+    (Sabotage::RetiredEarly, "Named Replicas Stay"),
+    (Sabotage::FilesGoAtOnce, "Never Born Again"),
+    (Sabotage::RetiredGoesOn, "Retired Is Silent"),
+    (Sabotage::OnlyTheDead, "Quorums Are Kept"),
+    (Sabotage::OrdersTwice, "One Change At A Time"),
+    (Sabotage::OrdersInHeaps, "Bounded Changes"),
+    (
+        Sabotage::ConfigurationForgotten,
+        "Snapshots Name Their Configuration",
+    ),
+    (Sabotage::NoTimer, "Led Again"),
+    (Sabotage::FilesStay, "Settles"),
+    (Sabotage::OrdersLost, "Settles"),
+    (Sabotage::Lopsided, "Balance"),
+];
+
+#[test]
+fn every_invariant_notices_what_it_is_for() {
+    const SEARCHED: u64 = 60;
+    let mut wrong = Vec::new();
+    for (sabotage, invariant) in NOTICED {
+        let verdict = |seed| {
+            let world = World::from_seed(seed).sabotaged(sabotage);
+            let run = std::panic::AssertUnwindSafe(|| world.run());
+            match std::panic::catch_unwind(run) {
+                Ok(Ok(_)) => None,
+                Ok(Err(violation)) => Some((seed, violation.invariant, violation.to_string())),
+                Err(_) => Some((seed, "Assertion", String::new())),
+            }
+        };
+        match (0..SEARCHED).find_map(verdict) {
+            Some((_, first, _)) if first == invariant => {}
+            Some((seed, first, detail)) => {
+                wrong.push(format!(
+                    "{sabotage:?}: {first} rings first, under seed {seed}: {detail}"
+                ));
+            }
+            None => wrong.push(format!("{sabotage:?}: not noticed in {SEARCHED} seeds")),
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
