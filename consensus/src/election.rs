@@ -194,6 +194,7 @@ impl Group {
     fn is_sticky(&self) -> bool {
         match self.role {
             Role::Leader => true,
+            Role::Follower if self.resting => true,
             Role::Follower => {
                 let heard = self
                     .campaign
@@ -226,6 +227,11 @@ impl Group {
         }
     }
 
+    /// Whether a failure detector speaks against the leader.
+    pub(crate) fn is_suspicious(&self) -> bool {
+        self.campaign.suspected
+    }
+
     /// Whether stickiness speaks against helping `candidate`. A leader that asks for votes says itself that it leads no more, so
     /// standing by it is no reason to refuse it (H12): before its reign it cannot have asked for the term after it.
     pub(crate) fn stands_by_another(&self, candidate: ReplicaId) -> bool {
@@ -237,6 +243,7 @@ impl Group {
     pub fn peer_silent(&mut self, now: Duration, peer: ReplicaId) {
         self.begin(now);
         if self.role == Role::Follower && self.leader == Some(peer) && !self.campaign.suspected {
+            self.rouse(now);
             self.campaign.suspected = true;
             // Ranks stay apart behind a promise, too.
             let soon = self.now.max(self.free_at()) + self.stagger();
@@ -247,6 +254,7 @@ impl Group {
     /// Campaigns at once (pre-vote first) or, if a promise forbids it, as soon as that ends; for operators and tests.
     pub fn campaign(&mut self, now: Duration) {
         self.begin(now);
+        self.rouse(now);
         if self.is_bound_against(self.me) {
             let soon = self.free_at() + self.stagger();
             self.campaign.at = self.campaign.at.min(soon.into());
@@ -256,7 +264,7 @@ impl Group {
     }
 
     pub(crate) fn tick_election(&mut self) {
-        if !self.may_campaign() || self.now < self.campaign.at.get() {
+        if self.resting || !self.may_campaign() || self.now < self.campaign.at.get() {
             return;
         }
         let late = self.now - self.campaign.at.get();
@@ -311,6 +319,10 @@ impl Group {
     pub(crate) fn set_role(&mut self, role: Role, leader: Option<ReplicaId>) {
         let now = (role, self.term, leader);
         let changed = now != (self.role, self.campaign.announced, self.leader);
+        if changed && core::mem::take(&mut self.resting) {
+            self.arm_election();
+            self.outputs.push_back(Output::Unclaimed);
+        }
         self.role = role;
         self.campaign.announced = self.term;
         if self.leader != leader {

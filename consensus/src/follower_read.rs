@@ -73,6 +73,13 @@ impl Group {
         Ok(id)
     }
 
+    /// Whether none of them waits.
+    pub(crate) fn has_no_follower_reads(&self) -> bool {
+        self.follower_reads
+            .as_ref()
+            .is_none_or(|reads| reads.waiting.is_empty())
+    }
+
     /// One question for all reads that came since the last one.
     pub(crate) fn ask_leader(&mut self) {
         let (Some(reads), Some(leader)) = (&mut self.follower_reads, self.leader) else {

@@ -71,6 +71,8 @@ pub struct Group {
     /// Committed configurations before this index were looked at.
     pub(crate) unseen_configuration: LogIndex,
     pub(crate) data_lost: bool,
+    /// No timer: see module `rest`.
+    pub(crate) resting: bool,
     pub(crate) last_read: ReadId,
     /// Reads that wait here for somebody else's word.
     pub(crate) follower_reads: Option<Box<FollowerReads>>,
@@ -155,6 +157,7 @@ impl Group {
             is_member: false,
             unseen_configuration: LogIndex::ZERO,
             data_lost: false,
+            resting: false,
             last_read: ReadId::ZERO,
             follower_reads: None,
             dirty: true,
@@ -202,6 +205,9 @@ impl Group {
             return;
         }
         let present = term == self.term;
+        if self.resting {
+            self.stirred_by(from, &body);
+        }
         match body {
             Body::PreVote { campaign, last } => self.handle_pre_vote(from, campaign, last),
             Body::PreVoteReply { campaign, granted } => {
@@ -289,6 +295,7 @@ impl Group {
             | Body::ReadAnswer { .. }
             | Body::Outdated => {}
         }
+        self.wake_if_news();
     }
 
     /// A message of a later term arrived. Returns whether to go on with it.
@@ -346,6 +353,7 @@ impl Group {
     /// When to call `tick` next; `None`: not before another input. Ask again after each input.
     pub fn wake_at(&self) -> Option<Duration> {
         let role = match &self.leadership {
+            _ if self.resting => None,
             Some(leadership) => Some(leadership.wake_at()),
             None => self.may_campaign().then_some(self.campaign.at.get()),
         };
@@ -388,6 +396,7 @@ impl Group {
 
     /// Appends an entry of this leader's own term.
     pub(crate) fn lead_entry(&mut self, kind: EntryKind, payload: Bytes) -> Position {
+        self.stir();
         let leadership = self
             .leadership
             .as_mut()
@@ -670,6 +679,7 @@ impl Group {
             pending_bytes: leadership.map_or(0, |l| l.uncommitted_bytes),
             transfer: self.handover.as_ref().map(|handover| handover.to),
             data_lost: self.data_lost,
+            resting: self.resting,
         }
     }
 

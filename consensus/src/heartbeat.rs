@@ -24,7 +24,7 @@ impl Group {
             return;
         };
         let heartbeat_at = leadership.heartbeat_at.get();
-        if self.now < heartbeat_at {
+        if self.resting || self.now < heartbeat_at {
             return;
         }
         // A leader that slept through its own beat asks first and judges at the next one: answers may be queued (E22).
@@ -43,6 +43,7 @@ impl Group {
         self.broadcast();
         self.repeat_shipments();
         self.repeat_handover();
+        self.look_for_rest();
     }
 
     /// Check-quorum: a majority answered something that was sent within the last timeout (one beat more, so that a follower's

@@ -29,4 +29,12 @@ pub(crate) fn order(group: &Group) {
         group.role == crate::Role::Leader,
         "Leadership exists exactly while its replica leads"
     );
+    let claims = group
+        .leadership
+        .as_ref()
+        .map(|leadership| leadership.claimed);
+    assert!(
+        !group.resting || claims.unwrap_or(group.leader.is_some()),
+        "Rest: a leader rests under its own claim, a follower under its leader's"
+    );
 }

@@ -39,6 +39,10 @@ pub(crate) struct Leadership {
     /// Somebody was told to campaign over all promises: no lease in this term any more (H59).
     pub(crate) lease_given_up: bool,
     pub(crate) round_wanted: bool,
+    /// It asked to claim its followers, and nothing happened since.
+    pub(crate) claimed: bool,
+    /// Heartbeats in a row before which there was nothing to do.
+    pub(crate) quiet: u16,
     /// `None` while nobody reads.
     pub(crate) reads: Option<Box<Reads>>,
     /// Names runs of chunks.
@@ -146,6 +150,10 @@ impl Leadership {
         }
     }
 
+    pub(crate) fn has_no_reads(&self) -> bool {
+        self.reads.as_ref().is_none_or(|reads| reads.is_empty())
+    }
+
     pub(crate) fn wake_at(&self) -> Duration {
         let notice_at = self.notice_at.unwrap_or(self.heartbeat_at);
         notice_at.min(self.heartbeat_at).get()
@@ -167,6 +175,8 @@ impl Group {
             round: 0,
             lease_given_up: false,
             round_wanted: false,
+            claimed: false,
+            quiet: 0,
             reads: None,
             shipments: 0,
             freight: None,
@@ -184,6 +194,7 @@ impl Group {
 
     /// Drops everything that belonged to the leadership, if there is one.
     pub(crate) fn end_leadership(&mut self) {
+        self.stir();
         let Some(leadership) = self.leadership.take() else {
             return;
         };

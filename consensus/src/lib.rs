@@ -14,6 +14,7 @@
 //! The order of what a group knows: purged <= snapshot <= applied <= committed, persisted <= last.
 
 mod chain;
+pub mod claims;
 mod configuration;
 pub mod conformance;
 mod election;
@@ -42,6 +43,7 @@ mod read_index;
 mod reconfiguration;
 pub mod recovery;
 mod replication;
+mod rest;
 mod restored;
 #[cfg(test)]
 mod scripts;
@@ -66,6 +68,7 @@ pub use message::Promise;
 pub use options::Sabotage;
 pub use options::{CheckedOptions, GroupOptions, OptionsError};
 pub use output::{Output, Persist, Role, TransferOutcome};
+pub use rest::Claim;
 pub use restored::Restored;
 pub use snapshot::{
     ChunkReceived, ChunkWanted, Refusal, ShipmentEnd, SnapshotId, SnapshotMeta, SnapshotOffer,

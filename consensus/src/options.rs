@@ -47,6 +47,9 @@ pub struct GroupOptions {
     pub keep_entries: u64,
     /// How far a learner may be behind when it becomes a voter, in entries. Default 1,024.
     pub learner_lag: u64,
+    /// Heartbeats in a row without anything to do after which a leader asks to rest (module `rest`), and again after as many as long as it
+    /// may not. Whoever sets it carries claims (module `claims`). 0: never. Default 0.
+    pub rest_after: u16,
     /// How long a leader waits for its own disk before it gives way (H21). Default 6 s: longer than a busy disk, shorter than an operator.
     pub disk_stall: Duration,
     /// For how long a follower that answered a heartbeat promises to help nobody else, so that its leader can answer reads by
@@ -144,6 +147,7 @@ impl Default for GroupOptions {
             waiting_reads: 65_536,
             keep_entries: 1_024,
             learner_lag: 1_024,
+            rest_after: 0,
             disk_stall: Duration::from_secs(6),
             lease: Duration::from_millis(400),
             lease_reads: true,

@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::snapshot::{ChunkReceived, ChunkWanted, ShipmentEnd, SnapshotId};
 use crate::storage::{PersistToken, Write};
-use crate::{Configuration, Entries, LogIndex, Message, ReadId, ReplicaId, SnapshotMeta, Term};
+use crate::{
+    Claim, Configuration, Entries, LogIndex, Message, ReadId, ReplicaId, SnapshotMeta, Term,
+};
 
 /// Writes that belong together.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -133,6 +135,21 @@ pub enum Output {
         /// Where its log ends.
         last: LogIndex,
     },
+    /// This leader has had nothing to do for a while: claim these followers for it (module `claims`), and tell `claim_taken` who took the
+    /// claim. Comes again while not all did. It takes the place of an earlier claim.
+    Claim {
+        /// What is claimed.
+        claim: Claim,
+        /// Of whom.
+        holders: Vec<ReplicaId>,
+    },
+    /// All who answer hold the claim: this leader sends nothing any more until something happens.
+    Rests {
+        /// Followers that were silent: call `rouse` when one of them is back.
+        without: Vec<ReplicaId>,
+    },
+    /// The claim is withdrawn: there is something to do, or this replica leads no more.
+    Unclaimed,
     /// A transfer asked for here is over.
     TransferEnded {
         /// The target.

@@ -31,6 +31,8 @@ pub(crate) struct Progress {
     pub(crate) probed_in: u64,
     /// When it left the configuration. It is fed for a while longer, so that it learns of it, and counts nowhere.
     pub(crate) departed_at: Option<Nanos>,
+    /// It holds the present claim.
+    pub(crate) rests: bool,
 }
 
 #[derive(Debug)]
@@ -110,6 +112,7 @@ impl Progress {
             round: 0,
             probed_in: 0,
             departed_at: None,
+            rests: false,
         }
     }
 
@@ -151,6 +154,7 @@ impl Progress {
             next: self.next,
             state: self.state(),
             active_at: self.active_at.get(),
+            rests: self.rests,
         }
     }
 }

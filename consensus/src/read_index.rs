@@ -105,6 +105,7 @@ impl Group {
     }
 
     pub(crate) fn begin_read(&mut self, asker: Asker) -> Result<(), ReadError> {
+        self.stir();
         let open = self.is_open() || self.is_sabotaged(Sabotage::ReadUnopened);
         let leased = open && self.has_lease();
         let Some(leadership) = &mut self.leadership else {

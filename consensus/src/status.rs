@@ -41,6 +41,8 @@ pub struct Status {
     pub transfer: Option<ReplicaId>,
     /// It lost data that it had acknowledged.
     pub data_lost: bool,
+    /// It rests: as a leader that needs no heartbeats, or as a follower under its claim.
+    pub resting: bool,
 }
 
 /// How a leader sees a follower.
@@ -56,6 +58,15 @@ pub struct PeerStatus {
     pub state: PeerState,
     /// When something was sent to it that it has answered.
     pub active_at: Duration,
+    /// It holds the claim under which the leader rests, and has nothing to answer until that ends.
+    pub rests: bool,
+}
+
+impl PeerStatus {
+    /// Whether it answered within that time, or is not asked because it rests.
+    pub fn answers(&self, now: Duration, within: Duration) -> bool {
+        self.rests || now.saturating_sub(self.active_at) <= within
+    }
 }
 
 /// How a follower is being fed.

@@ -43,6 +43,7 @@ impl Group {
         if !self.configuration().voters.contains(&to) {
             return Err(TransferError::NotVoter { to });
         }
+        self.stir();
         let deadline = self.now + self.options.election_timeout;
         self.handover = Some(Box::new(Handover {
             to,

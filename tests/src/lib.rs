@@ -4,6 +4,7 @@ pub mod disk;
 pub mod evaluation;
 pub mod genesis;
 pub mod groups;
+pub mod idle;
 pub mod linear;
 pub mod membership;
 pub mod seeds;

@@ -250,8 +250,10 @@ impl Group {
             return;
         }
         // H66: while it was stored the log may have got there by appends of another leader. It may hold more than the snapshot by now,
-        // and have acknowledged it.
-        if self.log.holds(gathering.id.position) {
+        // and have acknowledged it. (Or what was checked against this leader's log is not what the snapshot says: no leader contradicts
+        // itself, and what was checked, and acknowledged, stays.)
+        let position = gathering.id.position;
+        if self.log.holds(position) || position.index <= self.verified {
             self.drop_partial();
             return;
         }

@@ -22,7 +22,7 @@ pub(crate) use checkpoint::{
     CheckpointGone, CheckpointNow, Checkpointed, ChunkRead, ChunkStored, Delete, Fetched, Provide,
 };
 pub(crate) use description::Describe;
-pub(crate) use placement::{CarryOut, Drained, StepAside};
+pub(crate) use placement::{CarryOut, Drained, ReportAgain, StepAside};
 pub(crate) use proposals::{Propose, ProposeSystem, Read};
 use synod_consensus::{
     Entries, EntryKind, Group, GroupId, LogIndex, Message, Output, PersistToken, Position, ReadId,
@@ -141,8 +141,22 @@ impl GroupActor {
         self.shared.clock.now()
     }
 
+    pub(super) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// Whoever rests under a claim of this replica needs another leader.
+    fn give_claims_up(&self) {
+        let ReplicaKey { group, replica } = self.key;
+        self.shared.claims(|claims| claims.gone(group, replica));
+    }
+
     /// Runs one input of the machine, then everything that it put out.
-    fn drive(&mut self, ctx: &mut Context<Self>, input: impl FnOnce(&mut Group, Duration)) {
+    pub(super) fn drive(
+        &mut self,
+        ctx: &mut Context<Self>,
+        input: impl FnOnce(&mut Group, Duration),
+    ) {
         if self.stopped {
             return;
         }
@@ -183,6 +197,29 @@ impl GroupActor {
                 Output::TransferEnded { to, outcome } => {
                     tracing::debug!(group = %self.key.group, %to, ?outcome, "leadership transfer ended");
                     self.resume_evaluation();
+                }
+                Output::Claim { claim, holders } => {
+                    let holders: Vec<_> = holders
+                        .iter()
+                        .map(|id| (ReplicaAddress::of(*id).store, *id))
+                        .collect();
+                    self.shared.claims(|claims| claims.claim(claim, &holders));
+                }
+                Output::Rests { without } => {
+                    let without: Vec<_> = without
+                        .iter()
+                        .map(|id| ReplicaAddress::of(*id).store)
+                        .collect();
+                    let ReplicaKey { group, replica } = self.key;
+                    self.shared
+                        .claims(|claims| claims.rests(group, replica, &without));
+                    self.report(true);
+                }
+                Output::Unclaimed => {
+                    let ReplicaKey { group, replica } = self.key;
+                    self.shared
+                        .claims(|claims| claims.unclaimed(group, replica));
+                    self.report(true);
                 }
                 // A committed configuration without this replica: the system log retires it, then the node deletes it.
                 Output::Removed => self.end_leadership(),
@@ -343,10 +380,20 @@ impl GroupActor {
     fn halt(&mut self, ctx: &mut Context<Self>) {
         self.end_leadership();
         self.stopped = true;
+        self.give_claims_up();
         if let Some(hosted) = &self.hosted {
             hosted.set_leader(None);
         }
         ctx.stop();
+    }
+}
+
+/// However it ends: a panic, too, takes what it claimed with it.
+impl Drop for GroupActor {
+    fn drop(&mut self) {
+        if !self.stopped {
+            self.give_claims_up();
+        }
     }
 }
 
@@ -512,6 +559,7 @@ impl Handler<Retire> for GroupActor {
     fn handle(&mut self, _: Retire, _ctx: &mut Self::Context) {
         self.end_leadership();
         self.stopped = true;
+        self.give_claims_up();
         if let Some(evaluator) = self.evaluator.take() {
             evaluator.do_send(super::evaluator::Stop);
         }

@@ -2,7 +2,7 @@
 //!
 //! Here: [`actor`] (Raft, persistence, apply: on consensus arbiters), [`evaluator`] (handlers: on entity arbiters),
 //! [`alarm`] (their timer), [`receipt`] (what a group tells its evaluator without waking it), [`registry`] (who is hosted
-//! here), [`outbox`] (what one arbiter sends and writes, batched), [`machine`] (what is replicated), [`shared`] (what every
+//! here), [`rest`] (which of them rest), [`outbox`] (what one arbiter sends and writes, batched), [`machine`] (what is replicated), [`shared`] (what every
 //! part of a node reaches).
 //! Not here: the rules of Raft (`synod-consensus`) and of evaluation (`evaluation`), which are pure.
 
@@ -14,6 +14,7 @@ pub(crate) mod machine;
 pub(crate) mod outbox;
 pub(crate) mod receipt;
 pub(crate) mod registry;
+mod rest;
 pub(crate) mod shared;
 #[cfg(test)]
 mod tests;

@@ -32,6 +32,8 @@ pub(crate) struct Hosted {
     preferred: AtomicU64,
     /// The effective configuration here.
     configuration: Mutex<Configuration>,
+    /// Counts changes of leaders and configurations of all replicas here.
+    changes: Arc<AtomicU64>,
     /// From the group to its evaluator.
     pub(crate) receipt: Receipt,
 }
@@ -42,6 +44,7 @@ impl Hosted {
         group: Addr<GroupActor>,
         evaluator: Option<Addr<EvaluatorActor>>,
         leader: Option<ReplicaId>,
+        changes: Arc<AtomicU64>,
     ) -> Self {
         Self {
             replica,
@@ -50,6 +53,7 @@ impl Hosted {
             leader: AtomicU64::new(leader.map_or(0, ReplicaId::get)),
             preferred: AtomicU64::new(0),
             configuration: Mutex::default(),
+            changes,
             receipt: Receipt::default(),
         }
     }
@@ -65,6 +69,7 @@ impl Hosted {
     /// Notes who decides, for people.
     pub(crate) fn set_configuration(&self, configuration: Configuration) {
         *lock(&self.configuration) = configuration;
+        self.changes.fetch_add(1, Ordering::Release);
     }
 
     /// Stores whose return the group waits for, when only `present` are there; empty while it has a majority.
@@ -87,6 +92,7 @@ impl Hosted {
     pub(crate) fn set_leader(&self, leader: Option<ReplicaId>) {
         self.leader
             .store(leader.map_or(0, ReplicaId::get), Ordering::Relaxed);
+        self.changes.fetch_add(1, Ordering::Release);
     }
 
     /// The known leader.
@@ -155,6 +161,8 @@ type Groups = HashMap<GroupId, Arc<Hosted>, BuildHasherDefault<Spread>>;
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
     groups: RwLock<Groups>,
+    /// Counts what comes and goes, and changes of leaders and configurations.
+    changes: Arc<AtomicU64>,
 }
 
 /// The replicas as they are while this is held: for whoever looks up many at once. Nothing may be hosted or taken out meanwhile, so
@@ -191,6 +199,7 @@ impl Registry {
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(group, hosted.clone());
+        self.changes.fetch_add(1, Ordering::Release);
         hosted
     }
 
@@ -201,10 +210,17 @@ impl Registry {
             .get(&group)
             .is_some_and(|hosted| hosted.replica == replica)
         {
+            self.changes.fetch_add(1, Ordering::Release);
             groups.remove(&group)
         } else {
             None
         }
+    }
+
+    /// Grows with everything that comes or goes, and with every change of a leader or a configuration: as long as it is the same,
+    /// what was derived from them is, too.
+    pub(crate) fn changes(&self) -> &Arc<AtomicU64> {
+        &self.changes
     }
 
     /// Everything hosted, in no order.

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use super::freight::Freight;
 use super::registry::Registry;
+use super::rest::SharedClaims;
 use crate::storage::{CheckpointWriter, LogWatch, LogWriter};
 use crate::system::{GroupReport, Level, SystemState};
 use crate::transport::Transport;
@@ -137,6 +138,8 @@ pub(crate) struct Shared {
     pub(crate) freight: Freight,
     /// Who is hosted here.
     pub(crate) registry: Arc<Registry>,
+    /// Which groups rest; through [`Shared::claims`](super::rest).
+    pub(crate) claims: SharedClaims,
     /// The system state as applied here.
     pub(crate) system: Arc<Mutex<SystemState>>,
     /// Counts changes of the system state, of roles and of membership; whoever derives something from them waits on it.

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use actix::{Actor, Addr};
 use bytes::Bytes;
+use synod_consensus::claims::{Claims, ClaimsOptions};
 use synod_consensus::{
     Configuration, Group, GroupId, GroupOptions, LogStore, ReplicaKey, Restored, SnapshotMeta,
     Write,
@@ -107,6 +108,7 @@ impl Ground {
             checkpoints,
             freight,
             registry: registry.clone(),
+            claims: Mutex::new(Claims::new(ClaimsOptions::default(), 1)),
             system: Arc::new(Mutex::new(SystemState::default())),
             changed: watch::channel(0).0,
             reports: Mutex::default(),
@@ -198,7 +200,13 @@ fn a_replica_puts_nothing_out_before_it_is_registered() {
             actix_rt::time::sleep(GLANCE).await;
             assert_eq!(ground.shared.log.counters().requests, 0);
         }
-        let hosted = Hosted::new(ground.key.replica, actor.clone(), None, None);
+        let hosted = Hosted::new(
+            ground.key.replica,
+            actor.clone(),
+            None,
+            None,
+            Arc::default(),
+        );
         let hosted = ground.shared.registry.insert(ground.key.group, hosted);
         actor.do_send(Registered(hosted.clone()));
         until("it leads", || hosted.leads()).await;
@@ -215,7 +223,13 @@ fn a_retired_replica_frees_the_state_of_its_evaluator() {
         let (evaluator, held) = ground.start_evaluator();
         let group = ground.start_group(Some(evaluator.clone()));
         let key = ground.key;
-        let hosted = Hosted::new(key.replica, group.clone(), Some(evaluator.clone()), None);
+        let hosted = Hosted::new(
+            key.replica,
+            group.clone(),
+            Some(evaluator.clone()),
+            None,
+            Arc::default(),
+        );
         let hosted = ground.shared.registry.insert(key.group, hosted);
         evaluator.do_send(Paired {
             group: group.clone(),

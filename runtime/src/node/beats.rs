@@ -1,8 +1,9 @@
 //! Tells live processes from dead ones within half a second.
 //!
-//! Here: [`Beats`], a thread that sends a datagram ten times a second to every member of a group in which this one votes, and notes
-//! which leader of a group here was silent too long. Its verdict is a hint that makes groups ask for an election early; it is never
-//! evidence for a vote (DESIGN section 9). Who shares no group with this node gets no beat: that would keep a connection to everybody.
+//! Here: [`Beats`], a thread that sends a datagram ten times a second to every member of a group of this node, and notes which leader of
+//! a group here was silent too long. Its verdict is a hint that makes groups ask for an election early; it is never evidence for a
+//! vote (DESIGN section 9). A beat also says which claims stand between the two nodes (`group::rest`): groups that rest live by it
+//! alone. Who shares no group with this node gets no beat: that would keep a connection to everybody.
 //! The same thread looks at the node itself: if one of its arbiters is stuck (`pulse`), what it leads goes to others while its beats
 //! go on. Not here: membership (`gossip`), elections (`synod-consensus`).
 
@@ -57,9 +58,8 @@ impl LastHeard {
     }
 }
 
-/// One group as this node knows it: the stores that vote, those that are told when its leader is silent, and the leader's.
+/// One group as this node knows it: the stores that are told when its leader is silent, and the leader's.
 struct Circle {
-    voters: BTreeSet<u64>,
     listeners: BTreeSet<u64>,
     leader: Option<u64>,
 }
@@ -68,13 +68,11 @@ impl Circle {
     /// The learners of a shard listen too: others may know already that one of them votes, and need its vote at once when the leader
     /// dies over that change. Those of the system group are all nodes, and stay what they are.
     fn of(group: GroupId, hosted: &Hosted) -> Self {
-        let voters = hosted.voters();
         let listeners = match group {
-            GroupId::ZERO => voters.clone(),
+            GroupId::ZERO => hosted.voters(),
             _ => hosted.members(),
         };
         Self {
-            voters,
             listeners,
             leader: hosted.leader_store(),
         }
@@ -84,7 +82,8 @@ impl Circle {
 /// What this node has to do with others because of its groups.
 #[derive(Debug, Default, Eq, PartialEq)]
 struct Ties {
-    /// Who listens in the groups in which it votes, and may lead one day: beats go there.
+    /// Who listens in the groups in which it listens: beats go there, for one of the two leads or may lead one day, and the other says
+    /// what rests with it.
     fellows: BTreeSet<u64>,
     /// Who leads a group in which it listens: beats are expected from there.
     leaders: BTreeSet<u64>,
@@ -95,9 +94,7 @@ impl Ties {
         let mut ties = Self::default();
         for circle in circles.filter(|circle| circle.listeners.contains(&me)) {
             ties.leaders.extend(circle.leader);
-            if circle.voters.contains(&me) {
-                ties.fellows.extend(circle.listeners);
-            }
+            ties.fellows.extend(circle.listeners);
         }
         ties.fellows.remove(&me);
         ties.leaders.remove(&me);
@@ -142,13 +139,16 @@ impl Drop for Beats {
 }
 
 fn run(shared: &Shared, heard: &LastHeard, sight: &Sight, mut pulse: Pulse, stop: &AtomicBool) {
-    let beat = tag(TAG_BEAT, &[]);
     let mut gave_way: Option<Duration> = None;
     // Since when this node leads what it leads.
     let mut leads: BTreeMap<GroupId, Duration> = BTreeMap::new();
     let mut told: BTreeMap<u64, Duration> = BTreeMap::new();
     // Since when beats are expected from whom: what was heard before was heard by chance.
     let mut expected: BTreeMap<u64, Duration> = BTreeMap::new();
+    // As it was at so many changes of the registry.
+    let mut groups: Vec<(GroupId, Arc<Hosted>)> = Vec::new();
+    let mut ties = Ties::default();
+    let mut looked_at = None;
     let mut due = shared.clock.now() + INTERVAL;
     while !stop.load(Ordering::Relaxed) {
         let now = shared.clock.now();
@@ -158,30 +158,38 @@ fn run(shared: &Shared, heard: &LastHeard, sight: &Sight, mut pulse: Pulse, stop
         }
         let late = now - due > LATE;
         due = now + INTERVAL;
-        let groups = shared.registry.all();
-        follow_leaderships(
-            &mut leads,
-            groups
-                .iter()
-                .filter(|(_, hosted)| hosted.leads())
-                .map(|(group, _)| *group),
-            now,
-        );
-        let ties = Ties::of(
-            shared.store,
-            groups
-                .iter()
-                .map(|(group, hosted)| Circle::of(*group, hosted)),
-        );
+        let changes = shared.registry.changes().load(Ordering::Acquire);
+        if looked_at.replace(changes) != Some(changes) {
+            groups = shared.registry.all();
+            let led = groups.iter().filter(|(_, hosted)| hosted.leads());
+            follow_leaderships(&mut leads, led.map(|(group, _)| *group), now);
+            let circles = groups.iter();
+            ties = Ties::of(
+                shared.store,
+                circles.map(|(group, hosted)| Circle::of(*group, hosted)),
+            );
+        }
+        let partners: Vec<u64> = shared.claims(|claims| claims.partners().collect());
         for (store, member) in sight.all() {
-            if ties.fellows.contains(&store)
+            if (ties.fellows.contains(&store) || partners.contains(&store))
                 && matches!(member.state, MemberState::Alive | MemberState::Suspect)
             {
+                let beat = shared.claims(|claims| claims.beat(store));
                 // Refused = no connection and none to be had now: silence is what the other side will notice.
-                let _refused = shared.transport.datagram(store, beat.clone());
+                let beat = tag(TAG_BEAT, &beat.encode());
+                let _refused = shared.transport.datagram(store, beat);
             }
         }
+        shared.claims(|claims| claims.judge(now, |store| heard.of(store)));
         let stuck = pulse.look();
+        if stuck > 0 {
+            // What rests under claims from a thread that stands still needs another leader, for all that this node beats on.
+            for (group, hosted) in &groups {
+                if hosted.leads() && !pulse.hears(*group) {
+                    shared.claims(|claims| claims.gone(*group, hosted.replica));
+                }
+            }
+        }
         let counter = &shared.counters.arbiters_stuck;
         counter.fetch_add(stuck as u64, Ordering::Relaxed);
         let well = pulse.is_well();
@@ -207,7 +215,7 @@ fn run(shared: &Shared, heard: &LastHeard, sight: &Sight, mut pulse: Pulse, stop
         }
         expected.retain(|store, _| ties.leaders.contains(store));
         told.retain(|store, _| ties.leaders.contains(store));
-        for store in ties.leaders {
+        for store in ties.leaders.iter().copied() {
             let since = *expected.entry(store).or_insert(now);
             let Some(at) = heard.of(store) else { continue };
             if now.saturating_sub(at.max(since)) < SILENT_AFTER {
@@ -275,10 +283,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn beats_go_from_voters_to_all_who_listen_and_are_expected_from_leaders() {
+    fn beats_go_to_all_who_listen_and_are_expected_from_leaders() {
         // Issue 4: a node keeps connections to those with whom it shares groups, and not to all of a thousand.
         let group = |voters: &[u64], learners: &[u64], leader| Circle {
-            voters: voters.iter().copied().collect(),
             listeners: voters.iter().chain(learners).copied().collect(),
             leader,
         };
@@ -290,7 +297,10 @@ mod tests {
             group(&[12, 13, 14], &[], Some(12)),
         ];
         let ties = Ties::of(1, groups.into_iter());
-        assert_eq!(ties.fellows, BTreeSet::from([2, 3, 4, 5, 6, 7, 11]));
+        assert_eq!(
+            ties.fellows,
+            BTreeSet::from([2, 3, 4, 5, 6, 7, 8, 9, 10, 11])
+        );
         assert_eq!(ties.leaders, BTreeSet::from([2, 9]));
     }
 

@@ -327,6 +327,9 @@ impl Desk {
             })
             .collect();
         let mut counters = shared.counters.named();
+        let (claims, resting) = shared.claims(|claims| claims.counts());
+        counters.push(("claims_issued".to_owned(), claims as u64));
+        counters.push(("followers_resting".to_owned(), resting as u64));
         counters.extend(shared.freight.counters().named());
         counters.extend(
             shared

@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use actix::Addr;
 use bytes::Bytes;
+use synod_consensus::claims::Beat;
 use synod_membership::Packet;
 use tokio::sync::mpsc;
 
@@ -80,6 +81,11 @@ impl NodeInbound {
                         Some(ReplicaAddress::of(*replica).store) == from.store
                     });
                     running.steward.do_send(super::steward::LostElsewhere(lost));
+                }
+                Ok(NodeFrame::Claims(news)) if !from.client => {
+                    if let Some(store) = from.store {
+                        running.shared.claims(|claims| claims.receive(store, news));
+                    }
                 }
                 Ok(NodeFrame::Order(order)) if !from.client => {
                     if let Some(hosted) = running.shared.registry.get(order.group) {
@@ -171,7 +177,15 @@ impl Inbound for NodeInbound {
         };
         running.heard.heard(store, running.shared.clock);
         match datagram.split_first() {
-            Some((&TAG_BEAT, _)) => {}
+            Some((&TAG_BEAT, beat)) => match Beat::decode(beat) {
+                Some(beat) => {
+                    let now = running.shared.clock.now();
+                    running
+                        .shared
+                        .claims(|claims| claims.heard(now, store, &beat));
+                }
+                None => Counters::bump(&running.shared.counters.frames_undecodable),
+            },
             Some((&TAG_GOSSIP, body)) => gossip(running, from, body),
             _ => Counters::bump(&running.shared.counters.frames_undecodable),
         }

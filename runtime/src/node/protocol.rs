@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use synod_consensus::claims::News;
 use synod_consensus::genesis::Message;
 use synod_consensus::{GroupId, ReplicaId};
 
@@ -270,12 +271,15 @@ pub(crate) enum NodeFrame {
     Order(Order),
     /// Replicas of the sender that stopped for good; for the leader of the system group.
     Lost(Vec<(GroupId, ReplicaId)>),
+    /// Which groups rest between the two.
+    Claims(News),
 }
 
 const TAG_REQUEST: u8 = 1;
 const TAG_REPORTS: u8 = 2;
 const TAG_ORDER: u8 = 3;
 const TAG_LOST: u8 = 4;
+const TAG_CLAIMS: u8 = 5;
 
 /// Why a frame was refused.
 #[derive(Debug, thiserror::Error)]
@@ -299,6 +303,7 @@ impl NodeFrame {
             TAG_REPORTS => Self::Reports(wire::decode(body)?),
             TAG_ORDER => Self::Order(wire::decode(body)?),
             TAG_LOST => Self::Lost(wire::decode(body)?),
+            TAG_CLAIMS => Self::Claims(wire::decode(body)?),
             other => return Err(FrameError::Tag(other)),
         })
     }
@@ -317,6 +322,10 @@ impl NodeFrame {
 
     pub(crate) fn lost(lost: &[(GroupId, ReplicaId)]) -> Bytes {
         tagged(TAG_LOST, lost)
+    }
+
+    pub(crate) fn claims(news: &News) -> Bytes {
+        tagged(TAG_CLAIMS, news)
     }
 }
 

@@ -45,6 +45,8 @@ pub(crate) struct Replicas {
     pub(crate) shared: Arc<Shared>,
     pub(crate) arbiters: Arbiters,
     pub(crate) options: CheckedOptions,
+    /// Of the system group, which never rests: every node has a replica of it, and most are learners.
+    pub(crate) system_options: CheckedOptions,
     pub(crate) evaluation: CheckedEvaluatorOptions,
     pub(crate) kinds: Arc<Vec<KindFactory>>,
     pub(crate) seed: u64,
@@ -210,7 +212,10 @@ impl Replicas {
         let now = self.shared.clock.now();
         let seed = self.seed ^ key.group.get().wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let mut group = Group::new(
-            self.options.clone(),
+            match key.group {
+                GroupId::ZERO => self.system_options.clone(),
+                _ => self.options.clone(),
+            },
             key.group,
             key.replica,
             restored,
@@ -270,7 +275,13 @@ impl Replicas {
         let actor = GroupActor::start_in_arbiter(arbiter, move |_| GroupActor::new(start));
         let hosted = self.shared.registry.insert(
             key.group,
-            Hosted::new(key.replica, actor.clone(), evaluator.clone(), leader),
+            Hosted::new(
+                key.replica,
+                actor.clone(),
+                evaluator.clone(),
+                leader,
+                self.shared.registry.changes().clone(),
+            ),
         );
         // The evaluator knows its group before the group can say anything; the group says nothing before it is registered.
         if let Some(evaluator) = evaluator {

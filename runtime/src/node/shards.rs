@@ -74,6 +74,9 @@ pub struct ReplicaStatus {
     pub learners: Vec<u64>,
     /// Of a leader: the other replicas.
     pub peers: Vec<PeerLag>,
+    /// It has nothing to do, and says nothing until it has.
+    #[serde(default)]
+    pub rests: bool,
     /// Stores that should hold the group, by the system log as applied here.
     pub goal: Vec<u64>,
 }

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use actix::Actor;
 use actix_rt::Arbiter;
 use bytes::Bytes;
+use synod_consensus::claims::{Claims, ClaimsOptions};
 use synod_consensus::{GroupOptions, LogStore, ReplicaKey};
 use synod_membership::{LocalMember, Metadata, StoreId, Swim, SwimOptions, Versions};
 use tokio::sync::watch;
@@ -43,6 +44,8 @@ use crate::transport::{
 /// Entries that each group keeps behind a compaction, in memory: with 256 groups and 1 KiB each, 16 MiB. A replica that
 /// was away for longer than they last gets a snapshot, which of a small shard is no larger.
 const KEEP_ENTRIES: u64 = 64;
+/// Heartbeats without anything to do before a shard's group rests: two seconds.
+const REST_AFTER: u16 = 4;
 /// Bytes of one snapshot on the way to one peer: four snapshots at once (`group::freight`) take half of the 8 MiB that the bulk lane
 /// of a peer holds, and 1 MiB in a round trip of 5 ms, with the receiver's disk in it, is 200 MB/s.
 const CHUNK_WINDOW_BYTES: usize = 1 << 20;
@@ -265,6 +268,7 @@ async fn launch(
         checkpoints,
         freight,
         registry: registry.clone(),
+        claims: Mutex::new(Claims::new(ClaimsOptions::default(), generation)),
         system: Arc::new(Mutex::new(SystemState::default())),
         changed,
         reports: Mutex::default(),
@@ -279,6 +283,16 @@ async fn launch(
         let shared = shared.clone();
         arbiter.spawn_fn(move || Outbox::install(shared, sink));
     }
+    let group_options = |rest_after| {
+        let options = GroupOptions {
+            keep_entries: KEEP_ENTRIES,
+            chunk_window_bytes: CHUNK_WINDOW_BYTES,
+            lease_reads: builder.lease_reads,
+            rest_after,
+            ..GroupOptions::default()
+        };
+        options.check().expect("the defaults hang together")
+    };
     let seed = rand::random();
     let evaluation = EvaluatorOptions {
         node: name.clone(),
@@ -290,14 +304,8 @@ async fn launch(
             consensus: consensus.clone(),
             entity: entity.clone(),
         },
-        options: GroupOptions {
-            keep_entries: KEEP_ENTRIES,
-            chunk_window_bytes: CHUNK_WINDOW_BYTES,
-            lease_reads: builder.lease_reads,
-            ..GroupOptions::default()
-        }
-        .check()
-        .expect("the defaults hang together"),
+        options: group_options(REST_AFTER),
+        system_options: group_options(0),
         evaluation: evaluation.check().expect("the defaults hang together"),
         kinds: Arc::new(builder.kinds.clone()),
         seed,

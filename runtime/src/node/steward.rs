@@ -20,7 +20,7 @@ use super::protocol::{NodeFrame, given_up};
 use super::replicas::Replicas;
 use super::shards::MoveStatus;
 use super::table;
-use crate::group::actor::{CarryOut, CheckpointNow};
+use crate::group::actor::{CarryOut, CheckpointNow, ReportAgain};
 use crate::group::{Shared, lock};
 use crate::system::{
     Founding, GroupReport, Level, Reconciler, ReplicaAddress, Step, SystemCommand,
@@ -36,6 +36,8 @@ const STEPS_EVERY: Duration = Duration::from_millis(500);
 const STEPS_PAUSE: Duration = Duration::from_millis(20);
 /// Proposals without an answer are given up after this long; the state tells what became of them.
 const PROPOSAL_PATIENCE: Duration = Duration::from_secs(2);
+/// The groups led here report so often even if nothing changed: a system leader may have forgotten what it was told.
+const REPORTS_AGAIN: Duration = Duration::from_secs(60);
 /// How often the log is asked which groups pin its oldest files.
 const PINNED_EVERY: Duration = Duration::from_secs(1);
 
@@ -66,6 +68,8 @@ pub(crate) struct Steward {
     outstanding: usize,
     /// Why a command of the last steps had to wait for newer builds.
     waiting: Option<String>,
+    /// Whom the groups led here were last asked to report to, and when.
+    reported_to: (Option<ReplicaId>, Duration),
     /// A report came in since the last steps.
     reported: bool,
     stepped: Duration,
@@ -105,6 +109,7 @@ impl Steward {
             seen_level: Level::FIRST,
             outstanding: 0,
             waiting: None,
+            reported_to: (None, Duration::ZERO),
             reported: false,
             stepped: Duration::ZERO,
             pinned: Duration::ZERO,
@@ -219,7 +224,27 @@ impl Steward {
         self.courier.table_changed(built);
     }
 
+    /// Groups that rest report nothing by themselves: another leader of the system group has to be told.
+    fn ask_for_reports(&mut self) {
+        let system = self.shared.registry.get(GroupId::ZERO);
+        let Some(leader) = system.and_then(|hosted| hosted.leader()) else {
+            return;
+        };
+        let now = self.now();
+        let (to, at) = self.reported_to;
+        if to == Some(leader) && now.saturating_sub(at) < REPORTS_AGAIN {
+            return;
+        }
+        self.reported_to = (Some(leader), now);
+        for (_, hosted) in self.shared.registry.all() {
+            if hosted.leads() {
+                hosted.group.do_send(ReportAgain);
+            }
+        }
+    }
+
     fn pass_reports(&mut self) {
+        self.ask_for_reports();
         let reports: Vec<GroupReport> = {
             let mut waiting = lock(&self.shared.reports);
             if waiting.is_empty() {

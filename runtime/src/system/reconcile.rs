@@ -30,6 +30,8 @@ const COMMANDS_MAX: usize = 64;
 const ORDER_RETRY: Duration = Duration::from_millis(1_000);
 /// A report older than this says nothing about who leads.
 const REPORT_STALE: Duration = Duration::from_secs(10);
+/// All groups are looked at so often even if nothing changed: thousands of them are not worth a look every half second.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// News of moves that wait to be told; more are only in the list.
 const NEWS_MAX: usize = 1_024;
 /// A replica this many entries behind the leader counts as caught up.
@@ -84,6 +86,10 @@ struct Seen {
 #[derive(Debug, Default)]
 pub struct Reconciler {
     seen: BTreeMap<GroupId, Seen>,
+    /// What the last look at all groups was of, and when it was, if there was nothing to do: then the next one may wait.
+    calm: Option<(Calm, Duration)>,
+    /// Stores that gave a sign of life at the last steps.
+    heard: BTreeSet<u64>,
     ordered: BTreeMap<GroupId, Duration>,
     /// Epoch at which planning had nothing to change; until the next one, planning again would find the same.
     planned: Option<u64>,
@@ -99,6 +105,14 @@ pub struct Reconciler {
     moves: Moves,
     /// Moves that began, caught up or ended since they were last asked for.
     news: Vec<Move>,
+}
+
+/// Everything that the next step of a group depends on, besides reports.
+#[derive(Clone, Debug, PartialEq)]
+struct Calm {
+    applied: LogIndex,
+    alive: BTreeSet<u64>,
+    heard: BTreeSet<u64>,
 }
 
 /// When it was heard that a replica stopped for good. Its store says so again and again.
@@ -150,11 +164,17 @@ impl Reconciler {
     /// Takes a leader's report in; true when it says something new. Reports of a lower term are late and ignored.
     pub fn reported(&mut self, now: Duration, report: GroupReport) -> bool {
         let mut news = true;
+        if !self.seen.contains_key(&report.group) {
+            self.calm = None;
+        }
         if let Some(seen) = self.seen.get(&report.group) {
             if seen.report.term > report.term {
                 return false;
             }
             news = seen.report != report;
+            if news {
+                self.calm = None;
+            }
             let moved = seen.report.term < report.term
                 || seen.report.configuration_index < report.configuration_index
                 || seen.report.configuration_committed != report.configuration_committed;
@@ -171,6 +191,7 @@ impl Reconciler {
     /// retired, and the store gets another one under a new id.
     pub fn lost(&mut self, now: Duration, group: GroupId, replica: ReplicaId) {
         let first = now;
+        self.calm = None;
         let loss = self.lost.entry((group, replica));
         loss.or_insert(Loss { first, last: now }).last = now;
     }
@@ -242,16 +263,20 @@ impl Reconciler {
 
     /// The newest report of a group, if it is fresh.
     pub fn report(&self, now: Duration, group: GroupId) -> Option<&GroupReport> {
-        Self::fresh(&self.seen, now, group)
+        Self::fresh(&self.seen, &self.heard, now, group)
     }
 
-    fn fresh(
-        seen: &BTreeMap<GroupId, Seen>,
+    fn fresh<'a>(
+        seen: &'a BTreeMap<GroupId, Seen>,
+        heard: &BTreeSet<u64>,
         now: Duration,
         group: GroupId,
-    ) -> Option<&GroupReport> {
+    ) -> Option<&'a GroupReport> {
         let seen = seen.get(&group)?;
-        (now.saturating_sub(seen.at) <= REPORT_STALE).then_some(&seen.report)
+        let leader = ReplicaAddress::of(seen.report.leader).store;
+        let stands = seen.report.resting && heard.contains(&leader);
+        let is_new = now.saturating_sub(seen.at) <= REPORT_STALE;
+        (stands || is_new).then_some(&seen.report)
     }
 
     /// What to do now. `alive`: stores that gossip sees alive, the only ones that leaderships move to (S5, S18).
@@ -266,6 +291,7 @@ impl Reconciler {
         }
         let heard = self.heard(now, alive);
         self.watch.look(now, state, &heard);
+        self.heard = heard;
         let goals = if self.planned == Some(state.epoch) {
             Vec::new()
         } else {
@@ -280,14 +306,28 @@ impl Reconciler {
                 goals,
             })];
         }
-        let seen = &self.seen;
-        let fresh = |group| Self::fresh(seen, now, group);
-        self.news.extend(self.moves.look(now, state, fresh));
-        self.news.truncate(NEWS_MAX);
+        let calm = Calm {
+            applied: state.applied,
+            alive: alive.clone(),
+            heard: self.heard.clone(),
+        };
+        let is_calm = |(known, since): &(Calm, Duration)| {
+            *known == calm && now.saturating_sub(*since) < LOOK_AGAIN
+        };
+        let is_calm = self.calm.as_ref().is_some_and(is_calm);
+        let (seen, heard) = (&self.seen, &self.heard);
+        let fresh = |group| Self::fresh(seen, heard, now, group);
+        if !is_calm {
+            self.news.extend(self.moves.look(now, state, fresh));
+            self.news.truncate(NEWS_MAX);
+        }
         let known = |group| Some(&fresh(group)?.configuration);
         if let Some(word) = self.watch.verdict(state, known) {
             // One at a time: the next is judged by what this one changed.
             return vec![Step::Propose(word)];
+        }
+        if is_calm {
+            return Vec::new();
         }
         let mut steps = self.bury(now, state);
         self.ordered
@@ -311,6 +351,9 @@ impl Reconciler {
                 _ => {}
             }
         }
+        // What was ordered may have to be ordered again.
+        let nothing_to_do = steps.is_empty() && self.ordered.is_empty();
+        self.calm = nothing_to_do.then_some((calm, now));
         steps
     }
 

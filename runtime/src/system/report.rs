@@ -34,6 +34,9 @@ pub struct GroupReport {
     pub last: LogIndex,
     /// Per other replica, the last index known to match; zero when unknown.
     pub matched: Vec<(ReplicaId, LogIndex)>,
+    /// The group rests: this stays true until its leader says otherwise, or its node is not heard any more.
+    #[serde(default)]
+    pub resting: bool,
 }
 
 impl GroupReport {
@@ -47,11 +50,12 @@ impl GroupReport {
             configuration: status.configuration,
             configuration_index: status.configuration_index,
             last: status.last.index,
+            resting: status.resting,
             // What a peer once had says nothing of one that no longer answers: it could not take over.
             matched: status
                 .peers
                 .iter()
-                .filter(|peer| now.saturating_sub(peer.active_at) <= PEER_ACTIVE)
+                .filter(|peer| peer.answers(now, PEER_ACTIVE))
                 .map(|peer| (peer.replica, peer.matched))
                 .collect(),
         }

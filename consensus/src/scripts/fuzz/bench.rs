@@ -19,7 +19,7 @@ use super::inputs::{Act, Anchor, Load, Piece, Place, Reign, Said, Spot, Step};
 use crate::message::{Body, ChunkStep};
 use crate::storage::LogStore;
 use crate::{
-    Change, ChunkReceived, ChunkWanted, Configuration, Entry, EntryKind, Group, GroupId,
+    Change, ChunkReceived, ChunkWanted, Claim, Configuration, Entry, EntryKind, Group, GroupId,
     GroupOptions, LogIndex, MemoryStore, Message, Output, Persist, PersistToken, Position, Promise,
     ReadId, Refusal, ReplicaId, ReplicaKey, Restored, Role, SnapshotId, SnapshotMeta,
     SnapshotOffer, Term,
@@ -50,6 +50,7 @@ pub(super) fn options() -> GroupOptions {
         waiting_reads: 4,
         keep_entries: 2,
         learner_lag: 4,
+        rest_after: 1,
         ..GroupOptions::default()
     }
 }
@@ -68,10 +69,12 @@ pub(super) struct Reached {
     pub(super) removed: u64,
     pub(super) conflicts: u64,
     pub(super) restarts: u64,
+    pub(super) claimed: u64,
+    pub(super) rested: u64,
 }
 
 impl Reached {
-    fn counters(&mut self) -> [(&'static str, &mut u64); 11] {
+    fn counters(&mut self) -> [(&'static str, &mut u64); 13] {
         [
             ("led", &mut self.led),
             ("applied", &mut self.applied),
@@ -84,6 +87,8 @@ impl Reached {
             ("removed", &mut self.removed),
             ("conflicts", &mut self.conflicts),
             ("restarts", &mut self.restarts),
+            ("claimed", &mut self.claimed),
+            ("rested", &mut self.rested),
         ]
     }
 
@@ -107,6 +112,8 @@ impl Reached {
 
 pub(super) struct Bench {
     group: Group,
+    /// The last one it made.
+    claim: Option<Claim>,
     now: Duration,
     disk: MemoryStore,
     /// Writes that the disk has not done.
@@ -140,6 +147,7 @@ impl Bench {
         let checkpoint = restored.state.clone();
         Self {
             group: Self::start(restored, 1, Duration::ZERO),
+            claim: None,
             now: Duration::ZERO,
             disk: MemoryStore::new(),
             queue: VecDeque::new(),
@@ -525,6 +533,29 @@ impl Bench {
             }
             Act::Campaign => self.group.campaign(now),
             Act::PeerSilent(peer) => self.group.peer_silent(now, ReplicaId::new(peer)),
+            Act::TakeClaim { by, term, last } => {
+                let last = self.index(last);
+                let claim = Claim {
+                    group: GROUP,
+                    term: self.reign(term, None),
+                    leader: self.group.leader.unwrap_or(ReplicaId::new(by)),
+                    last,
+                };
+                if self.group.take_claim(now, &claim) {
+                    self.reached.rested += 1;
+                    assert_eq!(
+                        self.group.wake_at(),
+                        None,
+                        "a follower that rests has no timer"
+                    );
+                }
+            }
+            Act::ClaimTaken(by) => {
+                if let Some(claim) = self.claim {
+                    self.group.claim_taken(now, &claim, ReplicaId::new(by));
+                }
+            }
+            Act::Rouse => self.group.rouse(now),
             Act::Change {
                 voters,
                 learners,
@@ -749,7 +780,14 @@ impl Bench {
             Output::Role { role, .. } => self.reached.led += u64::from(role == Role::Leader),
             Output::Removed => self.reached.removed += 1,
             Output::SnapshotNeeded { to } => self.needy = Some(to),
-            Output::MayEvaluate { .. }
+            Output::Claim { claim, holders } => {
+                assert!(!holders.is_empty() && claim.last == self.group.committed);
+                self.claim = Some(claim);
+                self.reached.claimed += 1;
+            }
+            Output::Rests { .. } => self.reached.rested += 1,
+            Output::Unclaimed
+            | Output::MayEvaluate { .. }
             | Output::Configuration { .. }
             | Output::DataLost { .. }
             | Output::ShipmentEnded { .. }

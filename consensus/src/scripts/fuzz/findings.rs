@@ -244,3 +244,55 @@ fn a_snapshot_is_not_installed_during_a_campaign() {
     group.receive(NOW, message);
     assert!(installs(&mut group));
 }
+
+// A leader's snapshot that contradicts what the same leader appended before it was whole would leave entries verified, and acknowledged,
+// that are beyond the log's new end.
+#[test]
+fn a_snapshot_does_not_replace_what_its_own_leader_appended_otherwise() {
+    let mut group = group(3);
+    let meta = SnapshotMeta {
+        position: at(1, 1),
+        configuration: Configuration::of_voters((1..=3).map(ReplicaId::new)),
+        ..SnapshotMeta::default()
+    };
+    let chunk = Body::Chunk {
+        serial: 1,
+        meta: Box::new(meta),
+        total: 1,
+        checksum: 0,
+        offset: 0,
+        data: Bytes::from_static(b"x"),
+    };
+    let message = Message {
+        group: GroupId::ZERO,
+        from: ReplicaId::new(2),
+        to: ReplicaId::new(1),
+        term: Term::new(1),
+        body: chunk,
+    };
+    group.receive(NOW, message);
+    let mut stored = None;
+    while let Some(output) = group.poll_output() {
+        match output {
+            Output::Persist(persist) => group.persisted(NOW, persist.token),
+            Output::StoreChunk(ChunkReceived { id, .. }) => stored = Some(id),
+            _ => {}
+        }
+    }
+    hear(
+        &mut group,
+        2,
+        1,
+        append(Position::ZERO, &[(0, 1), (0, 2)], 0),
+    );
+    let id = stored.expect("it was to be stored");
+    group.chunk_stored(NOW, id, 1);
+    while let Some(output) = group.poll_output() {
+        assert!(!matches!(output, Output::Install { .. }), "{output:?}");
+    }
+    hear(&mut group, 2, 1, append(at(0, 2), &[], 2));
+    assert_eq!(
+        (group.committed, group.last()),
+        (LogIndex::new(2), at(0, 2))
+    );
+}

@@ -161,6 +161,15 @@ pub(super) enum Act {
     Prefer(u64),
     Campaign,
     PeerSilent(u64),
+    /// By its leader, if it follows one.
+    TakeClaim {
+        by: u64,
+        term: Reign,
+        last: Place,
+    },
+    /// The last claim that it made itself.
+    ClaimTaken(u64),
+    Rouse,
     Change {
         voters: u8,
         learners: u8,
@@ -288,6 +297,10 @@ fn act(foreign: u32) -> impl Strategy<Value = Act> {
         1 => (0_u64..4).prop_map(Act::Prefer),
         3 => Just(Act::Campaign),
         1 => (1_u64..6).prop_map(Act::PeerSilent),
+        4 => (1_u64..6, term(), prop_oneof![4 => Just(Place(Anchor::Last, 0)), 1 => place()])
+            .prop_map(|(by, term, last)| Act::TakeClaim { by, term, last }),
+        6 => (1_u64..6).prop_map(Act::ClaimTaken),
+        1 => Just(Act::Rouse),
         4 => (members(), prop_oneof![1 => Just(0_u8), 1 => any::<u8>()], prop::bool::weighted(0.1))
             .prop_map(|(voters, learners, outdated)| Act::Change { voters, learners, outdated }),
         1 => (1_u64..6).prop_map(Act::Transfer),

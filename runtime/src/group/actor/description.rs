@@ -26,7 +26,7 @@ impl Handler<Describe> for GroupActor {
         let peers = status.peers.iter().map(|peer| PeerLag {
             store: store(peer.replica),
             lag: last.get().saturating_sub(peer.matched.get()),
-            answers: now.saturating_sub(peer.active_at) <= PEER_ACTIVE,
+            answers: peer.answers(now, PEER_ACTIVE),
             fetches: peer.state == PeerState::Snapshot,
         });
         let configuration = &status.configuration;
@@ -54,6 +54,7 @@ impl Handler<Describe> for GroupActor {
             outgoing: stores(&configuration.outgoing),
             learners: stores(&incoming),
             peers: peers.collect(),
+            rests: status.resting,
             goal: Vec::new(),
         })
     }

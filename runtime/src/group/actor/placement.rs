@@ -38,6 +38,8 @@ impl GroupActor {
         let now = self.now();
         let due = match &self.reported {
             None => true,
+            // It stays true as long as the node is heard.
+            Some((last, _)) if last.resting && self.group.is_resting() => false,
             Some((last, at)) => now.saturating_sub(*at) >= last.again_after(),
         };
         due.then(|| GroupReport::of(self.group.status(), now))
@@ -139,6 +141,18 @@ impl Handler<Drained> for GroupActor {
     }
 }
 
+/// A report is wanted: the system leader may be another one.
+#[derive(Debug, actix::Message)]
+#[rtype(result = "()")]
+pub(crate) struct ReportAgain;
+
+impl Handler<ReportAgain> for GroupActor {
+    type Result = ();
+    fn handle(&mut self, _: ReportAgain, _ctx: &mut Self::Context) {
+        self.report(true);
+    }
+}
+
 /// An order of the system leader.
 #[derive(Debug, actix::Message)]
 #[rtype(result = "()")]
@@ -178,7 +192,7 @@ impl Handler<StepAside> for GroupActor {
             .iter()
             .filter(|peer| status.configuration.voters.contains(&peer.replica))
             .filter(|peer| may_lead(peer.replica))
-            .filter(|peer| now.saturating_sub(peer.active_at) <= PEER_ACTIVE)
+            .filter(|peer| peer.answers(now, PEER_ACTIVE))
             .max_by_key(|peer| (Some(peer.replica) != self.last_heir, peer.matched));
         if let Some(heir) = heir {
             self.last_heir = Some(heir.replica);

@@ -38,6 +38,7 @@ fn report(state: &SystemState, voters: &[u64], learners: &[u64], behind: &[u64])
         configuration_index: LogIndex::new(3),
         configuration_committed: true,
         last: LogIndex::new(900),
+        resting: false,
     }
 }
 

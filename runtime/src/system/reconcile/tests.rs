@@ -50,6 +50,7 @@ impl World {
                     configuration_committed: true,
                     last: LogIndex::new(10),
                     matched: Vec::new(),
+                    resting: false,
                 };
                 (group, report)
             })

@@ -1,0 +1,233 @@
+//! What must hold after the storm, and within which time.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rand::Rng;
+use synod_consensus::{GroupId, Role, Term};
+
+use super::node::{Node, replica_of};
+use super::watch::Violation;
+use super::world::{Report, World};
+
+/// Every group with a majority is led.
+const LED_WITHIN: Duration = Duration::from_secs(5);
+/// Every group rests: two seconds of nothing to do, twice if the first claim came to nothing, and lists that were lost.
+const RESTS_WITHIN: Duration = Duration::from_secs(15);
+/// After the death of a node: its silence, ranks, one split vote.
+const SUCCEEDED_WITHIN: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_millis(10);
+
+impl World {
+    /// A storm, then calm.
+    pub fn run(mut self) -> Result<Report, Violation> {
+        self.settle("at first")?;
+        let faults = self.rng.random_range(5..40);
+        self.storm(faults)?;
+        self.heal()?;
+        self.settle("after the storm")?;
+        self.nobody_speaks()?;
+        self.one_wakes_alone()?;
+        self.a_death_is_noticed()?;
+        self.everything_is_everywhere()?;
+        Ok(self.watch.report)
+    }
+
+    fn heal(&mut self) -> Result<(), Violation> {
+        self.net.cut.clear();
+        self.net.loss = 0;
+        self.net.delay = Duration::from_micros(300);
+        for node in self.nodes.keys().copied().collect::<Vec<_>>() {
+            self.resume(node);
+            self.unstick_all(node);
+            if !self.nodes[&node].running {
+                self.start(node);
+            }
+        }
+        self.watch.verdict()
+    }
+
+    fn live(&self, group: GroupId) -> impl Iterator<Item = &Node> {
+        let members = &self.groups[&group];
+        self.nodes.values().filter(move |node| {
+            members.contains(replica_of(node.number, group)) && node.replicas.contains_key(&group)
+        })
+    }
+
+    fn has_majority(&self, group: GroupId) -> bool {
+        self.live(group).count() > self.groups[&group].voters.len() / 2
+    }
+
+    /// The leader that a majority follows.
+    fn led_by(&self, group: GroupId) -> Option<(u64, Term)> {
+        let number = self.leader_of(group)?;
+        let term = self.nodes[&number].replicas[&group].group.status().term;
+        let me = replica_of(number, group);
+        let follows = |node: &&Node| {
+            let status = node.replicas[&group].group.status();
+            (status.term, status.leader) == (term, Some(me))
+        };
+        let followers = self.live(group).filter(follows).count();
+        (followers > self.groups[&group].voters.len() / 2).then_some((number, term))
+    }
+
+    fn rests(&self, group: GroupId) -> bool {
+        let leaders = |node: &&Node| node.replicas[&group].group.status().role == Role::Leader;
+        self.live(group).filter(leaders).count() == 1
+            && self
+                .live(group)
+                .all(|node| node.replicas[&group].group.is_resting())
+    }
+
+    /// Looks every 10 ms until `holds`; returns how long that took.
+    fn within(
+        &mut self,
+        bound: Duration,
+        what: &str,
+        holds: impl Fn(&Self, GroupId) -> bool,
+    ) -> Result<Duration, Violation> {
+        let begin = self.now;
+        loop {
+            let lacking = self.groups.keys().find(|group| !holds(self, **group));
+            let Some(lacking) = lacking.copied() else {
+                return Ok(self.now - begin);
+            };
+            if self.now - begin > bound {
+                let mut words = format!("group {lacking} {what} after {bound:?}:");
+                for node in self.live(lacking) {
+                    let status = node.replicas[&lacking].group.status();
+                    words += &format!(
+                        "\n  node {} life {}: {:?} in {} of {:?}, {} committed, {:?} last, rests: {}",
+                        node.number,
+                        node.life,
+                        status.role,
+                        status.term,
+                        status.leader,
+                        status.commit,
+                        status.last,
+                        status.resting
+                    );
+                }
+                return Err(Violation(words));
+            }
+            self.run_until(self.now + LOOK)?;
+        }
+    }
+
+    fn settle(&mut self, when: &str) -> Result<(), Violation> {
+        let led = self.within(LED_WITHIN, &format!("is not led {when}"), |world, group| {
+            world.led_by(group).is_some()
+        })?;
+        self.watch.report.took("led again", led);
+        let rests = self.within(
+            RESTS_WITHIN,
+            &format!("does not rest {when}"),
+            |world, group| world.rests(group),
+        )?;
+        self.watch.report.took("at rest again", rests);
+        Ok(())
+    }
+
+    /// Nothing but beats.
+    fn nobody_speaks(&mut self) -> Result<(), Violation> {
+        // What the last claims said is still on its way.
+        self.run_until(self.now + Duration::from_millis(300))?;
+        let said = |world: &Self| world.watch.report.get("raft") + world.watch.report.get("news");
+        let before = said(self);
+        self.run_until(self.now + Duration::from_secs(30))?;
+        let messages = said(self) - before;
+        if messages > 0 {
+            return Err(Violation(format!(
+                "{messages} messages in 30 s in which every group rests"
+            )));
+        }
+        Ok(())
+    }
+
+    fn terms(&self) -> BTreeMap<GroupId, Option<(u64, Term)>> {
+        let groups = self.groups.keys();
+        groups.map(|group| (*group, self.led_by(*group))).collect()
+    }
+
+    fn one_wakes_alone(&mut self) -> Result<(), Violation> {
+        let nth = self.rng.random_range(0..self.groups.len());
+        let chosen = *self.groups.keys().nth(nth).expect("below the number");
+        let before = self.terms();
+        let leader = self.leader_of(chosen).expect("it rests");
+        let acknowledged = self.watch.report.get("acknowledged") + self.watch.report.get("reads");
+        while self.rests(chosen) {
+            self.command(leader, chosen);
+        }
+        let until = self.now + RESTS_WITHIN;
+        while self.now < until {
+            self.run_until(self.now + LOOK)?;
+            for group in self.groups.keys().filter(|group| **group != chosen) {
+                if !self.rests(*group) {
+                    return Err(Violation(format!(
+                        "group {group} woke when {chosen} had something to do"
+                    )));
+                }
+            }
+        }
+        let after = self.terms();
+        let others = |terms: &BTreeMap<GroupId, _>| {
+            let mut others = terms.clone();
+            others.remove(&chosen);
+            others
+        };
+        if others(&before) != others(&after) {
+            return Err(Violation("leaders changed without cause".to_owned()));
+        }
+        if self.watch.report.get("acknowledged") + self.watch.report.get("reads") == acknowledged {
+            self.watch.report.count("only transferred");
+        }
+        self.settle("after it had something to do")
+    }
+
+    fn a_death_is_noticed(&mut self) -> Result<(), Violation> {
+        let victim = self.rng.random_range(1..=self.nodes.len() as u64);
+        let before = self.terms();
+        self.crash(victim);
+        let decided = |world: &Self, group: GroupId| {
+            !world.has_majority(group) || world.led_by(group).is_some()
+        };
+        let took = self.within(
+            SUCCEEDED_WITHIN,
+            &format!("has no leader though only node {victim} died"),
+            decided,
+        )?;
+        self.watch.report.took("succeeded", took);
+        for (group, leader) in &before {
+            let another = self.led_by(*group);
+            let by_another = leader.is_some_and(|(node, _)| node != victim);
+            if by_another && self.has_majority(*group) && another != *leader {
+                return Err(Violation(format!(
+                    "group {group} changed its leader when node {victim} died, which did not lead it: {leader:?}, then {another:?}"
+                )));
+            }
+        }
+        // Those without a majority do not rest: they look for one.
+        self.within(
+            RESTS_WITHIN,
+            "does not rest without the node that died",
+            |world, group| !world.has_majority(group) || world.rests(group),
+        )?;
+        self.start(victim);
+        self.settle("after a node was started again")
+    }
+
+    fn everything_is_everywhere(&mut self) -> Result<(), Violation> {
+        for (group, last) in &self.watch.acknowledged {
+            for node in self.live(*group) {
+                let applied = node.replicas[group].applied;
+                if applied < *last {
+                    return Err(Violation(format!(
+                        "group {group}: node {} holds {applied}, but {last} was acknowledged",
+                        node.number
+                    )));
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,164 @@
+//! One node: its claims, its replicas, its disk, and the two threads its replicas live on.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use synod_consensus::claims::{Asked, Beat, Claims, ClaimsOptions, News};
+use synod_consensus::{
+    CheckedOptions, Claim, Configuration, Group, GroupId, LogIndex, LogStore, MemoryStore, Message,
+    PersistToken, ReplicaId, ReplicaKey, Restored, Write,
+};
+
+/// Threads that replicas live on; a group's number says on which.
+pub(super) const ARBITERS: u64 = 2;
+
+/// What comes to a node.
+#[derive(Clone, Debug)]
+pub(super) enum Input {
+    Beat { from: u64, beat: Beat },
+    News { from: u64, news: News },
+    Time,
+    Replica { group: GroupId, what: Word },
+}
+
+/// What comes to one replica; it waits while the replica's thread is stuck.
+#[derive(Clone, Debug)]
+pub(super) enum Word {
+    Raft(Message),
+    Tick,
+    Written(PersistToken, Vec<Write>),
+    Ask(Asked),
+    Taken(Claim, ReplicaId),
+    Rouse(ReplicaId),
+    Silent(ReplicaId, ReplicaId),
+}
+
+#[derive(Debug)]
+pub(super) struct Replica {
+    pub(super) group: Group,
+    /// For when its timer is set, by the node's clock.
+    pub(super) alarm: Option<Duration>,
+    /// Of all entries.
+    pub(super) applied: LogIndex,
+}
+
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) number: u64,
+    /// Counts its starts.
+    pub(super) life: u64,
+    /// When the world began its clock showed this; and by how many millionths it is slow.
+    pub(super) offset: Duration,
+    pub(super) slow_ppm: u32,
+    pub(super) running: bool,
+    /// Stopped, with everything it has in memory; what comes meanwhile waits here.
+    pub(super) paused: Option<VecDeque<Input>>,
+    /// The same of one thread.
+    pub(super) stuck: [Option<VecDeque<(GroupId, Word)>>; ARBITERS as usize],
+    pub(super) claims: Claims,
+    pub(super) replicas: BTreeMap<GroupId, Replica>,
+    /// Replicas that stopped for good.
+    pub(super) dead: Vec<GroupId>,
+    pub(super) disk: MemoryStore,
+    /// When the disk has done what it was given.
+    pub(super) disk_busy: Duration,
+}
+
+pub(super) fn replica_of(node: u64, group: GroupId) -> ReplicaId {
+    ReplicaId::new((node << 32) | (group.get() + 1))
+}
+
+pub(super) fn node_of(replica: ReplicaId) -> u64 {
+    replica.get() >> 32
+}
+
+pub(super) fn arbiter_of(group: GroupId) -> usize {
+    (group.get() % ARBITERS) as usize
+}
+
+impl Node {
+    pub(super) fn new(number: u64, offset: Duration, slow_ppm: u32) -> Self {
+        Self {
+            number,
+            life: 0,
+            offset,
+            slow_ppm,
+            running: false,
+            paused: None,
+            stuck: [const { None }; ARBITERS as usize],
+            claims: Claims::new(ClaimsOptions::default(), 0),
+            replicas: BTreeMap::new(),
+            dead: Vec::new(),
+            disk: MemoryStore::new(),
+            disk_busy: Duration::ZERO,
+        }
+    }
+
+    /// What its clock shows.
+    pub(super) fn clock(&self, now: Duration) -> Duration {
+        self.offset + now * (1_000_000 - self.slow_ppm) / 1_000_000
+    }
+
+    /// When its clock will show that.
+    pub(super) fn when(&self, shown: Duration) -> Duration {
+        let passed = shown.saturating_sub(self.offset);
+        passed * 1_000_000 / (1_000_000 - self.slow_ppm) + Duration::from_nanos(2)
+    }
+
+    /// Starts with what is on its disk.
+    pub(super) fn start(
+        &mut self,
+        now: Duration,
+        options: &CheckedOptions,
+        claims: ClaimsOptions,
+        groups: &BTreeMap<GroupId, Configuration>,
+    ) {
+        self.life += 1;
+        self.running = true;
+        self.paused = None;
+        self.stuck = [const { None }; ARBITERS as usize];
+        self.claims = Claims::new(claims, self.life);
+        self.replicas.clear();
+        let shown = self.clock(now);
+        for (group, configuration) in groups {
+            let me = replica_of(self.number, *group);
+            if !configuration.contains(me) || self.dead.contains(group) {
+                continue;
+            }
+            let key = ReplicaKey {
+                group: *group,
+                replica: me,
+            };
+            let restored = match self.disk.recover(key).expect("memory does not fail") {
+                Some(recovered) => Restored::after_restart(recovered, None),
+                None => Restored::founding(configuration.clone()),
+            };
+            let restored = Restored {
+                state: restored.base.clone(),
+                ..restored
+            };
+            let seed = (self.number << 40) ^ (self.life << 20) ^ group.get();
+            let machine = Group::new(options.clone(), *group, me, restored, seed, shown)
+                .expect("a disk that keeps its order");
+            self.replicas.insert(
+                *group,
+                Replica {
+                    group: machine,
+                    alarm: None,
+                    applied: LogIndex::ZERO,
+                },
+            );
+        }
+    }
+
+    /// Everything that is not on disk is lost.
+    pub(super) fn crash(&mut self) {
+        self.running = false;
+        self.paused = None;
+        self.replicas.clear();
+    }
+
+    pub(super) fn is_running(&self) -> bool {
+        self.running && self.paused.is_none()
+    }
+}

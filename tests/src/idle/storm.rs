@@ -1,0 +1,228 @@
+//! What clients do, and what goes wrong meanwhile.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+use rand::Rng;
+use rand::seq::IteratorRandom;
+use synod_consensus::{GroupId, Role};
+
+use super::node::{Replica, arbiter_of, replica_of};
+use super::watch::{Violation, Watch};
+use super::world::World;
+
+/// When a node notices that one of its threads is stuck.
+const NOTICED_AFTER: Duration = Duration::from_secs(2);
+
+impl World {
+    /// A storm of so many faults, with a little work between them.
+    pub(super) fn storm(&mut self, faults: u32) -> Result<(), Violation> {
+        for _ in 0..faults {
+            let pause = Duration::from_millis(self.rng.random_range(50..4_000));
+            self.work_until(self.now + pause)?;
+            self.fault()?;
+        }
+        Ok(())
+    }
+
+    /// Time passes, and now and then somebody wants something of some group.
+    pub(super) fn work_until(&mut self, until: Duration) -> Result<(), Violation> {
+        loop {
+            let pause = Duration::from_millis(self.rng.random_range(1..900));
+            let next = self.now + pause;
+            if next >= until {
+                return self.run_until(until);
+            }
+            self.run_until(next)?;
+            self.client();
+        }
+    }
+
+    pub(super) fn leader_of(&self, group: GroupId) -> Option<u64> {
+        let leads = |number: &&u64| {
+            let node = &self.nodes[number];
+            let replica = node.replicas.get(&group);
+            node.is_running()
+                && node.stuck[arbiter_of(group)].is_none()
+                && replica.is_some_and(|replica| replica.group.status().role == Role::Leader)
+        };
+        let leaders = self.nodes.keys().filter(leads);
+        leaders
+            .max_by_key(|number| self.nodes[number].replicas[&group].group.status().term)
+            .copied()
+    }
+
+    fn client(&mut self) {
+        let group = self.groups.keys().copied().choose(&mut self.rng);
+        let group = group.expect("there are groups");
+        // Mostly who leads, sometimes anybody.
+        let number = match self.leader_of(group) {
+            Some(leader) if self.rng.random_range(0..10) > 0 => leader,
+            _ => self.rng.random_range(1..=self.nodes.len() as u64),
+        };
+        self.command(number, group);
+    }
+
+    pub(super) fn command(&mut self, number: u64, group: GroupId) {
+        match self.rng.random_range(0..10) {
+            0..5 => self.propose(number, group),
+            5..9 => self.ask(number, group),
+            _ => {
+                let voters = self.groups[&group].voters.iter().copied();
+                let to = voters.choose(&mut self.rng).expect("three voters");
+                self.with_replica(number, group, |replica, shown, _| {
+                    let _refused = replica.group.transfer(shown, to);
+                });
+            }
+        }
+    }
+
+    pub(super) fn propose(&mut self, number: u64, group: GroupId) {
+        let payload = Bytes::from(format!("{:?}", self.now));
+        self.with_replica(number, group, |replica, shown, watch| {
+            if let Ok(at) = replica.group.propose(shown, payload) {
+                watch.proposed(number, group, at);
+            }
+        });
+    }
+
+    pub(super) fn ask(&mut self, number: u64, group: GroupId) {
+        self.with_replica(number, group, |replica, shown, watch| {
+            if let Ok(id) = replica.group.read_here(shown) {
+                watch.asked(number, group, id);
+            }
+        });
+    }
+
+    fn with_replica(
+        &mut self,
+        number: u64,
+        group: GroupId,
+        act: impl FnOnce(&mut Replica, Duration, &mut Watch),
+    ) {
+        let node = self.nodes.get_mut(&number).expect("it exists");
+        if !node.is_running() || node.stuck[arbiter_of(group)].is_some() {
+            return;
+        }
+        let shown = node.clock(self.now);
+        let Some(replica) = node.replicas.get_mut(&group) else {
+            return;
+        };
+        act(replica, shown, &mut self.watch);
+        self.drain(number, group);
+    }
+
+    fn any_node(&mut self) -> u64 {
+        self.rng.random_range(1..=self.nodes.len() as u64)
+    }
+
+    fn fault(&mut self) -> Result<(), Violation> {
+        self.watch.report.count("faults");
+        let node = self.any_node();
+        let other = self.any_node();
+        match self.rng.random_range(0..13) {
+            0 | 1 => self.crash(node),
+            2 | 3 => {
+                if !self.nodes[&node].running {
+                    self.start(node);
+                }
+            }
+            4 => {
+                let known = self.nodes.get_mut(&node).expect("it exists");
+                if known.running && known.paused.is_none() {
+                    known.paused = Some(VecDeque::new());
+                }
+            }
+            5 => self.resume(node),
+            6 => {
+                let groups: Vec<_> = self.groups.keys().copied().collect();
+                let group = *groups
+                    .iter()
+                    .choose(&mut self.rng)
+                    .expect("there are groups");
+                self.stick(node, arbiter_of(group))?;
+            }
+            7 => self.unstick_all(node),
+            8 => {
+                self.net.cut.insert((node, other));
+                if self.rng.random_range(0..3) > 0 {
+                    self.net.cut.insert((other, node));
+                }
+            }
+            9 => self.net.cut.clear(),
+            10 => self.break_streams(node, other),
+            11 => {
+                self.net.loss = *[0, 0, 20, 200].iter().choose(&mut self.rng).expect("four");
+                let slow = *[300, 300, 5_000, 60_000]
+                    .iter()
+                    .choose(&mut self.rng)
+                    .expect("four");
+                self.net.delay = Duration::from_micros(slow);
+            }
+            _ => {
+                let group = self.groups.keys().copied().choose(&mut self.rng);
+                self.kill_replica(node, group.expect("there are groups"));
+            }
+        }
+        self.watch.verdict()
+    }
+
+    pub(super) fn crash(&mut self, node: u64) {
+        self.watch.crashed(node);
+        self.nodes.get_mut(&node).expect("it exists").crash();
+    }
+
+    pub(super) fn resume(&mut self, number: u64) {
+        let node = self.nodes.get_mut(&number).expect("it exists");
+        for input in node.paused.take().unwrap_or_default() {
+            self.input(number, input);
+        }
+    }
+
+    /// A thread of a node stands still; after a while the node notices.
+    fn stick(&mut self, number: u64, arbiter: usize) -> Result<(), Violation> {
+        let node = self.nodes.get_mut(&number).expect("it exists");
+        if !node.is_running() || node.stuck[arbiter].is_some() {
+            return Ok(());
+        }
+        node.stuck[arbiter] = Some(VecDeque::new());
+        let life = node.life;
+        self.work_until(self.now + NOTICED_AFTER)?;
+        let node = &self.nodes[&number];
+        if node.life != life || node.stuck[arbiter].is_none() {
+            return Ok(());
+        }
+        let led = node.replicas.iter().filter(|(group, replica)| {
+            arbiter_of(**group) == arbiter && replica.group.status().role == Role::Leader
+        });
+        for group in led.map(|(group, _)| *group).collect::<Vec<_>>() {
+            self.gone(number, group);
+        }
+        Ok(())
+    }
+
+    pub(super) fn unstick_all(&mut self, number: u64) {
+        for arbiter in 0..2 {
+            let node = self.nodes.get_mut(&number).expect("it exists");
+            for (group, what) in node.stuck[arbiter].take().unwrap_or_default() {
+                self.input(number, super::node::Input::Replica { group, what });
+            }
+        }
+    }
+
+    /// A replica stops for good, if the others of its group are a majority without it.
+    fn kill_replica(&mut self, number: u64, group: GroupId) {
+        let is_dead = |node: &super::node::Node| node.dead.contains(&group);
+        let member = self.groups[&group].contains(replica_of(number, group));
+        if !member || self.nodes.values().any(is_dead) {
+            return;
+        }
+        let node = self.nodes.get_mut(&number).expect("it exists");
+        node.dead.push(group);
+        if node.replicas.remove(&group).is_some() {
+            self.watch.report.count("replicas that stopped");
+            self.gone(number, group);
+        }
+    }
+}

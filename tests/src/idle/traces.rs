@@ -1,0 +1,201 @@
+//! The traces that break simpler schemes, told one by one (DESIGN section 9): in each, whoever rests would never notice, if one of the
+//! rules were left out.
+//!
+//! Group 1 of three nodes; nothing is random but transit times.
+
+use std::time::Duration;
+
+use synod_consensus::claims::ClaimsOptions;
+use synod_consensus::{GroupId, Role, Term};
+
+use super::node::replica_of;
+use super::watch::Violation;
+use super::world::World;
+
+const GROUP: GroupId = GroupId::new(1);
+/// Well above any bound: what has not happened by then never will.
+const LONG: Duration = Duration::from_secs(30);
+const LOOK: Duration = Duration::from_millis(10);
+
+/// A trace under way.
+#[derive(Debug)]
+pub struct Trace {
+    world: World,
+    /// Who led when it began, and the two others.
+    pub leader: u64,
+    /// The two others.
+    pub others: [u64; 2],
+}
+
+impl Trace {
+    /// A group that rests.
+    pub fn at_rest() -> Self {
+        Self::with(ClaimsOptions::default())
+    }
+
+    /// The same, with a rule left out.
+    pub fn with(claims: ClaimsOptions) -> Self {
+        Self::of(World::of_size(7, 3, 1).with_claims(claims))
+    }
+
+    fn of(world: World) -> Self {
+        let mut trace = Self {
+            world,
+            leader: 0,
+            others: [0; 2],
+        };
+        trace.until_all_rest();
+        trace.leader = trace.world.leader_of(GROUP).expect("it rests");
+        let mut others = (1..=3).filter(|node| *node != trace.leader);
+        trace.others = core::array::from_fn(|_| others.next().expect("two others"));
+        trace
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.world.run_until(self.world.now + time).unwrap();
+    }
+
+    /// Lets time pass.
+    pub fn wait(&mut self, seconds: u64) {
+        self.pass(Duration::from_secs(seconds));
+    }
+
+    /// Lets less time pass.
+    pub fn wait_millis(&mut self, millis: u64) {
+        self.pass(Duration::from_millis(millis));
+    }
+
+    /// How long it takes until `holds`.
+    fn until(&mut self, holds: impl Fn(&World) -> bool) -> Result<Duration, Violation> {
+        let begin = self.world.now;
+        while !holds(&self.world) {
+            if self.world.now - begin > LONG {
+                return Err(Violation(format!("not so after {LONG:?}")));
+            }
+            self.pass(LOOK);
+        }
+        Ok(self.world.now - begin)
+    }
+
+    /// Until every replica that runs rests under one leader.
+    ///
+    /// # Panics
+    /// If that never happens.
+    pub fn until_all_rest(&mut self) {
+        self.until(|world| {
+            let mut replicas = world
+                .nodes
+                .values()
+                .filter_map(|node| node.replicas.get(&GROUP));
+            world.leader_of(GROUP).is_some() && replicas.all(|replica| replica.group.is_resting())
+        })
+        .expect("it rests at last");
+    }
+
+    /// How long it takes until one of `nodes` leads.
+    pub fn until_led_by_one_of(&mut self, nodes: &[u64]) -> Result<Duration, Violation> {
+        let nodes = nodes.to_vec();
+        self.until(move |world| nodes.iter().any(|node| leads(world, *node)))
+    }
+
+    /// Whether `node` leads, or takes itself for the leader.
+    pub fn leads(&self, node: u64) -> bool {
+        leads(&self.world, node)
+    }
+
+    /// The term that `node` is in.
+    pub fn term(&self, node: u64) -> Term {
+        self.world.nodes[&node].replicas[&GROUP].group.status().term
+    }
+
+    /// Whether the replica of `node` rests.
+    pub fn rests(&self, node: u64) -> bool {
+        self.world.nodes[&node].replicas[&GROUP].group.is_resting()
+    }
+
+    /// The replica of `node` stops for good, and its node notices.
+    pub fn replica_stops(&mut self, node: u64) {
+        let node = self.world.nodes.get_mut(&node).expect("it exists");
+        node.dead.push(GROUP);
+        node.replicas.remove(&GROUP);
+        let number = node.number;
+        self.world.gone(number, GROUP);
+    }
+
+    /// The thread of the replica of `node` stands still, and its node notices.
+    pub fn thread_stands_still(&mut self, node: u64) {
+        let known = self.world.nodes.get_mut(&node).expect("it exists");
+        known.stuck[super::node::arbiter_of(GROUP)] = Some(Default::default());
+        self.world.gone(node, GROUP);
+    }
+
+    /// What the two nodes say to each other by stream from now on, for `time`, is lost; datagrams arrive.
+    pub fn streams_fail(&mut self, a: u64, b: u64, time: Duration) {
+        let until = self.world.now + time;
+        while self.world.now < until {
+            self.world.break_streams(a, b);
+            self.pass(Duration::from_micros(100));
+        }
+    }
+
+    /// Nothing goes from `a` to `b` any more.
+    pub fn cut(&mut self, a: u64, b: u64) {
+        self.world.net.cut.insert((a, b));
+    }
+
+    /// Everything goes through again.
+    pub fn heal(&mut self) {
+        self.world.net.cut.clear();
+    }
+
+    /// The process of `node` dies, or starts again.
+    pub fn crash(&mut self, node: u64) {
+        self.world.crash(node);
+    }
+
+    /// It starts again.
+    pub fn start(&mut self, node: u64) {
+        self.world.start(node);
+    }
+
+    /// The process of `node` is stopped, with all that it has in memory.
+    pub fn pause(&mut self, node: u64) {
+        let node = self.world.nodes.get_mut(&node).expect("it exists");
+        node.paused = Some(Default::default());
+    }
+
+    /// It goes on, and takes in what came meanwhile.
+    pub fn resume(&mut self, node: u64) {
+        self.world.resume(node);
+    }
+
+    /// A client's command at `node`. Returns whether it was acknowledged there in the end.
+    pub fn command(&mut self, node: u64) -> bool {
+        let before = self.world.watch.report.get("acknowledged");
+        self.world.propose(node, GROUP);
+        self.until(|world| world.watch.report.get("acknowledged") > before)
+            .is_ok()
+    }
+
+    /// A client's read at `node`: the watch fails if its answer is of the past. Returns whether it was answered within ten seconds.
+    pub fn read(&mut self, node: u64) -> bool {
+        let before = self.world.watch.report.get("reads");
+        self.world.ask(node, GROUP);
+        self.wait(10);
+        self.world.watch.report.get("reads") > before
+    }
+
+    /// What was said so far by replicas, and by claims.
+    pub fn said(&self) -> u64 {
+        let report = &self.world.watch.report;
+        report.get("raft") + report.get("news")
+    }
+}
+
+fn leads(world: &World, node: u64) -> bool {
+    let replica = world.nodes[&node].replicas.get(&GROUP);
+    replica.is_some_and(|replica| {
+        let status = replica.group.status();
+        status.role == Role::Leader && status.leader == Some(replica_of(node, GROUP))
+    })
+}

@@ -1,0 +1,116 @@
+//! What must hold at every moment.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use synod_consensus::{Entry, GroupId, LogIndex, Position, ReadId, ReplicaId, Role, Term};
+
+use super::world::Report;
+
+/// What did not hold.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Violation(pub String);
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Report {
+    pub(super) fn count(&mut self, what: &'static str) {
+        *self.counts.entry(what).or_default() += 1;
+    }
+
+    pub(super) fn took(&mut self, what: &'static str, time: Duration) {
+        let longest = self.longest.entry(what).or_default();
+        *longest = time.max(*longest);
+    }
+
+    /// How often something happened.
+    pub fn get(&self, what: &str) -> u64 {
+        self.counts.get(what).copied().unwrap_or(0)
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    pub(super) report: Report,
+    leaders: BTreeMap<(GroupId, Term), ReplicaId>,
+    /// What was applied first at each index.
+    history: BTreeMap<(GroupId, LogIndex), Entry>,
+    /// Proposed at a node, not applied there yet.
+    proposed: BTreeMap<(u64, GroupId, LogIndex), Term>,
+    /// The last acknowledged entry of each group.
+    pub(super) acknowledged: BTreeMap<GroupId, LogIndex>,
+    /// What a read must hold.
+    reads: BTreeMap<(u64, GroupId, ReadId), LogIndex>,
+    violation: Option<Violation>,
+}
+
+impl Watch {
+    pub(super) fn fail(&mut self, what: String) {
+        self.violation.get_or_insert(Violation(what));
+    }
+
+    pub(super) fn verdict(&self) -> Result<(), Violation> {
+        self.violation.clone().map_or(Ok(()), Err)
+    }
+
+    pub(super) fn role(&mut self, group: GroupId, replica: ReplicaId, role: Role, term: Term) {
+        if role != Role::Leader {
+            return;
+        }
+        let first = *self.leaders.entry((group, term)).or_insert(replica);
+        if first != replica {
+            self.fail(format!("group {group}: two leaders in {term}"));
+        } else {
+            self.report.count("leaderships");
+        }
+    }
+
+    pub(super) fn applied(&mut self, node: u64, group: GroupId, entry: &Entry) {
+        let at = (group, entry.index);
+        let first = self.history.entry(at).or_insert_with(|| entry.clone());
+        if first != entry {
+            self.fail(format!(
+                "group {group}: two entries were applied at {}",
+                entry.index
+            ));
+            return;
+        }
+        if self.proposed.remove(&(node, group, entry.index)) == Some(entry.term) {
+            self.report.count("acknowledged");
+            let last = self.acknowledged.entry(group).or_default();
+            *last = entry.index.max(*last);
+        }
+    }
+
+    pub(super) fn proposed(&mut self, node: u64, group: GroupId, at: Position) {
+        self.proposed.insert((node, group, at.index), at.term);
+    }
+
+    pub(super) fn asked(&mut self, node: u64, group: GroupId, id: ReadId) {
+        let floor = self.acknowledged.get(&group).copied().unwrap_or_default();
+        self.reads.insert((node, group, id), floor);
+    }
+
+    pub(super) fn read(&mut self, node: u64, group: GroupId, id: ReadId, index: LogIndex) {
+        let Some(floor) = self.reads.remove(&(node, group, id)) else {
+            return;
+        };
+        self.report.count("reads");
+        if index < floor {
+            self.fail(format!(
+                "group {group}: a read at node {node} was answered with {index}, but {floor} had been acknowledged"
+            ));
+        }
+    }
+
+    /// A node forgets what it was asked.
+    pub(super) fn crashed(&mut self, node: u64) {
+        self.reads.retain(|(of, _, _), _| *of != node);
+        self.proposed.retain(|(of, _, _), _| *of != node);
+    }
+}

@@ -1,0 +1,435 @@
+//! Nodes, wires and time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use synod_consensus::claims::{Beat, ClaimsOptions, ClaimsOutput, News};
+use synod_consensus::{
+    CheckedOptions, Configuration, GroupId, GroupOptions, LogStore, Output, ReplicaKey,
+};
+
+use super::node::{Input, Node, Word, arbiter_of, node_of, replica_of};
+use super::watch::{Violation, Watch};
+
+pub(super) const BEAT: Duration = Duration::from_millis(100);
+
+/// What a run showed.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// How often what happened.
+    pub counts: BTreeMap<&'static str, u64>,
+    /// The longest time after something that each bound is about.
+    pub longest: BTreeMap<&'static str, Duration>,
+}
+
+/// Nodes 1.. and groups 1.., each with three replicas.
+#[derive(Debug)]
+pub struct World {
+    pub(super) now: Duration,
+    pub(super) rng: ChaCha8Rng,
+    pub(super) nodes: BTreeMap<u64, Node>,
+    pub(super) groups: BTreeMap<GroupId, Configuration>,
+    pub(super) options: CheckedOptions,
+    pub(super) claims: ClaimsOptions,
+    pub(super) net: Net,
+    pub(super) watch: Watch,
+    events: BTreeMap<(Duration, u64), Event>,
+    serial: u64,
+}
+
+/// How the wires are.
+#[derive(Debug, Default)]
+pub(super) struct Net {
+    /// Nothing goes from the first to the second.
+    pub(super) cut: BTreeSet<(u64, u64)>,
+    /// Of datagrams and Raft messages, in thousandths.
+    pub(super) loss: u32,
+    pub(super) delay: Duration,
+    /// When the last piece of a stream arrives, and how often it broke.
+    streams: BTreeMap<(u64, u64), (Duration, u64)>,
+}
+
+#[derive(Debug)]
+enum Event {
+    /// Of one life of a node.
+    At {
+        node: u64,
+        life: u64,
+        input: Input,
+    },
+    /// Pieces of a stream are lost when it breaks before they arrive.
+    Piece {
+        from: u64,
+        to: u64,
+        breaks: u64,
+        news: News,
+    },
+    Packet {
+        to: u64,
+        input: Input,
+    },
+}
+
+impl World {
+    /// A world in which everything runs, and nothing has happened.
+    pub fn from_seed(seed: u64) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let nodes = rng.random_range(3..=5);
+        let groups = rng.random_range(4..=16);
+        let options = GroupOptions {
+            rest_after: 4,
+            ..GroupOptions::default()
+        };
+        Self::new(rng, nodes, groups, options)
+    }
+
+    /// One of a chosen size, for figures.
+    pub fn of_size(seed: u64, nodes: u64, groups: u64) -> Self {
+        let options = GroupOptions {
+            rest_after: 4,
+            ..GroupOptions::default()
+        };
+        Self::new(ChaCha8Rng::seed_from_u64(seed), nodes, groups, options)
+    }
+
+    fn new(mut rng: ChaCha8Rng, nodes: u64, groups: u64, options: GroupOptions) -> Self {
+        let mut world = Self {
+            now: Duration::ZERO,
+            nodes: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            options: options.check().expect("they hang together"),
+            claims: ClaimsOptions::default(),
+            net: Net {
+                delay: Duration::from_micros(300),
+                ..Net::default()
+            },
+            watch: Watch::default(),
+            events: BTreeMap::new(),
+            serial: 0,
+            rng: ChaCha8Rng::seed_from_u64(rng.random()),
+        };
+        for group in (1..=groups).map(GroupId::new) {
+            let first = world.rng.random_range(0..nodes);
+            let members = (0..3).map(|step| replica_of(1 + (first + step) % nodes, group));
+            world
+                .groups
+                .insert(group, Configuration::of_voters(members));
+        }
+        for number in 1..=nodes {
+            let offset = Duration::from_millis(rng.random_range(0..100_000));
+            let node = Node::new(number, offset, rng.random_range(0..80_000));
+            world.nodes.insert(number, node);
+            world.start(number);
+        }
+        world
+    }
+
+    /// A bug put back on purpose.
+    pub fn with_claims(mut self, claims: ClaimsOptions) -> Self {
+        self.claims = claims;
+        for node in self.nodes.keys().copied().collect::<Vec<_>>() {
+            self.nodes.get_mut(&node).expect("it exists").crash();
+            self.start(node);
+        }
+        self
+    }
+
+    pub(super) fn start(&mut self, number: u64) {
+        let node = self.nodes.get_mut(&number).expect("it exists");
+        node.start(self.now, &self.options, self.claims, &self.groups);
+        let groups: Vec<_> = node.replicas.keys().copied().collect();
+        let first = Duration::from_micros(self.rng.random_range(0..100_000));
+        self.input_at(self.now + first, number, Input::Time);
+        for group in groups {
+            self.drain(number, group);
+        }
+    }
+
+    /// The thread of these replicas is stuck long enough for the node to notice, or a replica stopped.
+    pub(super) fn gone(&mut self, node: u64, group: GroupId) {
+        let node = self.nodes.get_mut(&node).expect("it exists");
+        node.claims.gone(group, replica_of(node.number, group));
+    }
+
+    fn push(&mut self, at: Duration, event: Event) {
+        self.serial += 1;
+        self.events.insert((at.max(self.now), self.serial), event);
+    }
+
+    fn input_at(&mut self, at: Duration, node: u64, input: Input) {
+        let life = self.nodes[&node].life;
+        self.push(at, Event::At { node, life, input });
+    }
+
+    /// Lets time pass.
+    pub(super) fn run_until(&mut self, until: Duration) -> Result<(), Violation> {
+        while let Some(entry) = self.events.first_entry()
+            && entry.key().0 <= until
+        {
+            let ((at, _), event) = entry.remove_entry();
+            self.now = at;
+            self.watch.report.count("events");
+            match event {
+                Event::At { node, life, input } => {
+                    if self.nodes[&node].life == life {
+                        self.input(node, input);
+                    }
+                }
+                Event::Piece {
+                    from,
+                    to,
+                    breaks,
+                    news,
+                } => {
+                    let broke = self.net.streams.get(&(from, to)).map_or(0, |(_, b)| *b);
+                    if broke == breaks && !self.net.cut.contains(&(from, to)) {
+                        self.input(to, Input::News { from, news });
+                    }
+                }
+                Event::Packet { to, input } => self.input(to, input),
+            }
+            self.watch.verdict()?;
+        }
+        self.now = until;
+        Ok(())
+    }
+
+    /// What was on its way by stream between the two is lost.
+    pub(super) fn break_streams(&mut self, a: u64, b: u64) {
+        for link in [(a, b), (b, a)] {
+            self.net.streams.entry(link).or_default().1 += 1;
+        }
+    }
+
+    /// Something comes to a node.
+    pub(super) fn input(&mut self, number: u64, input: Input) {
+        let node = self.nodes.get_mut(&number).expect("it exists");
+        if !node.running {
+            return;
+        }
+        if let Some(waiting) = &mut node.paused {
+            if waiting.len() < 20_000 {
+                waiting.push_back(input);
+            }
+            return;
+        }
+        let shown = node.clock(self.now);
+        match input {
+            Input::Replica { group, what } => self.word(number, group, what),
+            Input::Beat { from, beat } => {
+                node.claims.heard(shown, from, &beat);
+                self.drain_claims(number);
+            }
+            Input::News { from, news } => {
+                node.claims.receive(from, news);
+                self.drain_claims(number);
+            }
+            Input::Time => {
+                node.claims.judge(shown, |_| None);
+                let others: Vec<u64> = self.nodes.keys().copied().collect();
+                for other in others.into_iter().filter(|other| *other != number) {
+                    let node = self.nodes.get_mut(&number).expect("it exists");
+                    let beat = node.claims.beat(other);
+                    self.drain_claims(number);
+                    self.datagram(number, other, beat);
+                }
+                let node = &self.nodes[&number];
+                let next = node.when(node.clock(self.now) + BEAT);
+                self.input_at(next, number, Input::Time);
+            }
+        }
+    }
+
+    fn datagram(&mut self, from: u64, to: u64, beat: Beat) {
+        for _ in 0..self.copies(from, to) {
+            let at = self.now + self.transit();
+            let input = Input::Beat { from, beat };
+            self.push(at, Event::Packet { to, input });
+        }
+    }
+
+    fn transit(&mut self) -> Duration {
+        self.net.delay.mul_f64(self.rng.random_range(0.5..3.0))
+    }
+
+    /// How often a message arrives that may be lost.
+    fn copies(&mut self, from: u64, to: u64) -> u32 {
+        if self.net.cut.contains(&(from, to)) || self.rng.random_range(0..1_000) < self.net.loss {
+            return 0;
+        }
+        1 + u32::from(self.rng.random_range(0..2_000) < self.net.loss)
+    }
+
+    pub(super) fn drain_claims(&mut self, number: u64) {
+        loop {
+            let node = self.nodes.get_mut(&number).expect("it exists");
+            let Some(output) = node.claims.poll_output() else {
+                return;
+            };
+            match output {
+                ClaimsOutput::Send { to, news } => {
+                    self.watch.report.count("news");
+                    let transit = self.transit();
+                    let (last, breaks) = self.net.streams.entry((number, to)).or_default();
+                    *last = (*last).max(self.now + transit);
+                    let (at, breaks) = (*last, *breaks);
+                    let from = number;
+                    self.push(
+                        at,
+                        Event::Piece {
+                            from,
+                            to,
+                            breaks,
+                            news,
+                        },
+                    );
+                }
+                ClaimsOutput::Ask(asked) => self.word(number, asked.claim.group, Word::Ask(asked)),
+                ClaimsOutput::Taken { claim, by } => {
+                    self.word(number, claim.group, Word::Taken(claim, by));
+                }
+                ClaimsOutput::Rouse { group, replica } => {
+                    self.watch.report.count("rouses");
+                    self.word(number, group, Word::Rouse(replica));
+                }
+                ClaimsOutput::Silent {
+                    group,
+                    replica,
+                    leader,
+                } => {
+                    self.watch.report.count("silences");
+                    self.word(number, group, Word::Silent(replica, leader));
+                }
+                other => unreachable!("{other:?}"),
+            }
+        }
+    }
+
+    /// Something comes to a replica.
+    fn word(&mut self, number: u64, group: GroupId, what: Word) {
+        let node = self.nodes.get_mut(&number).expect("it exists");
+        if let Some(waiting) = &mut node.stuck[arbiter_of(group)] {
+            if waiting.len() < 20_000 {
+                waiting.push_back((group, what));
+            }
+            return;
+        }
+        let shown = node.clock(self.now);
+        let Some(replica) = node.replicas.get_mut(&group) else {
+            if let Word::Ask(asked) = what {
+                node.claims.answered(asked, false);
+            }
+            return;
+        };
+        let me = replica.group.replica();
+        match what {
+            Word::Raft(message) => replica.group.receive(shown, message),
+            Word::Tick => {
+                if replica.alarm.take().is_some() {
+                    replica.group.tick(shown);
+                }
+            }
+            Word::Written(token, writes) => {
+                let key = ReplicaKey { group, replica: me };
+                node.disk
+                    .write(&[(key, writes)])
+                    .expect("writes come in order");
+                replica.group.persisted(shown, token);
+            }
+            Word::Ask(asked) => {
+                let rests = asked.to == me && replica.group.take_claim(shown, &asked.claim);
+                node.claims.answered(asked, rests);
+            }
+            Word::Taken(claim, by) => replica.group.claim_taken(shown, &claim, by),
+            Word::Rouse(of) if of == me => replica.group.rouse(shown),
+            Word::Silent(of, leader) if of == me => replica.group.peer_silent(shown, leader),
+            Word::Rouse(_) | Word::Silent(..) => {}
+        }
+        self.drain(number, group);
+    }
+
+    /// Carries out what a replica, and then the node's claims, want done.
+    pub(super) fn drain(&mut self, number: u64, group: GroupId) {
+        loop {
+            let node = self.nodes.get_mut(&number).expect("it exists");
+            let shown = node.clock(self.now);
+            let Some(replica) = node.replicas.get_mut(&group) else {
+                break;
+            };
+            let me = replica.group.replica();
+            let Some(output) = replica.group.poll_output() else {
+                self.arm(number, group);
+                break;
+            };
+            match output {
+                Output::Persist(persist) => {
+                    let takes = Duration::from_micros(self.rng.random_range(50..3_000));
+                    node.disk_busy = node.disk_busy.max(self.now) + takes;
+                    let at = node.disk_busy;
+                    let what = Word::Written(persist.token, persist.writes);
+                    self.input_at(at, number, Input::Replica { group, what });
+                }
+                Output::Send(message) => {
+                    self.watch.report.count("raft");
+                    let to = node_of(message.to);
+                    for _ in 0..self.copies(number, to) {
+                        let at = self.now + self.transit();
+                        let what = Word::Raft(message.clone());
+                        let input = Input::Replica { group, what };
+                        self.push(at, Event::Packet { to, input });
+                    }
+                }
+                Output::Apply(entries) => {
+                    for entry in &entries {
+                        replica.applied = entry.index;
+                        self.watch.applied(number, group, entry);
+                    }
+                    let last = replica.applied;
+                    replica.group.applied(shown, last);
+                }
+                Output::ReadReady { id, index } => self.watch.read(number, group, id, index),
+                Output::Role { role, term, .. } => self.watch.role(group, me, role, term),
+                Output::Claim { claim, holders } => {
+                    self.watch.report.count("claims");
+                    let holders: Vec<_> = holders.iter().map(|id| (node_of(*id), *id)).collect();
+                    node.claims.claim(claim, &holders);
+                }
+                Output::Rests { without } => {
+                    self.watch.report.count("rests");
+                    if !without.is_empty() {
+                        self.watch.report.count("rests without somebody");
+                    }
+                    let without: Vec<_> = without.iter().map(|id| node_of(*id)).collect();
+                    node.claims.rests(group, me, &without);
+                }
+                Output::Unclaimed => node.claims.unclaimed(group, me),
+                Output::DataLost { .. } => self.watch.fail(format!("group {group} lost data")),
+                Output::ReadFailed { .. }
+                | Output::MayEvaluate { .. }
+                | Output::Configuration { .. }
+                | Output::TransferEnded { .. } => {}
+                other => self.watch.fail(format!("nobody asked for {other:?}")),
+            }
+        }
+        self.drain_claims(number);
+    }
+
+    fn arm(&mut self, number: u64, group: GroupId) {
+        let node = self.nodes.get_mut(&number).expect("it exists");
+        let shown = node.clock(self.now);
+        let replica = node.replicas.get_mut(&group).expect("it was just here");
+        let Some(at) = replica.group.wake_at() else {
+            replica.alarm = None;
+            return;
+        };
+        let at = at.max(shown);
+        if replica.alarm.is_none_or(|set| set > at) {
+            replica.alarm = Some(at);
+            let when = node.when(at);
+            let what = Word::Tick;
+            self.input_at(when, number, Input::Replica { group, what });
+        }
+    }
+}
