@@ -22,7 +22,6 @@ use crate::message::Body;
 use crate::options::{CheckedOptions, Sabotage};
 use crate::output::{Output, Persist, Role};
 use crate::persistence::Ledger;
-use crate::progress::Progress;
 use crate::restored::Restored;
 use crate::snapshots::{Gathering, Installing};
 use crate::status::Status;
@@ -674,8 +673,12 @@ impl Group {
             last: self.log.last(),
             configuration,
             configuration_index,
-            peers: leadership
-                .map_or_else(Vec::new, |l| l.peers.iter().map(Progress::status).collect()),
+            peers: leadership.map_or_else(Vec::new, |l| {
+                l.peers
+                    .iter()
+                    .map(|peer| peer.status(self.resting))
+                    .collect()
+            }),
             pending_bytes: leadership.map_or(0, |l| l.uncommitted_bytes),
             transfer: self.handover.as_ref().map(|handover| handover.to),
             data_lost: self.data_lost,

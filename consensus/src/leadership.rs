@@ -150,6 +150,12 @@ impl Leadership {
         }
     }
 
+    /// Whether no snapshot is on its way.
+    pub(crate) fn ships_nothing(&self) -> bool {
+        let freight = self.freight.as_ref();
+        freight.is_none_or(|freight| freight.shipping.is_empty())
+    }
+
     pub(crate) fn has_no_reads(&self) -> bool {
         self.reads.as_ref().is_none_or(|reads| reads.is_empty())
     }

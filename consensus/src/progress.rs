@@ -147,14 +147,15 @@ impl Progress {
         }
     }
 
-    pub(crate) fn status(&self) -> PeerStatus {
+    /// `resting`: whether the leader rests.
+    pub(crate) fn status(&self, resting: bool) -> PeerStatus {
         PeerStatus {
             replica: self.replica,
             matched: self.matched,
             next: self.next,
             state: self.state(),
             active_at: self.active_at.get(),
-            rests: self.rests,
+            rests: resting && self.rests,
         }
     }
 }

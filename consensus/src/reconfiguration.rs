@@ -17,6 +17,7 @@ impl Group {
     /// Begins a change of configuration; joint ones are left without another call.
     pub fn change(&mut self, now: Duration, target: Change) -> Result<Position, ChangeError> {
         self.begin(now);
+        self.stir(); // who rests answers nothing, and does not count as silent for it
         let next = self.check_change(&target)?;
         Ok(self.lead_entry(EntryKind::Configuration, next.encode()))
     }

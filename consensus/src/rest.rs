@@ -63,7 +63,8 @@ impl Group {
         };
         leadership.quiet = leadership.quiet.saturating_add(1);
         // What was claimed before, and not taken by all, is claimed anew: an answer may be lost.
-        if leadership.quiet.is_multiple_of(after) {
+        if leadership.quiet >= after {
+            leadership.quiet = 0;
             leadership.claimed = true;
             for peer in &mut leadership.peers {
                 peer.rests = false;
@@ -100,7 +101,7 @@ impl Group {
             && !configuration.is_joint()
             && leadership.notice_at.is_none()
             && leadership.has_no_reads()
-            && leadership.freight.is_none()
+            && leadership.ships_nothing()
             && self.handover.is_none();
         if !settled {
             return None;
@@ -156,7 +157,7 @@ impl Group {
         self.outputs.push_back(Output::Rests { without });
     }
 
-    /// There is something to do. A leader that rests says so to everybody at once, and counts nobody's silence from before.
+    /// There is something to do. A leader that rests says so to everybody at once, and holds nobody's rest against him.
     pub(crate) fn stir(&mut self) {
         let now = self.now;
         let Some(leadership) = &mut self.leadership else {
@@ -166,13 +167,14 @@ impl Group {
         if !core::mem::take(&mut leadership.claimed) {
             return;
         }
+        let rested = core::mem::take(&mut self.resting);
         for peer in &mut leadership.peers {
-            peer.rests = false;
-        }
-        if core::mem::take(&mut self.resting) {
-            for peer in &mut leadership.peers {
+            // Those that were silent before still are: a majority was not.
+            if core::mem::take(&mut peer.rests) && rested {
                 peer.active_at = now.into();
             }
+        }
+        if rested {
             leadership.heartbeat_at = now.into();
         }
         self.outputs.push_back(Output::Unclaimed);

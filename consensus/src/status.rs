@@ -58,7 +58,7 @@ pub struct PeerStatus {
     pub state: PeerState,
     /// When something was sent to it that it has answered.
     pub active_at: Duration,
-    /// It holds the claim under which the leader rests, and has nothing to answer until that ends.
+    /// The leader rests, and this one under its claim: it has nothing to answer until that ends.
     pub rests: bool,
 }
 

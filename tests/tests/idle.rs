@@ -227,3 +227,48 @@ fn without_a_rule_its_trace_ends_badly() {
         "under a leader that is none, until its new process says that it claims nothing"
     );
 }
+
+#[test]
+fn a_learner_that_is_made_long_after_its_leader_would_rest_is_not_forgotten() {
+    // A learner never speaks first: as long as its node lives, its leader goes on looking for it.
+    let mut trace = Trace::with_late_learner(Duration::from_secs(20));
+    trace.wait(25);
+    let learner = trace.learner();
+    assert!(trace.is_up_to_date(learner));
+    trace.until_all_rest();
+    // And one that rests takes a voter's place: its silence says nothing against it.
+    trace.wait(30);
+    assert!(trace.promote());
+    trace.wait(10);
+    assert!(trace.leads(trace.leader));
+}
+
+#[test]
+fn a_learner_that_was_away_hears_what_was_decided_without_it() {
+    // Also from a leader whose process has never heard its node before.
+    let mut trace = Trace::with_late_learner(Duration::ZERO);
+    trace.until_all_rest();
+    let learner = trace.learner();
+    trace.crash(learner);
+    assert!(trace.command(trace.leader));
+    for node in [trace.leader, trace.others[0], trace.others[1]] {
+        trace.crash(node);
+        trace.start(node);
+    }
+    trace.wait(20);
+    trace.start(learner);
+    trace.wait(10);
+    assert!(trace.is_up_to_date(learner));
+}
+
+#[test]
+fn a_follower_that_dies_while_all_rest_is_not_taken_for_one_that_answers() {
+    let mut trace = Trace::at_rest();
+    let (leader, [one, two]) = (trace.leader, trace.others);
+    assert!(trace.answers(leader, one) && trace.answers(leader, two));
+    trace.crash(two);
+    trace.wait(10);
+    assert!(trace.rests(leader) && trace.answers(leader, one) && !trace.answers(leader, two));
+    trace.command(leader);
+    assert!(!trace.answers(leader, two), "to be asked is no answer");
+}

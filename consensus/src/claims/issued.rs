@@ -48,6 +48,12 @@ impl Issued {
         self.claims.len()
     }
 
+    /// Those that the other confirmed.
+    pub(super) fn held(&self) -> impl Iterator<Item = Claim> {
+        let held = self.claims.values().filter(|issued| issued.held);
+        held.map(|issued| issued.claim)
+    }
+
     /// Claims `to` for `claim`; anew, if it is claimed already.
     pub(super) fn add(&mut self, claim: Claim, to: ReplicaId) {
         self.drop_claim(claim.group);
@@ -90,9 +96,11 @@ impl Issued {
 
     /// What is to be sent; in pages.
     pub(super) fn flush(&mut self, options: &ClaimsOptions, mut send: impl FnMut(NewsBody)) {
-        if self.differs >= options.patience && !self.unsent.is_empty() {
+        let patience = self.patience.max(options.patience);
+        if self.differs >= patience && !self.unsent.is_empty() {
             // It would not follow on what the other holds.
             self.differs = 0;
+            self.patience = (patience * 2).min(options.patience_most);
             return self.send_whole(options, send);
         }
         while !self.unsent.is_empty() {

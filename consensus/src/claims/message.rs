@@ -45,11 +45,10 @@ impl Beat {
         bytes
     }
 
-    /// `None`: no beat.
+    /// `None`: no beat. What a newer build may have put behind it is passed over.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
-        let (numbers, []) = bytes.as_chunks::<8>() else {
-            return None;
-        };
+        let (bytes, _) = bytes.split_at_checked(Self::BYTES)?;
+        let (numbers, _) = bytes.as_chunks::<8>();
         let numbers: &[[u8; 8]; 6] = numbers.try_into().ok()?;
         let [life, serial, issued, of, held, digest] = numbers.map(u64::from_le_bytes);
         Some(Self {
@@ -158,7 +157,7 @@ mod tests {
         let bytes = beat.encode();
         assert_eq!(Beat::decode(&bytes), Some(beat));
         assert_eq!(Beat::decode(&bytes[..47]), None);
-        assert_eq!(Beat::decode(&[0; 56]), None);
+        assert_eq!(Beat::decode(&[0; 56]), Some(Beat::default()));
         assert_eq!(Beat::decode(&[]), None);
     }
 }

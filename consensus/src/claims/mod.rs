@@ -16,7 +16,10 @@
 //! And for a leader that rests: a follower that wakes says so, by its node (an answer) or by itself (it asks for pre-votes); one that was
 //! silent and is heard again is told who leads. A beat is never evidence for a lease, a vote or a commit: the claims of a leader that was
 //! deposed, and does not know it, keep its followers from looking for another leader for as long as they follow *it*, and no others.
-//! Source: DESIGN section 9, of which rule 5 (leases of leaders that rest) is left out: the first read after a rest asks a quorum.
+//! Source: DESIGN section 9. Left out of its rules is what only leases of leaders that rest would need: the first read after a rest asks a
+//! quorum, so nobody echoes beats (5), supports a leader by a promise (4) or counts the turns of threads in beats (3; a node that sees a
+//! thread of its own stand still withdraws what is claimed from there). All that rests under a silent node wakes at once (6): its
+//! campaigns are spread by rank and chance, as those of groups that do not rest.
 
 mod issued;
 mod message;
@@ -37,6 +40,9 @@ use self::issued::Issued;
 use self::message::NewsBody;
 use self::taken::{Order, Taken};
 use crate::{Claim, GroupId, ReplicaId};
+
+/// Intervals without a beat after which nothing rests any more under the claims of a node that is heard otherwise.
+const BEATLESS: u32 = 20;
 
 /// Which groups rest between this node and each other. Drain [`Claims::poll_output`] after each input.
 #[derive(Debug)]
@@ -167,7 +173,14 @@ impl Claims {
     pub fn rests(&mut self, group: GroupId, leader: ReplicaId, without: &[u64]) {
         for node in without {
             let pair = self.pairs.entry(*node).or_default();
-            pair.without.insert(group, leader);
+            if pair.life > 0 && !pair.silent {
+                // Its node lives, so the replica may speak at any moment: until it does, its leader beats for it.
+                let replica = leader;
+                self.outputs
+                    .push_back(ClaimsOutput::Rouse { group, replica });
+            } else {
+                pair.without.insert(group, leader);
+            }
         }
     }
 
@@ -255,9 +268,10 @@ impl Claims {
         pair.heard = beat.serial;
         pair.heard_at = pair.heard_at.max(now);
         let confused = self.options.sabotage == Some(ClaimsSabotage::LivesConfused);
-        let is_another = beat.life > pair.life && pair.life > 0 && !confused;
+        let is_first = pair.life == 0;
+        let is_another = beat.life > pair.life && !is_first && !confused;
         pair.life = beat.life;
-        if core::mem::take(&mut pair.silent) || is_another {
+        if core::mem::take(&mut pair.silent) || is_first || is_another {
             // Its replicas know nothing of what was decided without them.
             for (group, replica) in core::mem::take(&mut pair.without) {
                 self.outputs
@@ -344,10 +358,25 @@ impl Claims {
         }
         for (node, pair) in &mut self.pairs {
             let last = heard(*node).map_or(pair.heard_at, |at| at.max(pair.heard_at));
-            if pair.life == 0 || now.saturating_sub(last) < self.options.silent_after {
+            if pair.life == 0 {
                 continue;
             }
-            pair.silent = true;
+            if now.saturating_sub(last) < self.options.silent_after {
+                // It is heard, but it says nothing of what it claims.
+                if now.saturating_sub(pair.heard_at) >= self.options.interval * BEATLESS {
+                    let orders = pair.taken.void(false);
+                    carry_out(*node, orders, &mut self.outputs);
+                }
+                continue;
+            }
+            if !core::mem::replace(&mut pair.silent, true) {
+                // Leaders here find out who is there, and rest without it.
+                for claim in pair.issued.held() {
+                    let (group, replica) = (claim.group, claim.leader);
+                    self.outputs
+                        .push_back(ClaimsOutput::Rouse { group, replica });
+                }
+            }
             let orders = pair.taken.void(true);
             carry_out(*node, orders, &mut self.outputs);
         }

@@ -219,7 +219,6 @@ impl GroupActor {
                     let ReplicaKey { group, replica } = self.key;
                     self.shared
                         .claims(|claims| claims.unclaimed(group, replica));
-                    self.report(true);
                 }
                 // A committed configuration without this replica: the system log retires it, then the node deletes it.
                 Output::Removed => self.end_leadership(),

@@ -25,4 +25,5 @@ pub(crate) use freight::Freight;
 pub(crate) use machine::{Machine, lock};
 pub(crate) use outbox::Outbox;
 pub(crate) use registry::{Hosted, Registry};
+pub(crate) use rest::Rouse;
 pub(crate) use shared::{Clock, Counters, Shared};

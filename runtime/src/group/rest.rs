@@ -102,7 +102,7 @@ impl Handler<ClaimTaken> for GroupActor {
 /// This replica should not rest any more.
 #[derive(Debug, actix::Message)]
 #[rtype(result = "()")]
-struct Rouse;
+pub(crate) struct Rouse;
 
 impl Handler<Rouse> for GroupActor {
     type Result = ();

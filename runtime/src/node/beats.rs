@@ -16,7 +16,7 @@ use std::thread::JoinHandle;
 use super::gossip::{Sight, TAG_BEAT, tag};
 use super::pulse::Pulse;
 use crate::group::actor::{PeerSilent, StepAside};
-use crate::group::{Clock, Counters, Hosted, Shared, lock};
+use crate::group::{Clock, Counters, Hosted, Rouse, Shared, lock};
 use synod_consensus::GroupId;
 use synod_membership::MemberState;
 
@@ -187,6 +187,8 @@ fn run(shared: &Shared, heard: &LastHeard, sight: &Sight, mut pulse: Pulse, stop
             for (group, hosted) in &groups {
                 if hosted.leads() && !pulse.hears(*group) {
                     shared.claims(|claims| claims.gone(*group, hosted.replica));
+                    // When it goes on it may still lead, and claims nobody any more.
+                    hosted.group.do_send(Rouse);
                 }
             }
         }

@@ -177,6 +177,8 @@ impl Inbound for NodeInbound {
         };
         running.heard.heard(store, running.shared.clock);
         match datagram.split_first() {
+            // That anything was heard is noted above; an older build's beat says no more.
+            Some((&TAG_BEAT, [])) => {}
             Some((&TAG_BEAT, beat)) => match Beat::decode(beat) {
                 Some(beat) => {
                     let now = running.shared.clock.now();

@@ -37,7 +37,7 @@ const STEPS_PAUSE: Duration = Duration::from_millis(20);
 /// Proposals without an answer are given up after this long; the state tells what became of them.
 const PROPOSAL_PATIENCE: Duration = Duration::from_secs(2);
 /// The groups led here report so often even if nothing changed: a system leader may have forgotten what it was told.
-const REPORTS_AGAIN: Duration = Duration::from_secs(60);
+const REPORTS_AGAIN: Duration = Duration::from_secs(30);
 /// How often the log is asked which groups pin its oldest files.
 const PINNED_EVERY: Duration = Duration::from_secs(1);
 
@@ -228,6 +228,7 @@ impl Steward {
     fn ask_for_reports(&mut self) {
         let system = self.shared.registry.get(GroupId::ZERO);
         let Some(leader) = system.and_then(|hosted| hosted.leader()) else {
+            self.reported_to.0 = None;
             return;
         };
         let now = self.now();
@@ -263,12 +264,12 @@ impl Steward {
             .and_then(|hosted| hosted.leader_store());
         match leader {
             Some(leader) => {
-                // Lost reports come again: leaders repeat them.
-                let _refused = self.shared.transport.send(
-                    leader,
-                    Lane::Request,
-                    vec![NodeFrame::reports(&reports)],
-                );
+                let frames = vec![NodeFrame::reports(&reports)];
+                let sent = self.shared.transport.send(leader, Lane::Request, frames);
+                if sent.is_err() {
+                    // What rests does not say it again by itself.
+                    self.reported_to.0 = None;
+                }
             }
             None => {
                 let mut waiting = lock(&self.shared.reports);

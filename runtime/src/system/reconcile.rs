@@ -107,7 +107,7 @@ pub struct Reconciler {
     news: Vec<Move>,
 }
 
-/// Everything that the next step of a group depends on, besides reports.
+/// What the next step of a group depends on, besides reports and time.
 #[derive(Clone, Debug, PartialEq)]
 struct Calm {
     applied: LogIndex,
@@ -171,7 +171,11 @@ impl Reconciler {
             if seen.report.term > report.term {
                 return false;
             }
-            news = seen.report != report;
+            let told = GroupReport {
+                resting: seen.report.resting,
+                ..report.clone()
+            };
+            news = seen.report != told;
             if news {
                 self.calm = None;
             }

@@ -43,6 +43,12 @@ impl World {
             if !self.nodes[&node].running {
                 self.start(node);
             }
+            // What stopped is mended; what was allotted is made.
+            let known = self.nodes.get_mut(&node).expect("it exists");
+            let late = std::mem::take(&mut known.dead);
+            for group in late.into_iter().chain(known.allotted.clone()) {
+                self.host(node, group);
+            }
         }
         self.watch.verdict()
     }
@@ -55,7 +61,13 @@ impl World {
     }
 
     fn has_majority(&self, group: GroupId) -> bool {
-        self.live(group).count() > self.groups[&group].voters.len() / 2
+        self.live_voters(group).count() > self.groups[&group].voters.len() / 2
+    }
+
+    fn live_voters(&self, group: GroupId) -> impl Iterator<Item = &Node> {
+        let voters = &self.groups[&group].voters;
+        self.live(group)
+            .filter(move |node| voters.contains(&replica_of(node.number, group)))
     }
 
     /// The leader that a majority follows.
@@ -67,7 +79,7 @@ impl World {
             let status = node.replicas[&group].group.status();
             (status.term, status.leader) == (term, Some(me))
         };
-        let followers = self.live(group).filter(follows).count();
+        let followers = self.live_voters(group).filter(follows).count();
         (followers > self.groups[&group].voters.len() / 2).then_some((number, term))
     }
 
@@ -119,12 +131,38 @@ impl World {
             world.led_by(group).is_some()
         })?;
         self.watch.report.took("led again", led);
+        self.know_members()?;
         let rests = self.within(
             RESTS_WITHIN,
             &format!("does not rest {when}"),
             |world, group| world.rests(group),
         )?;
         self.watch.report.took("at rest again", rests);
+        Ok(())
+    }
+
+    /// The system log retires whoever belongs to a group no more, and may not have heard of it.
+    fn know_members(&mut self) -> Result<(), Violation> {
+        self.within(LED_WITHIN, "is still joint", |world, group| {
+            let leader = world.leader_of(group);
+            leader.is_some_and(|leader| {
+                let status = world.nodes[&leader].replicas[&group].group.status();
+                status.configuration_index <= status.commit && !status.configuration.is_joint()
+            })
+        })?;
+        for group in self.groups.keys().copied().collect::<Vec<_>>() {
+            let leader = self.leader_of(group).expect("it was led just now");
+            let status = self.nodes[&leader].replicas[&group].group.status();
+            for number in self.nodes.keys().copied().collect::<Vec<_>>() {
+                let node = self.nodes.get_mut(&number).expect("it exists");
+                let belongs = status.configuration.contains(replica_of(number, group));
+                if !belongs && node.replicas.remove(&group).is_some() {
+                    node.retired.push(group);
+                    self.gone(number, group);
+                }
+            }
+            self.groups.insert(group, status.configuration);
+        }
         Ok(())
     }
 

@@ -57,8 +57,12 @@ pub(super) struct Node {
     pub(super) stuck: [Option<VecDeque<(GroupId, Word)>>; ARBITERS as usize],
     pub(super) claims: Claims,
     pub(super) replicas: BTreeMap<GroupId, Replica>,
-    /// Replicas that stopped for good.
+    /// Groups whose replica here stopped, until it is mended.
     pub(super) dead: Vec<GroupId>,
+    /// Groups of which it got a learner after they were born.
+    pub(super) allotted: Vec<GroupId>,
+    /// Groups that it belongs to no more.
+    pub(super) retired: Vec<GroupId>,
     pub(super) disk: MemoryStore,
     /// When the disk has done what it was given.
     pub(super) disk_busy: Duration,
@@ -89,6 +93,8 @@ impl Node {
             claims: Claims::new(ClaimsOptions::default(), 0),
             replicas: BTreeMap::new(),
             dead: Vec::new(),
+            allotted: Vec::new(),
+            retired: Vec::new(),
             disk: MemoryStore::new(),
             disk_busy: Duration::ZERO,
         }
@@ -119,29 +125,44 @@ impl Node {
         self.stuck = [const { None }; ARBITERS as usize];
         self.claims = Claims::new(claims, self.life);
         self.replicas.clear();
-        let shown = self.clock(now);
-        for (group, configuration) in groups {
-            let me = replica_of(self.number, *group);
-            if !configuration.contains(me) || self.dead.contains(group) {
-                continue;
+        for (group, born) in groups {
+            if !self.dead.contains(group) {
+                self.host(now, options, *group, born);
             }
-            let key = ReplicaKey {
-                group: *group,
-                replica: me,
-            };
+        }
+    }
+
+    /// Starts the replica of a group that was born with these voters, if there is to be one here.
+    pub(super) fn host(
+        &mut self,
+        now: Duration,
+        options: &CheckedOptions,
+        group: GroupId,
+        born: &Configuration,
+    ) {
+        let shown = self.clock(now);
+        {
+            let me = replica_of(self.number, group);
+            let is_founder = born.contains(me);
+            let belongs = is_founder || self.allotted.contains(&group);
+            if !belongs || self.retired.contains(&group) || self.replicas.contains_key(&group) {
+                return;
+            }
+            let key = ReplicaKey { group, replica: me };
             let restored = match self.disk.recover(key).expect("memory does not fail") {
                 Some(recovered) => Restored::after_restart(recovered, None),
-                None => Restored::founding(configuration.clone()),
+                None if is_founder => Restored::founding(born.clone()),
+                None => Restored::newcomer(),
             };
             let restored = Restored {
                 state: restored.base.clone(),
                 ..restored
             };
             let seed = (self.number << 40) ^ (self.life << 20) ^ group.get();
-            let machine = Group::new(options.clone(), *group, me, restored, seed, shown)
+            let machine = Group::new(options.clone(), group, me, restored, seed, shown)
                 .expect("a disk that keeps its order");
             self.replicas.insert(
-                *group,
+                group,
                 Replica {
                     group: machine,
                     alarm: None,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use rand::Rng;
 use rand::seq::IteratorRandom;
-use synod_consensus::{GroupId, Role};
+use synod_consensus::{Change, Configuration, GroupId, Role};
 
 use super::node::{Replica, arbiter_of, replica_of};
 use super::watch::{Violation, Watch};
@@ -121,7 +121,7 @@ impl World {
         self.watch.report.count("faults");
         let node = self.any_node();
         let other = self.any_node();
-        match self.rng.random_range(0..13) {
+        match self.rng.random_range(0..16) {
             0 | 1 => self.crash(node),
             2 | 3 => {
                 if !self.nodes[&node].running {
@@ -159,6 +159,10 @@ impl World {
                     .choose(&mut self.rng)
                     .expect("four");
                 self.net.delay = Duration::from_micros(slow);
+            }
+            12 | 13 => {
+                let group = self.groups.keys().copied().choose(&mut self.rng);
+                self.change(group.expect("there are groups"), None);
             }
             _ => {
                 let group = self.groups.keys().copied().choose(&mut self.rng);
@@ -211,10 +215,78 @@ impl World {
         }
     }
 
+    /// A group gets a learner, which is made some time later; or one that it has takes the place of a voter. Returns whether the change
+    /// was begun.
+    pub(super) fn change(&mut self, group: GroupId, late: Option<Duration>) -> bool {
+        let hurt = self.nodes.values().any(|node| node.dead.contains(&group));
+        let Some(leader) = self.leader_of(group) else {
+            return false;
+        };
+        if hurt {
+            return false;
+        }
+        let status = self.nodes[&leader].replicas[&group].group.status();
+        let Configuration {
+            mut voters,
+            mut learners,
+            ..
+        } = status.configuration;
+        let mut newcomer = None;
+        if let Some(learner) = learners.first().copied() {
+            let others = voters.iter().copied();
+            let leaves = others
+                .filter(|voter| *voter != replica_of(leader, group))
+                .choose(&mut self.rng);
+            voters.remove(&leaves.expect("it has voters"));
+            voters.insert(learner);
+            learners.remove(&learner);
+        } else {
+            let is_free = |node: &&super::node::Node| {
+                let replica = replica_of(node.number, group);
+                !voters.contains(&replica)
+                    && !node.allotted.contains(&group)
+                    && !self.born[&group].contains(replica)
+            };
+            let node = self.nodes.values().filter(is_free).choose(&mut self.rng);
+            let Some(number) = node.map(|node| node.number) else {
+                return false;
+            };
+            learners.insert(replica_of(number, group));
+            newcomer = Some(number);
+        }
+        let change = Change {
+            expected: status.configuration_index,
+            voters,
+            learners,
+        };
+        let mut begun = false;
+        self.with_replica(leader, group, |replica, shown, _| {
+            begun = replica.group.change(shown, change).is_ok();
+        });
+        if begun {
+            self.watch.report.count("changes");
+            if let Some(node) = newcomer {
+                let chance = Duration::from_millis(self.rng.random_range(0..10_000));
+                let after = late.unwrap_or(chance);
+                self.nodes
+                    .get_mut(&node)
+                    .expect("it exists")
+                    .allotted
+                    .push(group);
+                self.host_later(after, node, group);
+            }
+        }
+        begun
+    }
+
     /// A replica stops for good, if the others of its group are a majority without it.
     fn kill_replica(&mut self, number: u64, group: GroupId) {
-        let is_dead = |node: &super::node::Node| node.dead.contains(&group);
-        let member = self.groups[&group].contains(replica_of(number, group));
+        let is_dead = |node: &super::node::Node| {
+            node.dead.contains(&group)
+                || node.allotted.contains(&group)
+                || node.retired.contains(&group)
+        };
+        let member = self.born[&group].contains(replica_of(number, group));
         if !member || self.nodes.values().any(is_dead) {
             return;
         }

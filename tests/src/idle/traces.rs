@@ -38,6 +38,37 @@ impl Trace {
         Self::of(World::of_size(7, 3, 1).with_claims(claims))
     }
 
+    /// One of four nodes belongs to the group only after it was added, `late` after that was decided.
+    pub fn with_late_learner(late: Duration) -> Self {
+        let mut trace = Self::of(World::of_size(7, 4, 1));
+        assert!(trace.world.change(GROUP, Some(late)));
+        trace
+    }
+
+    /// The learner takes the place of a voter. Returns whether the leader takes the change.
+    pub fn promote(&mut self) -> bool {
+        self.world.change(GROUP, None)
+    }
+
+    /// The node whose replica learns, once the leader has said so.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn learner(&self) -> u64 {
+        let status = self.world.nodes[&self.leader].replicas[&GROUP]
+            .group
+            .status();
+        let learner = status.configuration.learners.first().copied();
+        super::node::node_of(learner.expect("a learner"))
+    }
+
+    /// Whether what was acknowledged is applied at `node`.
+    pub fn is_up_to_date(&self, node: u64) -> bool {
+        let last = self.world.watch.acknowledged.get(&GROUP);
+        let replica = self.world.nodes[&node].replicas.get(&GROUP);
+        replica.is_some_and(|replica| Some(&replica.applied) >= last)
+    }
+
     fn of(world: World) -> Self {
         let mut trace = Self {
             world,
@@ -46,7 +77,10 @@ impl Trace {
         };
         trace.until_all_rest();
         trace.leader = trace.world.leader_of(GROUP).expect("it rests");
-        let mut others = (1..=3).filter(|node| *node != trace.leader);
+        let hosts = |node: &u64| trace.world.nodes[node].replicas.contains_key(&GROUP);
+        let mut others = (1..=4)
+            .filter(|node| trace.world.nodes.contains_key(node) && hosts(node))
+            .filter(|node| *node != trace.leader);
         trace.others = core::array::from_fn(|_| others.next().expect("two others"));
         trace
     }
@@ -111,6 +145,16 @@ impl Trace {
     /// Whether the replica of `node` rests.
     pub fn rests(&self, node: u64) -> bool {
         self.world.nodes[&node].replicas[&GROUP].group.is_resting()
+    }
+
+    /// Whether the leader at `leader` takes `node` for one that answers.
+    pub fn answers(&self, leader: u64, node: u64) -> bool {
+        let known = &self.world.nodes[&leader];
+        let status = known.replicas[&GROUP].group.status();
+        let now = known.clock(self.world.now);
+        let mut peers = status.peers.iter();
+        let peer = peers.find(|peer| peer.replica == replica_of(node, GROUP));
+        peer.is_some_and(|peer| peer.answers(now, Duration::from_millis(1_200)))
     }
 
     /// The replica of `node` stops for good, and its node notices.

@@ -30,6 +30,9 @@ pub struct World {
     pub(super) now: Duration,
     pub(super) rng: ChaCha8Rng,
     pub(super) nodes: BTreeMap<u64, Node>,
+    /// As they were born.
+    pub(super) born: BTreeMap<GroupId, Configuration>,
+    /// As they are, as far as is known.
     pub(super) groups: BTreeMap<GroupId, Configuration>,
     pub(super) options: CheckedOptions,
     pub(super) claims: ClaimsOptions,
@@ -70,6 +73,11 @@ enum Event {
         to: u64,
         input: Input,
     },
+    /// A learner that was allotted is made.
+    Host {
+        node: u64,
+        group: GroupId,
+    },
 }
 
 impl World {
@@ -98,6 +106,7 @@ impl World {
         let mut world = Self {
             now: Duration::ZERO,
             nodes: BTreeMap::new(),
+            born: BTreeMap::new(),
             groups: BTreeMap::new(),
             options: options.check().expect("they hang together"),
             claims: ClaimsOptions::default(),
@@ -113,10 +122,9 @@ impl World {
         for group in (1..=groups).map(GroupId::new) {
             let first = world.rng.random_range(0..nodes);
             let members = (0..3).map(|step| replica_of(1 + (first + step) % nodes, group));
-            world
-                .groups
-                .insert(group, Configuration::of_voters(members));
+            world.born.insert(group, Configuration::of_voters(members));
         }
+        world.groups = world.born.clone();
         for number in 1..=nodes {
             let offset = Duration::from_millis(rng.random_range(0..100_000));
             let node = Node::new(number, offset, rng.random_range(0..80_000));
@@ -138,11 +146,24 @@ impl World {
 
     pub(super) fn start(&mut self, number: u64) {
         let node = self.nodes.get_mut(&number).expect("it exists");
-        node.start(self.now, &self.options, self.claims, &self.groups);
+        node.start(self.now, &self.options, self.claims, &self.born);
         let groups: Vec<_> = node.replicas.keys().copied().collect();
         let first = Duration::from_micros(self.rng.random_range(0..100_000));
         self.input_at(self.now + first, number, Input::Time);
         for group in groups {
+            self.drain(number, group);
+        }
+    }
+
+    pub(super) fn host_later(&mut self, after: Duration, node: u64, group: GroupId) {
+        self.push(self.now + after, Event::Host { node, group });
+    }
+
+    /// Makes a replica that was allotted, or is mended; unless its node does not run, or its thread.
+    pub(super) fn host(&mut self, number: u64, group: GroupId) {
+        let node = self.nodes.get_mut(&number).expect("it exists");
+        if node.is_running() && node.stuck[arbiter_of(group)].is_none() {
+            node.host(self.now, &self.options, group, &self.born[&group]);
             self.drain(number, group);
         }
     }
@@ -189,6 +210,7 @@ impl World {
                     }
                 }
                 Event::Packet { to, input } => self.input(to, input),
+                Event::Host { node, group } => self.host(node, group),
             }
             self.watch.verdict()?;
         }
@@ -405,6 +427,13 @@ impl World {
                     node.claims.rests(group, me, &without);
                 }
                 Output::Unclaimed => node.claims.unclaimed(group, me),
+                Output::Removed => {
+                    node.retired.push(group);
+                    node.replicas.remove(&group);
+                    self.gone(number, group);
+                    self.watch.report.count("replicas that were retired");
+                    break;
+                }
                 Output::DataLost { .. } => self.watch.fail(format!("group {group} lost data")),
                 Output::ReadFailed { .. }
                 | Output::MayEvaluate { .. }
