@@ -16,7 +16,7 @@ use crate::group::Group;
 use crate::message::Body;
 use crate::output::{Output, Role};
 use crate::progress::Feed;
-use crate::{GroupId, LogIndex, ReplicaId, Term};
+use crate::{GroupId, LogIndex, ReplicaId, ReplicaKey, Term};
 
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +35,16 @@ pub struct Claim {
     /// The last entry of its log; committed.
     #[serde(rename = "l")]
     pub last: LogIndex,
+}
+
+impl Claim {
+    /// The replica that leads.
+    pub fn leads(&self) -> ReplicaKey {
+        ReplicaKey {
+            group: self.group,
+            replica: self.leader,
+        }
+    }
 }
 
 /// What the followers are to a leader that would rest.
@@ -61,7 +71,7 @@ impl Group {
             leadership.quiet = 0;
             return;
         };
-        leadership.quiet = leadership.quiet.saturating_add(1);
+        leadership.quiet += 1;
         // What was claimed before, and not taken by all, is claimed anew: an answer may be lost.
         if leadership.quiet >= after {
             leadership.quiet = 0;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::message::{Added, Answer, NewsBody, Removed, digest};
 use super::options::ClaimsOptions;
-use crate::{Claim, GroupId, ReplicaId};
+use crate::{Claim, GroupId, ReplicaId, ReplicaKey};
 
 #[derive(Debug, Default)]
 pub(super) struct Issued {
@@ -72,9 +72,10 @@ impl Issued {
     }
 
     /// Withdraws a claim of that leader.
-    pub(super) fn remove(&mut self, group: GroupId, leader: ReplicaId, lost: bool) {
+    pub(super) fn remove(&mut self, leader: ReplicaKey, lost: bool) {
+        let group = leader.group;
         let claimed = self.claims.get(&group);
-        if claimed.is_some_and(|issued| issued.claim.leader == leader) {
+        if claimed.is_some_and(|issued| issued.claim.leads() == leader) {
             self.drop_claim(group);
             self.unsent.insert(group, Some(Removed { group, lost }));
         }
@@ -199,7 +200,7 @@ impl Issued {
         }
         let claim = issued.claim;
         if !answer.rests {
-            self.remove(claim.group, claim.leader, false);
+            self.remove(claim.leads(), false);
             return Some(Err(claim));
         }
         if core::mem::replace(&mut issued.held, true) {

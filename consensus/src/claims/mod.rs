@@ -29,7 +29,7 @@ mod stories;
 mod taken;
 
 use core::time::Duration;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 pub use self::message::{Beat, News};
 pub use self::options::ClaimsOptions;
@@ -39,7 +39,7 @@ pub use self::options::ClaimsSabotage;
 use self::issued::Issued;
 use self::message::NewsBody;
 use self::taken::{Order, Taken};
-use crate::{Claim, GroupId, ReplicaId};
+use crate::{Claim, ReplicaId, ReplicaKey};
 
 /// Intervals without a beat after which nothing rests any more under the claims of a node that is heard otherwise.
 const BEATLESS: u32 = 20;
@@ -68,8 +68,8 @@ struct Pair {
     silent: bool,
     issued: Issued,
     taken: Taken,
-    /// Groups led here that rest without their replica there, which was silent; and their leaders.
-    without: BTreeMap<GroupId, ReplicaId>,
+    /// Leaders here that rest without the replica of their group there, which was silent.
+    without: BTreeSet<ReplicaKey>,
 }
 
 /// One thing to do.
@@ -94,18 +94,11 @@ pub enum ClaimsOutput {
         by: ReplicaId,
     },
     /// Wake this replica here ([`Group::rouse`](crate::Group::rouse)).
-    Rouse {
-        /// The group.
-        group: GroupId,
-        /// The replica.
-        replica: ReplicaId,
-    },
+    Rouse(ReplicaKey),
     /// Tell this replica here that its leader is silent ([`Group::peer_silent`](crate::Group::peer_silent)).
     Silent {
-        /// The group.
-        group: GroupId,
         /// The replica.
-        replica: ReplicaId,
+        here: ReplicaKey,
         /// Its leader.
         leader: ReplicaId,
     },
@@ -121,6 +114,16 @@ pub struct Asked {
     /// The node whose claim it is.
     from: u64,
     since: u64,
+}
+
+impl Asked {
+    /// Who is asked.
+    pub fn replica(&self) -> ReplicaKey {
+        ReplicaKey {
+            group: self.claim.group,
+            replica: self.to,
+        }
+    }
 }
 
 impl Claims {
@@ -160,7 +163,7 @@ impl Claims {
     pub fn claim(&mut self, claim: Claim, holders: &[(u64, ReplicaId)]) {
         for (node, pair) in &mut self.pairs {
             if !holders.iter().any(|(holder, _)| holder == node) {
-                pair.issued.remove(claim.group, claim.leader, false);
+                pair.issued.remove(claim.leads(), false);
             }
         }
         for (node, to) in holders {
@@ -170,29 +173,27 @@ impl Claims {
     }
 
     /// A leader here rests; its replicas on these nodes were silent ([`Output::Rests`](crate::Output::Rests)).
-    pub fn rests(&mut self, group: GroupId, leader: ReplicaId, without: &[u64]) {
+    pub fn rests(&mut self, leader: ReplicaKey, without: &[u64]) {
         for node in without {
             let pair = self.pairs.entry(*node).or_default();
             if pair.life > 0 && !pair.silent {
                 // Its node lives, so the replica may speak at any moment: until it does, its leader beats for it.
-                let replica = leader;
-                self.outputs
-                    .push_back(ClaimsOutput::Rouse { group, replica });
+                self.outputs.push_back(ClaimsOutput::Rouse(leader));
             } else {
-                pair.without.insert(group, leader);
+                pair.without.insert(leader);
             }
         }
     }
 
     /// A replica here has something to do ([`Output::Unclaimed`](crate::Output::Unclaimed)).
-    pub fn unclaimed(&mut self, group: GroupId, replica: ReplicaId) {
-        self.release(group, replica, false);
+    pub fn unclaimed(&mut self, replica: ReplicaKey) {
+        self.release(replica, false);
     }
 
     /// A replica here is no more, or its thread does not run: whoever rests under its claims needs another leader.
-    pub fn gone(&mut self, group: GroupId, replica: ReplicaId) {
+    pub fn gone(&mut self, replica: ReplicaKey) {
         if !self.is_sabotaged(ClaimsSabotage::DeadClaim) {
-            self.release(group, replica, true);
+            self.release(replica, true);
         }
     }
 
@@ -200,31 +201,24 @@ impl Claims {
         self.options.sabotage == Some(bug)
     }
 
-    fn release(&mut self, group: GroupId, replica: ReplicaId, lost: bool) {
+    fn release(&mut self, replica: ReplicaKey, lost: bool) {
         for pair in self.pairs.values_mut() {
-            pair.issued.remove(group, replica, lost);
-            pair.taken.woke(group, replica);
-            if pair.without.get(&group) == Some(&replica) {
-                pair.without.remove(&group);
-            }
+            pair.issued.remove(replica, lost);
+            pair.taken.woke(replica);
+            pair.without.remove(&replica);
         }
     }
 
     /// A replica here was asked, and rests now, or not.
     pub fn answered(&mut self, asked: Asked, rests: bool) {
         let Asked {
-            claim,
-            to,
-            from,
-            since,
+            claim, from, since, ..
         } = asked;
         let pair = self.pairs.entry(from).or_default();
         let stands = pair.taken.answered(&claim, since, rests);
         if rests && !stands {
             // The claim was withdrawn while the replica was asked.
-            let (group, replica) = (claim.group, to);
-            self.outputs
-                .push_back(ClaimsOutput::Rouse { group, replica });
+            self.outputs.push_back(ClaimsOutput::Rouse(asked.replica()));
         }
     }
 
@@ -273,17 +267,13 @@ impl Claims {
         pair.life = beat.life;
         if core::mem::take(&mut pair.silent) || is_first || is_another {
             // Its replicas know nothing of what was decided without them.
-            for (group, replica) in core::mem::take(&mut pair.without) {
-                self.outputs
-                    .push_back(ClaimsOutput::Rouse { group, replica });
-            }
+            let leaders = core::mem::take(&mut pair.without).into_iter();
+            self.outputs.extend(leaders.map(ClaimsOutput::Rouse));
         }
         if is_another {
-            for claim in pair.issued.void() {
-                let (group, replica) = (claim.group, claim.leader);
-                self.outputs
-                    .push_back(ClaimsOutput::Rouse { group, replica });
-            }
+            let claims = pair.issued.void();
+            self.outputs
+                .extend(claims.map(|claim| ClaimsOutput::Rouse(claim.leads())));
             let orders = pair.taken.void(true);
             carry_out(node, orders, &mut self.outputs);
             return;
@@ -338,10 +328,7 @@ impl Claims {
                         Some(Ok((claim, by))) => {
                             outputs.push_back(ClaimsOutput::Taken { claim, by });
                         }
-                        Some(Err(claim)) => outputs.push_back(ClaimsOutput::Rouse {
-                            group: claim.group,
-                            replica: claim.leader,
-                        }),
+                        Some(Err(claim)) => outputs.push_back(ClaimsOutput::Rouse(claim.leads())),
                         None => {}
                     }
                 }
@@ -371,11 +358,9 @@ impl Claims {
             }
             if !core::mem::replace(&mut pair.silent, true) {
                 // Leaders here find out who is there, and rest without it.
-                for claim in pair.issued.held() {
-                    let (group, replica) = (claim.group, claim.leader);
-                    self.outputs
-                        .push_back(ClaimsOutput::Rouse { group, replica });
-                }
+                let claims = pair.issued.held();
+                self.outputs
+                    .extend(claims.map(|claim| ClaimsOutput::Rouse(claim.leads())));
             }
             let orders = pair.taken.void(true);
             carry_out(*node, orders, &mut self.outputs);
@@ -391,18 +376,13 @@ fn carry_out(from: u64, orders: impl Iterator<Item = Order>, outputs: &mut VecDe
             from,
             since,
         }),
-        Order::Rouse {
-            claim,
-            to,
-            lost: true,
-        } => ClaimsOutput::Silent {
-            group: claim.group,
-            replica: to,
-            leader: claim.leader,
-        },
-        Order::Rouse { claim, to, .. } => ClaimsOutput::Rouse {
-            group: claim.group,
-            replica: to,
-        },
+        Order::Rouse { claim, to, lost } => {
+            let (group, leader) = (claim.group, claim.leader);
+            let here = ReplicaKey { group, replica: to };
+            match lost {
+                true => ClaimsOutput::Silent { here, leader },
+                false => ClaimsOutput::Rouse(here),
+            }
+        }
     }));
 }

@@ -4,7 +4,7 @@ use core::time::Duration;
 use std::collections::{BTreeSet, VecDeque};
 
 use super::{Asked, Beat, Claims, ClaimsOptions, ClaimsOutput, News};
-use crate::{Claim, GroupId, LogIndex, ReplicaId, Term};
+use crate::{Claim, GroupId, LogIndex, ReplicaId, ReplicaKey, Term};
 
 /// Node 1 leads, node 2 follows.
 const LEADER: u64 = 1;
@@ -21,6 +21,13 @@ fn claim(group: u64) -> Claim {
 
 fn holder(group: u64) -> ReplicaId {
     ReplicaId::new(200 + group)
+}
+
+fn follows(group: u64) -> ReplicaKey {
+    ReplicaKey {
+        group: GroupId::new(group),
+        replica: holder(group),
+    }
 }
 
 fn at(millis: u64) -> Duration {
@@ -88,8 +95,8 @@ impl Two {
                         }
                         ClaimsOutput::Ask(asked) => self.ask(node, asked),
                         ClaimsOutput::Taken { claim, .. } => self.taken.push(claim.group.get()),
-                        ClaimsOutput::Rouse { group, .. } => self.roused.push((node, group.get())),
-                        ClaimsOutput::Silent { group, .. } => self.silent.push(group.get()),
+                        ClaimsOutput::Rouse(at) => self.roused.push((node, at.group.get())),
+                        ClaimsOutput::Silent { here, .. } => self.silent.push(here.group.get()),
                     }
                 }
             }
@@ -148,8 +155,8 @@ fn a_claim_that_is_withdrawn_wakes_its_follower() {
     let mut two = Two::new();
     two.claims(1..=3);
     two.beats(2);
-    two.leader.unclaimed(GroupId::new(2), claim(2).leader);
-    two.leader.gone(GroupId::new(3), claim(3).leader);
+    two.leader.unclaimed(claim(2).leads());
+    two.leader.gone(claim(3).leads());
     two.beats(1);
     assert_eq!((two.roused, two.silent), (vec![(FOLLOWER, 2)], vec![3]));
     assert_eq!(two.follower.counts(), (0, 1));
@@ -161,8 +168,12 @@ fn whoever_withdraws_it_is_the_leader_that_made_it() {
     let mut two = Two::new();
     two.claims([1]);
     two.beats(2);
-    two.leader.gone(GroupId::new(1), ReplicaId::new(999));
-    two.follower.gone(GroupId::new(1), ReplicaId::new(999));
+    let other = ReplicaKey {
+        group: GroupId::new(1),
+        replica: ReplicaId::new(999),
+    };
+    two.leader.gone(other);
+    two.follower.gone(other);
     two.beats(2);
     assert_eq!((two.roused, two.follower.counts()), (vec![], (0, 1)));
 }
@@ -172,7 +183,7 @@ fn a_list_of_which_a_page_was_lost_is_sent_anew() {
     let mut two = Two::new();
     two.claims(1..=6);
     two.beats(2);
-    two.leader.unclaimed(GroupId::new(5), claim(5).leader);
+    two.leader.unclaimed(claim(5).leads());
     two.claims(7..=12);
     two.pieces = 1; // of two pages
     two.beats(1);
@@ -190,7 +201,7 @@ fn a_list_that_cannot_come_anew_is_not_trusted_for_ever() {
     two.claims(1..=3);
     two.beats(2);
     two.pieces = 0;
-    two.leader.gone(GroupId::new(2), claim(2).leader);
+    two.leader.gone(claim(2).leads());
     two.beats(10);
     assert_eq!(two.roused, []);
     two.beats(2);
@@ -215,7 +226,7 @@ fn an_answer_that_was_lost_is_found_missing() {
     two.beats(4);
     assert_eq!(two.taken, [1, 2]);
     two.pieces = 0;
-    two.follower.unclaimed(GroupId::new(1), holder(1));
+    two.follower.unclaimed(follows(1));
     two.unwilling.insert(1);
     two.beats(1);
     two.pieces = usize::MAX;
@@ -258,8 +269,7 @@ fn anything_heard_counts_as_life() {
 fn another_life_ends_all_claims_on_both_sides() {
     let mut two = Two::new();
     two.claims([1, 2]);
-    two.leader
-        .rests(GroupId::new(3), claim(3).leader, &[FOLLOWER]);
+    two.leader.rests(claim(3).leads(), &[FOLLOWER]);
     two.beats(2);
     let reborn = Beat {
         life: 2,
@@ -302,7 +312,7 @@ fn a_claim_withdrawn_while_its_follower_is_asked_leaves_nobody_asleep() {
     let Some(ClaimsOutput::Ask(asked)) = two.follower.poll_output() else {
         panic!("the follower is asked")
     };
-    two.leader.unclaimed(GroupId::new(1), claim(1).leader);
+    two.leader.unclaimed(claim(1).leads());
     two.beats(1);
     two.roused.clear();
     two.follower.answered(asked, true);

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::message::{Added, Answer, Beat, Removed, digest};
 use super::options::ClaimsOptions;
-use crate::{Claim, GroupId, ReplicaId};
+use crate::{Claim, GroupId, ReplicaId, ReplicaKey};
 
 #[derive(Debug, Default)]
 pub(super) struct Taken {
@@ -168,7 +168,7 @@ impl Taken {
     }
 
     /// A replica here wakes by itself, or is no more.
-    pub(super) fn woke(&mut self, group: GroupId, replica: ReplicaId) {
+    pub(super) fn woke(&mut self, ReplicaKey { group, replica }: ReplicaKey) {
         if let Some(taken) = self.claims.get_mut(&group)
             && taken.to == replica
             && core::mem::take(&mut taken.rests)

@@ -147,8 +147,7 @@ impl GroupActor {
 
     /// Whoever rests under a claim of this replica needs another leader.
     fn give_claims_up(&self) {
-        let ReplicaKey { group, replica } = self.key;
-        self.shared.claims(|claims| claims.gone(group, replica));
+        self.shared.claims(|claims| claims.gone(self.key));
     }
 
     /// Runs one input of the machine, then everything that it put out.
@@ -199,27 +198,18 @@ impl GroupActor {
                     self.resume_evaluation();
                 }
                 Output::Claim { claim, holders } => {
-                    let holders: Vec<_> = holders
-                        .iter()
-                        .map(|id| (ReplicaAddress::of(*id).store, *id))
-                        .collect();
+                    let on_store = |id: &ReplicaId| (ReplicaAddress::of(*id).store, *id);
+                    let holders: Vec<_> = holders.iter().map(on_store).collect();
                     self.shared.claims(|claims| claims.claim(claim, &holders));
                 }
                 Output::Rests { without } => {
-                    let without: Vec<_> = without
-                        .iter()
-                        .map(|id| ReplicaAddress::of(*id).store)
-                        .collect();
-                    let ReplicaKey { group, replica } = self.key;
+                    let store = |id: &ReplicaId| ReplicaAddress::of(*id).store;
+                    let without: Vec<_> = without.iter().map(store).collect();
                     self.shared
-                        .claims(|claims| claims.rests(group, replica, &without));
+                        .claims(|claims| claims.rests(self.key, &without));
                     self.report(true);
                 }
-                Output::Unclaimed => {
-                    let ReplicaKey { group, replica } = self.key;
-                    self.shared
-                        .claims(|claims| claims.unclaimed(group, replica));
-                }
+                Output::Unclaimed => self.shared.claims(|claims| claims.unclaimed(self.key)),
                 // A committed configuration without this replica: the system log retires it, then the node deletes it.
                 Output::Removed => self.end_leadership(),
                 Output::DataLost { acknowledged, last } => {

@@ -8,13 +8,13 @@ use std::sync::Mutex;
 
 use actix::Handler;
 use synod_consensus::claims::{Asked, Claims, ClaimsOutput};
-use synod_consensus::{Claim, GroupId, ReplicaId};
+use synod_consensus::{Claim, ReplicaId};
 
-use super::actor::GroupActor;
+use super::actor::{GroupActor, PeerSilent};
 use super::machine::lock;
-use super::registry::Hosted;
 use super::shared::Shared;
 use crate::node::NodeFrame;
+use crate::system::ReplicaAddress;
 use crate::transport::Lane;
 
 impl Shared {
@@ -30,38 +30,30 @@ impl Shared {
                     let frame = NodeFrame::claims(&news);
                     let _refused = self.transport.send(to, Lane::Request, vec![frame]);
                 }
-                ClaimsOutput::Ask(asked) => match self.of(asked.claim.group, asked.to) {
+                ClaimsOutput::Ask(asked) => match self.registry.of_key(asked.replica()) {
                     Some(hosted) => hosted.group.do_send(TakeClaim(asked)),
                     None => claims.answered(asked, false),
                 },
                 ClaimsOutput::Taken { claim, by } => {
-                    if let Some(hosted) = self.of(claim.group, claim.leader) {
+                    if let Some(hosted) = self.registry.of_key(claim.leads()) {
                         hosted.group.do_send(ClaimTaken { claim, by });
                     }
                 }
-                ClaimsOutput::Rouse { group, replica } => {
-                    if let Some(hosted) = self.of(group, replica) {
+                ClaimsOutput::Rouse(here) => {
+                    if let Some(hosted) = self.registry.of_key(here) {
                         hosted.group.do_send(Rouse);
                     }
                 }
-                ClaimsOutput::Silent {
-                    group,
-                    replica,
-                    leader,
-                } => {
-                    if let Some(hosted) = self.of(group, replica) {
-                        hosted.group.do_send(LeaderSilent(leader));
+                ClaimsOutput::Silent { here, leader } => {
+                    if let Some(hosted) = self.registry.of_key(here) {
+                        let store = ReplicaAddress::of(leader).store;
+                        hosted.group.do_send(PeerSilent(store));
                     }
                 }
                 other => tracing::warn!(?other, "output of newer claims is not handled"),
             }
         }
         result
-    }
-
-    fn of(&self, group: GroupId, replica: ReplicaId) -> Option<std::sync::Arc<Hosted>> {
-        let hosted = self.registry.get(group)?;
-        (hosted.replica == replica).then_some(hosted)
     }
 }
 
@@ -108,17 +100,5 @@ impl Handler<Rouse> for GroupActor {
     type Result = ();
     fn handle(&mut self, _: Rouse, ctx: &mut Self::Context) {
         self.drive(ctx, |group, now| group.rouse(now));
-    }
-}
-
-/// The leader under whose claim this replica rests is silent, or is no more.
-#[derive(Debug, actix::Message)]
-#[rtype(result = "()")]
-struct LeaderSilent(ReplicaId);
-
-impl Handler<LeaderSilent> for GroupActor {
-    type Result = ();
-    fn handle(&mut self, LeaderSilent(leader): LeaderSilent, ctx: &mut Self::Context) {
-        self.drive(ctx, |group, now| group.peer_silent(now, leader));
     }
 }

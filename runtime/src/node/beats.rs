@@ -17,14 +17,14 @@ use super::gossip::{Sight, TAG_BEAT, tag};
 use super::pulse::Pulse;
 use crate::group::actor::{PeerSilent, StepAside};
 use crate::group::{Clock, Counters, Hosted, Rouse, Shared, lock};
-use synod_consensus::GroupId;
+use synod_consensus::{GroupId, ReplicaKey};
 use synod_membership::MemberState;
 
 /// Gap between beats.
 pub(super) const INTERVAL: Duration = Duration::from_millis(100);
 /// Silence after which groups led by that store are told. Four lost or late beats: on a loaded two-core machine with
 /// three nodes a process can be off the processor for 100 ms and more.
-const SILENT_AFTER: Duration = Duration::from_millis(450);
+pub(super) const SILENT_AFTER: Duration = Duration::from_millis(450);
 /// Groups that still follow a silent store are told again this often.
 const TELL_AGAIN: Duration = Duration::from_millis(500);
 /// A node that is not well asks this often that its leaderships be taken over.
@@ -186,7 +186,8 @@ fn run(shared: &Shared, heard: &LastHeard, sight: &Sight, mut pulse: Pulse, stop
             // What rests under claims from a thread that stands still needs another leader, for all that this node beats on.
             for (group, hosted) in &groups {
                 if hosted.leads() && !pulse.hears(*group) {
-                    shared.claims(|claims| claims.gone(*group, hosted.replica));
+                    let (group, replica) = (*group, hosted.replica);
+                    shared.claims(|claims| claims.gone(ReplicaKey { group, replica }));
                     // When it goes on it may still lead, and claims nobody any more.
                     hosted.group.do_send(Rouse);
                 }

@@ -257,6 +257,12 @@ async fn launch(
     unwind.checkpoints = Some(checkpoints.clone());
     let (fatal, _) = watch::channel(None);
     let (changed, _) = watch::channel(0);
+    // Of beats there is one rhythm, whatever lives by it.
+    let claims = ClaimsOptions {
+        interval: beats::INTERVAL,
+        silent_after: beats::SILENT_AFTER,
+        ..ClaimsOptions::default()
+    };
     let shared = Arc::new(Shared {
         store,
         build: builder.build,
@@ -268,7 +274,7 @@ async fn launch(
         checkpoints,
         freight,
         registry: registry.clone(),
-        claims: Mutex::new(Claims::new(ClaimsOptions::default(), generation)),
+        claims: Mutex::new(Claims::new(claims, generation)),
         system: Arc::new(Mutex::new(SystemState::default())),
         changed,
         reports: Mutex::default(),

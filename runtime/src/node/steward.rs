@@ -323,7 +323,6 @@ impl Steward {
         let steps = {
             let state = lock(&self.shared.system);
             let raised = state.next_level(self.shared.build, &self.sight.announced());
-            let told = state.descriptions(&self.sight.said()).into_iter();
             if state.founding.is_none() {
                 vec![Step::Propose(SystemCommand::Found(self.founding.clone()))]
             } else if let Some(level) = raised {
@@ -331,6 +330,7 @@ impl Steward {
                 let epoch = state.epoch;
                 vec![Step::Propose(SystemCommand::Raise { epoch, level })]
             } else {
+                let told = state.descriptions(&self.sight.said()).into_iter();
                 let steps = self.reconciler.steps(now, &state, &self.sight.alive());
                 told.map(Step::Propose).chain(steps).collect()
             }

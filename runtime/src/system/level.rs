@@ -85,13 +85,19 @@ impl SystemState {
             .max()
     }
 
-    /// Why `command` has to wait, if it has to: the sentence names the members that hold it up.
-    pub fn gate(&self, command: &SystemCommand, announced: &Announced) -> Result<(), String> {
+    /// Why `command` has to wait, if it has to: the sentence names the members that hold it up. What is `announced` is asked only for a
+    /// command that the cluster does not know anyway.
+    pub fn gate(
+        &self,
+        command: &SystemCommand,
+        announced: impl FnOnce() -> Announced,
+    ) -> Result<(), String> {
         let level = command.level();
         if level <= self.level {
             return Ok(());
         }
-        let behind = self.behind(level, announced);
+        let announced = announced();
+        let behind = self.behind(level, &announced);
         match (command, behind.is_empty()) {
             (SystemCommand::Raise { .. }, true) => Ok(()),
             (_, true) => Err(format!(
@@ -101,7 +107,7 @@ impl SystemState {
             (_, false) => Err(format!(
                 "this needs a cluster of level {level}, and this one stays at level {} until these members run a newer build: {}",
                 self.level,
-                self.builds(&behind, announced)
+                self.builds(&behind, &announced)
             )),
         }
     }

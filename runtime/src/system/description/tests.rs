@@ -150,14 +150,17 @@ fn a_description_waits_until_every_build_knows_the_command() {
     };
     let mut announced: Announced = (1..=3).map(|store| (store, BUILD_LEVEL)).collect();
     announced.insert(2, Level::FIRST);
-    let reason = state.gate(describe, &announced).unwrap_err();
+    let reason = state.gate(describe, || announced.clone()).unwrap_err();
     assert!(reason.contains("n2 (level 1)"), "{reason}");
     announced.insert(2, BUILD_LEVEL);
-    assert!(state.gate(describe, &announced).is_err(), "not raised yet");
+    assert!(
+        state.gate(describe, || announced.clone()).is_err(),
+        "not raised yet"
+    );
     let level = state.next_level(BUILD_LEVEL, &announced).unwrap();
     let epoch = state.epoch;
     apply(&mut state, SystemCommand::Raise { epoch, level });
-    assert_eq!(state.gate(describe, &announced), Ok(()));
+    assert_eq!(state.gate(describe, || announced.clone()), Ok(()));
 }
 
 #[test]

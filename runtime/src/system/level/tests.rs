@@ -85,17 +85,17 @@ fn a_command_above_the_clusters_level_waits_and_says_for_whom() {
     };
     assert_eq!(far.level(), THREE);
     let mixed = announced(&[(1, 3), (2, 2), (3, 3)]);
-    let reason = state.gate(&far, &mixed).unwrap_err();
+    let reason = state.gate(&far, || mixed.clone()).unwrap_err();
     assert!(
         reason.contains("level 3") && reason.contains("level 1") && reason.contains("n2 (level 2)"),
         "{reason}"
     );
     assert!(!reason.contains("n1") && !reason.contains("n3"), "{reason}");
     let everywhere = announced(&[(1, 3), (2, 3), (3, 3)]);
-    assert_eq!(state.gate(&far, &everywhere), Ok(()));
+    assert_eq!(state.gate(&far, || everywhere.clone()), Ok(()));
     assert_eq!(raise(&mut state, THREE), SystemOutcome::Done);
     // What the cluster may use it may use, whatever is heard of builds.
-    assert_eq!(state.gate(&far, &Announced::new()), Ok(()));
+    assert_eq!(state.gate(&far, Announced::new), Ok(()));
 }
 
 #[test]
