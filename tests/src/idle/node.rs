@@ -72,6 +72,11 @@ pub(super) fn replica_of(node: u64, group: GroupId) -> ReplicaId {
     ReplicaId::new((node << 32) | (group.get() + 1))
 }
 
+pub(super) fn key_of(node: u64, group: GroupId) -> ReplicaKey {
+    let replica = replica_of(node, group);
+    ReplicaKey { group, replica }
+}
+
 pub(super) fn node_of(replica: ReplicaId) -> u64 {
     replica.get() >> 32
 }
@@ -140,36 +145,33 @@ impl Node {
         group: GroupId,
         born: &Configuration,
     ) {
-        let shown = self.clock(now);
-        {
-            let me = replica_of(self.number, group);
-            let is_founder = born.contains(me);
-            let belongs = is_founder || self.allotted.contains(&group);
-            if !belongs || self.retired.contains(&group) || self.replicas.contains_key(&group) {
-                return;
-            }
-            let key = ReplicaKey { group, replica: me };
-            let restored = match self.disk.recover(key).expect("memory does not fail") {
-                Some(recovered) => Restored::after_restart(recovered, None),
-                None if is_founder => Restored::founding(born.clone()),
-                None => Restored::newcomer(),
-            };
-            let restored = Restored {
-                state: restored.base.clone(),
-                ..restored
-            };
-            let seed = (self.number << 40) ^ (self.life << 20) ^ group.get();
-            let machine = Group::new(options.clone(), group, me, restored, seed, shown)
-                .expect("a disk that keeps its order");
-            self.replicas.insert(
-                group,
-                Replica {
-                    group: machine,
-                    alarm: None,
-                    applied: LogIndex::ZERO,
-                },
-            );
+        let key = key_of(self.number, group);
+        let is_founder = born.contains(key.replica);
+        let belongs = is_founder || self.allotted.contains(&group);
+        if !belongs || self.retired.contains(&group) || self.replicas.contains_key(&group) {
+            return;
         }
+        let restored = match self.disk.recover(key).expect("memory does not fail") {
+            Some(recovered) => Restored::after_restart(recovered, None),
+            None if is_founder => Restored::founding(born.clone()),
+            None => Restored::newcomer(),
+        };
+        let restored = Restored {
+            state: restored.base.clone(),
+            ..restored
+        };
+        let seed = (self.number << 40) ^ (self.life << 20) ^ group.get();
+        let shown = self.clock(now);
+        let machine = Group::new(options.clone(), group, key.replica, restored, seed, shown)
+            .expect("a disk that keeps its order");
+        self.replicas.insert(
+            group,
+            Replica {
+                group: machine,
+                alarm: None,
+                applied: LogIndex::ZERO,
+            },
+        );
     }
 
     /// Everything that is not on disk is lost.

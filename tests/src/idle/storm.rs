@@ -8,7 +8,7 @@ use rand::Rng;
 use rand::seq::IteratorRandom;
 use synod_consensus::{Change, Configuration, GroupId, Role};
 
-use super::node::{Replica, arbiter_of, replica_of};
+use super::node::{ARBITERS, Input, Node, Replica, arbiter_of, replica_of};
 use super::watch::{Violation, Watch};
 use super::world::World;
 
@@ -54,8 +54,7 @@ impl World {
     }
 
     fn client(&mut self) {
-        let group = self.groups.keys().copied().choose(&mut self.rng);
-        let group = group.expect("there are groups");
+        let group = self.any_group();
         // Mostly who leads, sometimes anybody.
         let number = match self.leader_of(group) {
             Some(leader) if self.rng.random_range(0..10) > 0 => leader,
@@ -117,6 +116,11 @@ impl World {
         self.rng.random_range(1..=self.nodes.len() as u64)
     }
 
+    fn any_group(&mut self) -> GroupId {
+        let groups = self.groups.keys().copied();
+        groups.choose(&mut self.rng).expect("there are groups")
+    }
+
     fn fault(&mut self) -> Result<(), Violation> {
         self.watch.report.count("faults");
         let node = self.any_node();
@@ -136,11 +140,7 @@ impl World {
             }
             5 => self.resume(node),
             6 => {
-                let groups: Vec<_> = self.groups.keys().copied().collect();
-                let group = *groups
-                    .iter()
-                    .choose(&mut self.rng)
-                    .expect("there are groups");
+                let group = self.any_group();
                 self.stick(node, arbiter_of(group))?;
             }
             7 => self.unstick_all(node),
@@ -161,12 +161,12 @@ impl World {
                 self.net.delay = Duration::from_micros(slow);
             }
             12 | 13 => {
-                let group = self.groups.keys().copied().choose(&mut self.rng);
-                self.change(group.expect("there are groups"), None);
+                let group = self.any_group();
+                self.change(group, None);
             }
             _ => {
-                let group = self.groups.keys().copied().choose(&mut self.rng);
-                self.kill_replica(node, group.expect("there are groups"));
+                let group = self.any_group();
+                self.kill_replica(node, group);
             }
         }
         self.watch.verdict()
@@ -207,10 +207,10 @@ impl World {
     }
 
     pub(super) fn unstick_all(&mut self, number: u64) {
-        for arbiter in 0..2 {
+        for arbiter in 0..ARBITERS as usize {
             let node = self.nodes.get_mut(&number).expect("it exists");
             for (group, what) in node.stuck[arbiter].take().unwrap_or_default() {
-                self.input(number, super::node::Input::Replica { group, what });
+                self.input(number, Input::Replica { group, what });
             }
         }
     }
@@ -241,7 +241,7 @@ impl World {
             voters.insert(learner);
             learners.remove(&learner);
         } else {
-            let is_free = |node: &&super::node::Node| {
+            let is_free = |node: &&Node| {
                 let replica = replica_of(node.number, group);
                 !voters.contains(&replica)
                     && !node.allotted.contains(&group)
@@ -281,7 +281,7 @@ impl World {
 
     /// A replica stops for good, if the others of its group are a majority without it.
     fn kill_replica(&mut self, number: u64, group: GroupId) {
-        let is_dead = |node: &super::node::Node| {
+        let is_dead = |node: &Node| {
             node.dead.contains(&group)
                 || node.allotted.contains(&group)
                 || node.retired.contains(&group)

@@ -8,7 +8,7 @@ use std::time::Duration;
 use synod_consensus::claims::ClaimsOptions;
 use synod_consensus::{GroupId, Role, Term};
 
-use super::node::replica_of;
+use super::node::{arbiter_of, node_of, replica_of};
 use super::watch::Violation;
 use super::world::World;
 
@@ -59,7 +59,7 @@ impl Trace {
             .group
             .status();
         let learner = status.configuration.learners.first().copied();
-        super::node::node_of(learner.expect("a learner"))
+        node_of(learner.expect("a learner"))
     }
 
     /// Whether what was acknowledged is applied at `node`.
@@ -169,7 +169,7 @@ impl Trace {
     /// The thread of the replica of `node` stands still, and its node notices.
     pub fn thread_stands_still(&mut self, node: u64) {
         let known = self.world.nodes.get_mut(&node).expect("it exists");
-        known.stuck[super::node::arbiter_of(GROUP)] = Some(Default::default());
+        known.stuck[arbiter_of(GROUP)] = Some(Default::default());
         self.world.gone(node, GROUP);
     }
 

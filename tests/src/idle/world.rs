@@ -6,11 +6,9 @@ use std::time::Duration;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use synod_consensus::claims::{Beat, ClaimsOptions, ClaimsOutput, News};
-use synod_consensus::{
-    CheckedOptions, Configuration, GroupId, GroupOptions, LogStore, Output, ReplicaKey,
-};
+use synod_consensus::{CheckedOptions, Configuration, GroupId, GroupOptions, LogStore, Output};
 
-use super::node::{Input, Node, Word, arbiter_of, node_of, replica_of};
+use super::node::{Input, Node, Word, arbiter_of, key_of, node_of, replica_of};
 use super::watch::{Violation, Watch};
 
 pub(super) const BEAT: Duration = Duration::from_millis(100);
@@ -171,7 +169,7 @@ impl World {
     /// The thread of these replicas is stuck long enough for the node to notice, or a replica stopped.
     pub(super) fn gone(&mut self, node: u64, group: GroupId) {
         let node = self.nodes.get_mut(&node).expect("it exists");
-        node.claims.gone(group, replica_of(node.number, group));
+        node.claims.gone(key_of(node.number, group));
     }
 
     fn push(&mut self, at: Duration, event: Event) {
@@ -312,17 +310,13 @@ impl World {
                 ClaimsOutput::Taken { claim, by } => {
                     self.word(number, claim.group, Word::Taken(claim, by));
                 }
-                ClaimsOutput::Rouse { group, replica } => {
+                ClaimsOutput::Rouse(here) => {
                     self.watch.report.count("rouses");
-                    self.word(number, group, Word::Rouse(replica));
+                    self.word(number, here.group, Word::Rouse(here.replica));
                 }
-                ClaimsOutput::Silent {
-                    group,
-                    replica,
-                    leader,
-                } => {
+                ClaimsOutput::Silent { here, leader } => {
                     self.watch.report.count("silences");
-                    self.word(number, group, Word::Silent(replica, leader));
+                    self.word(number, here.group, Word::Silent(here.replica, leader));
                 }
                 other => unreachable!("{other:?}"),
             }
@@ -354,9 +348,8 @@ impl World {
                 }
             }
             Word::Written(token, writes) => {
-                let key = ReplicaKey { group, replica: me };
                 node.disk
-                    .write(&[(key, writes)])
+                    .write(&[(key_of(number, group), writes)])
                     .expect("writes come in order");
                 replica.group.persisted(shown, token);
             }
@@ -424,9 +417,9 @@ impl World {
                         self.watch.report.count("rests without somebody");
                     }
                     let without: Vec<_> = without.iter().map(|id| node_of(*id)).collect();
-                    node.claims.rests(group, me, &without);
+                    node.claims.rests(key_of(number, group), &without);
                 }
-                Output::Unclaimed => node.claims.unclaimed(group, me),
+                Output::Unclaimed => node.claims.unclaimed(key_of(number, group)),
                 Output::Removed => {
                     node.retired.push(group);
                     node.replicas.remove(&group);
