@@ -10,3 +10,4 @@ pub mod membership;
 pub mod seeds;
 mod shelf;
 pub mod town;
+pub mod violation;

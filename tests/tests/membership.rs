@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use synod_membership::{MemberEvent, MemberState, Position, StoreId};
 use tests::membership::{
-    Coverage, Figure, Memberlist, Observed, Observer, Own, Sabotage, Violation, Ways, World,
+    Coverage, Figure, Memberlist, Observed, Observer, Own, Sabotage, Ways, World,
     agreement_on_crash, deaths_by_a_starved_node, deaths_under_loss, healing_of_halves, join_storm,
     steady,
 };
 use tests::seeds::seeds;
+use tests::violation::Violation;
 
 /// Seeds of an ordinary run of the tests.
 const SEEDS: u64 = 100;

@@ -15,12 +15,8 @@ use super::clock::{self, Place};
 use super::event::{Event, SeatEvent, ToEvaluator, ToGroup, encode_reply};
 use super::network::End;
 use super::node::{Checkpoint, Writing, group, node_of, replica, store};
-use super::observer::Violation;
 use super::world::{Sabotage, World};
-
-fn broken(invariant: &'static str, detail: String) -> Violation {
-    Violation { invariant, detail }
-}
+use crate::violation::Violation;
 
 impl World {
     /// Something happens at a seat of a running node.
@@ -81,8 +77,9 @@ impl World {
         shard: usize,
         bytes: &[u8],
     ) -> Result<(), Violation> {
-        let message: Message = rmp_serde::from_slice(bytes)
-            .map_err(|error| broken("wire", format!("a Raft message does not decode: {error}")))?;
+        let message: Message = rmp_serde::from_slice(bytes).map_err(|error| {
+            Violation::of("wire", format!("a Raft message does not decode: {error}"))
+        })?;
         let now = self.now;
         self.nodes[node].seats[shard].group.receive(now, message);
         self.drain_group(node, shard)
@@ -261,7 +258,7 @@ impl World {
                         EntryKind::Normal => state.apply(entry.index, &entry.payload),
                         EntryKind::Noop | EntryKind::Configuration => state.skip(entry.index),
                     };
-                    applied.map_err(|error| broken("effect chain", error.to_string()))?;
+                    applied.map_err(|error| Violation::of("effect chain", error.to_string()))?;
                     self.observer
                         .entry(shard, entry.index, &entry.payload, &state)?;
                     drop(state);
@@ -279,7 +276,8 @@ impl World {
             Output::Install { meta, id } => {
                 self.coverage.note("snapshots installed");
                 let whole = self.nodes[node].seats[shard].shelf.take_whole(id);
-                let data = whole.ok_or_else(|| broken("storage", format!("{id:?} is damaged")))?;
+                let data =
+                    whole.ok_or_else(|| Violation::of("storage", format!("{id:?} is damaged")))?;
                 let checkpoint = Checkpoint { meta: *meta, data };
                 self.write_later(node, Writing::Install { shard, checkpoint });
             }
@@ -327,7 +325,7 @@ impl World {
                 }
             },
             Output::DataLost { .. } => {
-                return Err(broken("agreement", "a replica lost data".to_owned()));
+                return Err(Violation::of("agreement", "a replica lost data".to_owned()));
             }
             _ => {}
         }
@@ -379,7 +377,7 @@ impl World {
         };
         self.nodes[node]
             .write(node, &writing)
-            .map_err(|detail| broken("storage", detail))?;
+            .map_err(|detail| Violation::of("storage", detail))?;
         let seat_of = |shard: usize| (node, shard);
         match writing {
             Writing::Log { shard, token, .. } => {
@@ -396,7 +394,7 @@ impl World {
             }
             Writing::Install { shard, checkpoint } => {
                 let state = ShardState::decode(&checkpoint.data)
-                    .map_err(|error| broken("storage", error.to_string()))?;
+                    .map_err(|error| Violation::of("storage", error.to_string()))?;
                 let seat = &mut self.nodes[node].seats[shard];
                 *seat.state.lock().expect("no panics while held") = state;
                 seat.group.installed(now, checkpoint.meta.position);
@@ -430,8 +428,9 @@ impl World {
         router: usize,
         bytes: &[u8],
     ) -> Result<(), Violation> {
-        let request: Request = synod::wire::decode(bytes)
-            .map_err(|error| broken("wire", format!("a request does not decode: {error}")))?;
+        let request: Request = synod::wire::decode(bytes).map_err(|error| {
+            Violation::of("wire", format!("a request does not decode: {error}"))
+        })?;
         let shard = request.shard.number as usize;
         if self.nodes[node].seats[shard].evaluating != 0
             && matches!(request.intent, Intent::Command { .. })

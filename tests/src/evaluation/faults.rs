@@ -9,8 +9,8 @@ use rand::Rng;
 use super::event::{Event, SeatEvent, ToEvaluator};
 use super::network::End;
 use super::node::replica;
-use super::observer::Violation;
 use super::world::World;
+use crate::violation::Violation;
 
 /// Longest time that a fault lasts, in milliseconds: longer than an election and a retry.
 const LONGEST_MS: u64 = 900;
@@ -115,10 +115,7 @@ impl World {
         let kept = self.chance.random_range(0..=self.nodes[node].writing.len());
         self.nodes[node]
             .crash(node, kept)
-            .map_err(|detail| Violation {
-                invariant: "storage",
-                detail,
-            })?;
+            .map_err(|detail| Violation::of("storage", detail))?;
         for router in 0..self.routers.len() {
             if self.chance.random_range(0..2) == 0 {
                 let notice = Duration::from_millis(self.chance.random_range(1..150));

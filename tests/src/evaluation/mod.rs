@@ -20,5 +20,4 @@ mod observer;
 mod world;
 
 pub use coverage::Coverage;
-pub use observer::Violation;
 pub use world::{Report, Sabotage, World};

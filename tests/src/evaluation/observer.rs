@@ -10,7 +10,6 @@
 //! - healing: once the faults are over, everything answers again.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 
 use synod::evaluation::ShardState;
 use synod::wire;
@@ -19,21 +18,7 @@ use synod_consensus::LogIndex;
 use super::account::{self, Account, Seen, Wish};
 use super::clients::CLOSED_KEY;
 use crate::linear::{Operation, Verdict, search};
-
-/// A broken invariant.
-#[derive(Clone, Debug)]
-pub struct Violation {
-    /// Its name.
-    pub invariant: &'static str,
-    /// What was seen.
-    pub detail: String,
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.invariant, self.detail)
-    }
-}
+use crate::violation::{Violation, broken};
 
 /// What became of a client's operation.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -117,10 +102,10 @@ impl Observer {
         };
         // A command and the closing of its account in one entry leave no image that shows the command.
         if changed && call.key != CLOSED_KEY && !self.applied.contains(&id) {
-            return Err(Violation {
-                invariant: "acknowledged is applied",
-                detail: format!("{:?} was answered {fate:?} without an effect", call.wish),
-            });
+            return broken(
+                "acknowledged is applied",
+                format!("{:?} was answered {fate:?} without an effect", call.wish),
+            );
         }
         Ok(())
     }
@@ -145,10 +130,10 @@ impl Observer {
         let seen = &mut self.shards[shard];
         if let Some(known) = seen.entries.get(&index) {
             if *known != checksum {
-                return Err(Violation {
-                    invariant: "agreement",
-                    detail: format!("two entries at index {index} of shard {shard}"),
-                });
+                return broken(
+                    "agreement",
+                    format!("two entries at index {index} of shard {shard}"),
+                );
             }
             return Ok(());
         }
@@ -159,9 +144,11 @@ impl Observer {
             if image.version != index {
                 continue;
             }
-            let account: Account = wire::decode(&image.bytes).map_err(|error| Violation {
-                invariant: "agreement",
-                detail: format!("the image of {key} does not decode: {error}"),
+            let account: Account = wire::decode(&image.bytes).map_err(|error| {
+                Violation::of(
+                    "agreement",
+                    format!("the image of {key} does not decode: {error}"),
+                )
             })?;
             let before = seen
                 .ids
@@ -171,13 +158,13 @@ impl Observer {
                 let again = account.ids[..place].contains(id)
                     || (!before.contains(id) && !self.applied.insert(*id));
                 if again {
-                    return Err(Violation {
-                        invariant: "at most once",
-                        detail: format!(
+                    return broken(
+                        "at most once",
+                        format!(
                             "command {id} ({:?}) took effect on {key} again in entry {index} of shard {shard}",
                             self.calls[*id as usize].wish
                         ),
-                    });
+                    );
                 }
             }
         }
@@ -191,21 +178,21 @@ impl Observer {
         for (id, call) in self.calls.iter().enumerate() {
             let seen = match call.fate {
                 Some(Fate::Answered(Seen::Overdrawn)) if self.applied.contains(&(id as u64)) => {
-                    return Err(Violation {
-                        invariant: "an error changes nothing",
-                        detail: format!(
+                    return broken(
+                        "an error changes nothing",
+                        format!(
                             "{:?} was answered with an error, and took effect",
                             call.wish
                         ),
-                    });
+                    );
                 }
                 Some(Fate::Answered(seen)) => seen,
                 Some(Fate::DidNotHappen) => {
                     if self.applied.contains(&(id as u64)) {
-                        return Err(Violation {
-                            invariant: "refused did not happen",
-                            detail: format!("{:?} was refused, and took effect", call.wish),
-                        });
+                        return broken(
+                            "refused did not happen",
+                            format!("{:?} was refused, and took effect", call.wish),
+                        );
                     }
                     continue;
                 }
@@ -233,10 +220,7 @@ impl Observer {
                     let account::Call { wish, seen } = step;
                     detail += &format!("\n  {began:>7}..{ended:<7} {wish:?} -> {seen:?}");
                 }
-                return Err(Violation {
-                    invariant: "linearizability",
-                    detail,
-                });
+                return broken("linearizability", detail);
             }
         }
         Ok(())

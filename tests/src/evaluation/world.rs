@@ -23,7 +23,8 @@ use super::coverage::Coverage;
 use super::event::{Agenda, Event, SeatEvent, Tokens};
 use super::network::{End, Network};
 use super::node::{Node, Plan, replica, store};
-use super::observer::{Fate, Observer, Violation};
+use super::observer::{Fate, Observer};
+use crate::violation::{Violation, broken};
 
 /// A rule taken away on purpose: the run must then break the named invariant.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -249,10 +250,7 @@ impl World {
         self.run_until(end, World::all_ended)?;
         if !self.all_ended() {
             let waiting: usize = self.routers.iter().map(|router| router.calls.len()).sum();
-            return Err(Violation {
-                invariant: "healing",
-                detail: format!("{waiting} calls have not ended"),
-            });
+            return broken("healing", format!("{waiting} calls have not ended"));
         }
         // What the last faults still had in store (handovers, bounces) comes to its end.
         let quiet = self.now + QUIET;
@@ -326,9 +324,8 @@ impl World {
                 bytes,
             } => {
                 self.count_message();
-                let reply = wire::decode(&bytes).map_err(|error| Violation {
-                    invariant: "wire",
-                    detail: format!("a reply does not decode: {error}"),
+                let reply = wire::decode(&bytes).map_err(|error| {
+                    Violation::of("wire", format!("a reply does not decode: {error}"))
                 })?;
                 let now = self.now;
                 self.routers[router].core.reply(now, store(from), reply);
@@ -414,10 +411,7 @@ impl World {
         let now = self.now;
         self.nodes[node]
             .start(&self.plan, node, seed, now)
-            .map_err(|detail| Violation {
-                invariant: "storage",
-                detail,
-            })?;
+            .map_err(|detail| Violation::of("storage", detail))?;
         for shard in 0..self.plan.shards {
             let wait = Duration::from_millis(self.chance.random_range(100..1_000));
             self.at_seat(now + wait, node, shard, SeatEvent::Checkpoint);
@@ -535,10 +529,7 @@ impl World {
                 }
                 RouterOutput::Done { call, result } => {
                     let Some((client, id)) = self.routers[router].calls.remove(&call) else {
-                        return Err(Violation {
-                            invariant: "one answer per call",
-                            detail: format!("{call:?} ended twice"),
-                        });
+                        return broken("one answer per call", format!("{call:?} ended twice"));
                     };
                     self.routers[router].reached.remove(&call.0);
                     self.answered(id, result)?;
@@ -574,12 +565,10 @@ impl World {
     ) -> Result<(), Violation> {
         let wish = self.observer.wish(id);
         let fate = match &result {
-            Ok(answered) => {
-                Fate::Answered(wish.read(&answered.body).map_err(|detail| Violation {
-                    invariant: "wire",
-                    detail,
-                })?)
-            }
+            Ok(answered) => Fate::Answered(
+                wish.read(&answered.body)
+                    .map_err(|detail| Violation::of("wire", detail))?,
+            ),
             Err(AskError::Unknown(_)) => Fate::Unknown,
             Err(error) if error.did_not_happen() && !wish.is_query() => Fate::DidNotHappen,
             Err(_) => Fate::Unknown,
@@ -588,10 +577,10 @@ impl World {
             let panicked =
                 matches!(&result, Err(AskError::Failed(_))) && matches!(wish, Wish::Spoil { .. });
             if self.looking && result.is_err() && !panicked {
-                return Err(Violation {
-                    invariant: "healing",
-                    detail: format!("{wish:?} after everything healed: {result:?}"),
-                });
+                return broken(
+                    "healing",
+                    format!("{wish:?} after everything healed: {result:?}"),
+                );
             }
         }
         self.observer.ended(id, fate)
@@ -636,10 +625,7 @@ impl World {
             self.run_until(end, World::all_ended)?;
         }
         if !self.all_ended() {
-            return Err(Violation {
-                invariant: "healing",
-                detail: "the last questions were not answered".to_owned(),
-            });
+            return broken("healing", "the last questions were not answered".to_owned());
         }
         Ok(())
     }
@@ -658,10 +644,7 @@ impl World {
 
     fn finish(mut self) -> Result<Report, Violation> {
         if !self.all_equal() {
-            return Err(Violation {
-                invariant: "healing",
-                detail: "the replicas did not catch up".to_owned(),
-            });
+            return broken("healing", "the replicas did not catch up".to_owned());
         }
         for shard in 0..self.plan.shards {
             let states: Vec<_> = self
@@ -673,10 +656,7 @@ impl World {
                 })
                 .collect();
             if states.windows(2).any(|pair| pair[0] != pair[1]) {
-                return Err(Violation {
-                    invariant: "agreement",
-                    detail: format!("the states of shard {shard} differ"),
-                });
+                return broken("agreement", format!("the states of shard {shard} differ"));
             }
         }
         for node in 0..self.nodes.len() {

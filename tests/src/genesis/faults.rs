@@ -7,8 +7,8 @@ use core::time::Duration;
 
 use rand::Rng;
 
-use super::history::Violation;
 use super::world::{Event, World, moment};
+use crate::violation::Violation;
 
 impl World {
     /// One fault, and the appointment of the next.

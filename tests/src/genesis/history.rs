@@ -1,34 +1,15 @@
 //! What really happened, seen from outside, and what must hold of it.
 //!
-//! Here: [`History`], which is told every write, message and outcome, and refuses what may not follow; [`Violation`]. The claims are
+//! Here: [`History`], which is told every write, message and outcome, and refuses what may not follow. The claims are
 //! listed in [`super`]. It counts disks, not names: a wipe begins another life.
 
-use core::fmt;
 use std::collections::{BTreeMap, BTreeSet};
 
 use synod_consensus::genesis::{
     Ballot, Body, ClusterId, Durable, Electorate, Message, Record, SeedList, SeedName,
 };
 
-/// A broken invariant.
-#[derive(Clone, Debug)]
-pub struct Violation {
-    /// Its name.
-    pub invariant: &'static str,
-    /// Who saw what.
-    pub detail: String,
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.invariant, self.detail)
-    }
-}
-
-/// A refusal by name.
-pub(super) fn violated<T>(invariant: &'static str, detail: String) -> Result<T, Violation> {
-    Err(Violation { invariant, detail })
-}
+use crate::violation::{Violation, broken};
 
 /// What is on one disk.
 #[derive(Clone, Debug, Default)]
@@ -114,7 +95,7 @@ impl History {
             && !disk.durable.as_ref().is_some_and(is_word)
             && !self.outcome_only
         {
-            return violated("Empty Disk", format!("{seed} has data and gives its word"));
+            return broken("Empty Disk", format!("{seed} has data and gives its word"));
         }
         match &disk.durable {
             Some(before) if !self.outcome_only => unlearned(seed, before, next),
@@ -136,7 +117,7 @@ impl History {
                 let known = self.values.entry(value).or_insert_with(|| record.clone());
                 if known != record && !self.outcome_only {
                     let detail = format!("{from} sends two values with {ballot:?}");
-                    return violated("Ballots Are Unique", detail);
+                    return broken("Ballots Are Unique", detail);
                 }
             }
             Body::Accepted { electorate, ballot } => {
@@ -151,11 +132,11 @@ impl History {
             .and_then(|durable| durable.chosen.as_ref());
         if votes && chosen.is_none() && disk.holds.is_some() && !self.outcome_only {
             let detail = format!("{from} has data of {:?} and votes", disk.holds);
-            return violated("Empty Disk", detail);
+            return broken("Empty Disk", detail);
         }
         if !self.outcome_only && !is_on_disk(disk, &message.body) {
             let detail = format!("{from} says {:?}, its disk {disk:?}", message.body);
-            return violated("Durable Promise", detail);
+            return broken("Durable Promise", detail);
         }
         Ok(())
     }
@@ -188,7 +169,7 @@ impl History {
         {
             return Ok(());
         }
-        violated("Join What Exists", format!("{seed} joins {cluster}"))
+        broken("Join What Exists", format!("{seed} joins {cluster}"))
     }
 
     /// `electorate` has chosen `record`, as a majority's answers or a seed's own word say.
@@ -200,7 +181,7 @@ impl History {
         if let Some(known) = self.chosen.get(electorate) {
             if known != record {
                 let (one, other) = (known.cluster(), record.cluster());
-                return violated("Agreement", format!("{one} and {other} of {electorate:?}"));
+                return broken("Agreement", format!("{one} and {other} of {electorate:?}"));
             }
             return Ok(());
         }
@@ -221,7 +202,7 @@ impl History {
             }
             if let Some(seed) = kept {
                 let detail = format!("{earlier:?} and {founding:?}, and {seed} kept its disk");
-                return violated("One Cluster", detail);
+                return broken("One Cluster", detail);
             }
             self.excused = true;
         }
@@ -231,7 +212,7 @@ impl History {
             .iter()
             .find(|seed| !self.words.contains_key(&word(seed)));
         if let (Some(seed), false) = (missing, self.outcome_only) {
-            return violated(
+            return broken(
                 "Words Of All",
                 format!("{seed} gave no word to {electorate:?}"),
             );
@@ -269,7 +250,7 @@ fn unlearned(seed: &SeedName, before: &Durable, next: &Durable) -> Result<(), Vi
     if word && chosen && forward && same {
         return Ok(());
     }
-    violated(
+    broken(
         "Never Unlearn",
         format!("{seed}: {before:?}, then {next:?}"),
     )

@@ -28,5 +28,4 @@ mod verdict;
 mod world;
 
 pub use coverage::Coverage;
-pub use history::Violation;
 pub use world::{HEALED_WITHIN, Report, World};

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use synod_consensus::genesis::{Electorate, Genesis, Obstacle};
 
-use super::history::{Violation, violated};
 use super::world::{Seed, World};
+use crate::violation::{Violation, broken};
 
 impl World {
     /// `Ok` once everybody is in a cluster or names an obstacle that is really there. Asked again until the time is up.
@@ -24,18 +24,18 @@ impl World {
                     "{} is in no cluster and does not say why; it waits for {waits_for:?}; disks: {disks:#?}",
                     seed.name
                 );
-                return violated("Liveness", detail);
+                return broken("Liveness", detail);
             };
             if self.agrees() {
-                return violated("Exactly One", format!("{}: {obstacle:?}", seed.name));
+                return broken("Exactly One", format!("{}: {obstacle:?}", seed.name));
             }
             if !self.is_true(seed, obstacle) {
-                return violated("Liveness", format!("{}: {obstacle:?}", seed.name));
+                return broken("Liveness", format!("{}: {obstacle:?}", seed.name));
             }
         }
         let disjoint = self.seeds.iter().any(|seed| seed.list != self.everybody);
         if clusters.len() > 1 && !self.history.excused && !disjoint {
-            return violated("One Cluster", format!("seeds are in {clusters:?}"));
+            return broken("One Cluster", format!("seeds are in {clusters:?}"));
         }
         Ok(())
     }

@@ -17,7 +17,8 @@ use synod_consensus::genesis::{
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::coverage::Coverage;
-use super::history::{Disk, History, Violation, violated};
+use super::history::{Disk, History};
+use crate::violation::{Violation, broken};
 
 /// After the faults everybody is in the cluster, or says why not, within this virtual time. Asking takes half a second, an answer
 /// of everybody two at most, then a few attempts of at most 0.5 s plus 1.6 s of back-off each.
@@ -213,7 +214,7 @@ impl World {
     pub fn run(mut self) -> Result<Report, Violation> {
         for _ in 0..STEPS_MAX {
             let Some(((at, _), event)) = self.agenda.pop_first() else {
-                return violated("Liveness", "nothing happens any more".to_owned());
+                return broken("Liveness", "nothing happens any more".to_owned());
             };
             self.now = at;
             if let Event::Judge = event {
@@ -224,7 +225,7 @@ impl World {
                 self.happen(event)?;
             }
         }
-        violated("Liveness", "too many steps".to_owned())
+        broken("Liveness", "too many steps".to_owned())
     }
 
     fn judge(&mut self) -> Result<Option<Report>, Violation> {
@@ -260,7 +261,7 @@ impl World {
         match event {
             Event::Arrive { to, bytes } => {
                 let Ok(message) = rmp_serde::from_slice::<Message>(&bytes) else {
-                    return violated("Codec", format!("{bytes:?} does not decode"));
+                    return broken("Codec", format!("{bytes:?} does not decode"));
                 };
                 let now = self.now;
                 if let Some(genesis) = &mut self.seeds[to].genesis {
@@ -361,7 +362,7 @@ impl World {
                 };
                 match Genesis::seeking(options, seat, chance, now) {
                     Ok(genesis) => genesis,
-                    Err(error) => return violated("Start", error.to_string()),
+                    Err(error) => return broken("Start", error.to_string()),
                 }
             }
         };
@@ -388,7 +389,7 @@ impl World {
 
     pub(super) fn reach_disk(&mut self, who: usize, bytes: &[u8]) -> Result<(), Violation> {
         let Ok(durable) = rmp_serde::from_slice::<Durable>(bytes) else {
-            return violated("Codec", format!("{bytes:?} does not decode"));
+            return broken("Codec", format!("{bytes:?} does not decode"));
         };
         let seed = &mut self.seeds[who];
         self.history.written(&seed.name, &seed.disk, &durable)?;
@@ -439,7 +440,7 @@ impl World {
         match output {
             Output::Persist(token, durable) => {
                 let Ok(bytes) = rmp_serde::to_vec_named(&durable) else {
-                    return violated("Codec", "a state does not encode".to_owned());
+                    return broken("Codec", "a state does not encode".to_owned());
                 };
                 self.seeds[who].writing.push_back((token, bytes));
                 let after = self.below(self.write * 2);
@@ -499,10 +500,10 @@ impl World {
             self.spring_ambush(who);
         }
         let Some(receiver) = self.seeds.iter().position(|seed| seed.name == *to) else {
-            return violated("Known Names", format!("a message to {to}"));
+            return broken("Known Names", format!("a message to {to}"));
         };
         let Ok(bytes) = rmp_serde::to_vec_named(message) else {
-            return violated("Codec", "a message does not encode".to_owned());
+            return broken("Codec", "a message does not encode".to_owned());
         };
         self.trace = xxh3_64_with_seed(&bytes, self.trace ^ self.now.as_nanos() as u64);
         let silent = self.now < self.silent_until;

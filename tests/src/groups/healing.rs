@@ -3,9 +3,9 @@
 use core::time::Duration;
 
 use super::event::Event;
-use super::history::{Violation, broken};
 use super::replica::Replica;
 use super::world::World;
+use crate::violation::{Violation, broken};
 
 impl World {
     /// Faults are over: links are whole, processes run, disks move.

@@ -2,7 +2,6 @@
 //!
 //! Each is checked where it could first break, in constant time, so that every step of every run is held against all of them.
 
-use core::fmt;
 use std::collections::{BTreeMap, HashMap};
 
 use synod_consensus::{Configuration, LogIndex, ReplicaId, Term, Write};
@@ -10,31 +9,7 @@ use synod_consensus::{Configuration, LogIndex, ReplicaId, Term, Write};
 use super::coverage::Coverage;
 use super::machine::chained;
 use super::model::{Model, digest};
-
-/// An invariant that did not hold.
-#[derive(Clone, Debug)]
-pub struct Violation {
-    /// Its name, as in the table of this module's parent.
-    pub invariant: &'static str,
-    /// Who and where.
-    pub detail: String,
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is broken: {}", self.invariant, self.detail)
-    }
-}
-
-pub(crate) fn broken<T>(
-    invariant: &'static str,
-    detail: impl Into<String>,
-) -> Result<T, Violation> {
-    Err(Violation {
-        invariant,
-        detail: detail.into(),
-    })
-}
+use crate::violation::{Violation, broken};
 
 /// Which invariants count. A negative control looks for one and lets the others pass.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -69,5 +69,4 @@ mod watch;
 mod world;
 
 pub use coverage::{Coverage, FEATURES, Tally};
-pub use history::Violation;
 pub use world::{HEALED_WITHIN, Report, Sabotage, World};

@@ -8,9 +8,9 @@
 
 use synod_consensus::LogIndex;
 
-use super::history::{Violation, broken};
 use super::machine::{Answered, Ask, KEYS};
 use crate::linear::{Operation, Verdict, explains, search};
+use crate::violation::{Violation, broken};
 
 /// Attempts to place an operation before a search ends. What is right is explained in one pass; this bounds the price of a wrong run.
 const SEARCH_STEPS: usize = 200_000;

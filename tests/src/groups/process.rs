@@ -15,12 +15,13 @@ use synod_consensus::{
 use super::clock::Clock;
 use super::coverage::Coverage;
 use super::freight::{Freight, Task};
-use super::history::{History, Violation, broken};
+use super::history::History;
 use super::machine::Machine;
 use super::model::Model;
 use super::oracle::Oracle;
 use super::replica::Replica;
 use super::watch::{Cause, Watch};
+use crate::violation::{Violation, broken};
 
 /// A command that a client waits for.
 #[derive(Clone, Copy, Debug)]

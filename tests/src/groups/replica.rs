@@ -17,11 +17,12 @@ use super::clock::Clock;
 use super::coverage::Coverage;
 use super::event::Event;
 use super::freight::Freight;
-use super::history::{History, Violation, broken};
+use super::history::History;
 use super::machine::Machine;
 use super::model::Model;
 use super::process::Process;
 use crate::disk::VirtualDisk;
+use crate::violation::{Violation, broken};
 
 /// A replica's machine; the disk outlives the process.
 #[derive(Debug)]

@@ -10,12 +10,13 @@ use synod_consensus::{
 };
 
 use super::coverage::Coverage;
-use super::history::{History, Judged, Violation};
+use super::history::{History, Judged};
 use super::machine::Ask;
 use super::model::Model;
 use super::oracle::Oracle;
 use super::watch::Cause;
 use super::world::World;
+use crate::violation::Violation;
 
 const ONE: ReplicaId = ReplicaId::new(1);
 const TWO: ReplicaId = ReplicaId::new(2);

@@ -8,9 +8,9 @@ use rand::Rng;
 use synod_consensus::{Configuration, Message, ReplicaId, Role, Term};
 
 use super::event::Event;
-use super::history::Violation;
 use super::watch::Cause;
 use super::world::World;
+use crate::violation::Violation;
 
 /// Term, whether it led, and the last configuration in its log, of a process before a step.
 type InForce = Option<(Term, bool, Option<Arc<Configuration>>)>;

@@ -13,11 +13,11 @@ use synod_consensus::{ReplicaId, SnapshotId, SnapshotMeta};
 use super::coverage::Coverage;
 use super::event::Event;
 use super::freight::{Task, Work};
-use super::history::{Violation, broken};
 use super::machine::Machine;
 use super::process::{Adopted, Witnesses};
 use super::replica::{DiskFailed, Replica, STATE};
 use super::world::World;
+use crate::violation::{Violation, broken};
 
 /// How a snapshot's turn went.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -12,7 +12,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::coverage::Coverage;
 use super::event::Event;
-use super::history::{History, Judged, Violation, broken};
+use super::history::{History, Judged};
 use super::network::Network;
 use super::options;
 use super::oracle::Oracle;
@@ -22,6 +22,7 @@ use super::shipping::Turn;
 use super::trial::Trial;
 use super::watch::Cause;
 use crate::disk::VirtualDisk;
+use crate::violation::{Violation, broken};
 
 /// How long after the last fault the group may take to answer again and agree: several elections, a snapshot, a configuration left.
 pub const HEALED_WITHIN: Duration = Duration::from_secs(30);

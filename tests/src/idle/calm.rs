@@ -7,8 +7,8 @@ use rand::Rng;
 use synod_consensus::{GroupId, Role, Term};
 
 use super::node::{Node, replica_of};
-use super::watch::Violation;
 use super::world::{Report, World};
+use crate::violation::{Violation, broken};
 
 /// Every group with a majority is led.
 const LED_WITHIN: Duration = Duration::from_secs(5);
@@ -95,6 +95,7 @@ impl World {
     fn within(
         &mut self,
         bound: Duration,
+        invariant: &'static str,
         what: &str,
         holds: impl Fn(&Self, GroupId) -> bool,
     ) -> Result<Duration, Violation> {
@@ -120,20 +121,24 @@ impl World {
                         status.resting
                     );
                 }
-                return Err(Violation(words));
+                return broken(invariant, words);
             }
             self.run_until(self.now + LOOK)?;
         }
     }
 
     fn settle(&mut self, when: &str) -> Result<(), Violation> {
-        let led = self.within(LED_WITHIN, &format!("is not led {when}"), |world, group| {
-            world.led_by(group).is_some()
-        })?;
+        let led = self.within(
+            LED_WITHIN,
+            "Led",
+            &format!("is not led {when}"),
+            |world, group| world.led_by(group).is_some(),
+        )?;
         self.watch.report.took("led again", led);
         self.know_members()?;
         let rests = self.within(
             RESTS_WITHIN,
+            "Rests",
             &format!("does not rest {when}"),
             |world, group| world.rests(group),
         )?;
@@ -143,7 +148,7 @@ impl World {
 
     /// The system log retires whoever belongs to a group no more, and may not have heard of it.
     fn know_members(&mut self) -> Result<(), Violation> {
-        self.within(LED_WITHIN, "is still joint", |world, group| {
+        self.within(LED_WITHIN, "Led", "is still joint", |world, group| {
             let leader = world.leader_of(group);
             leader.is_some_and(|leader| {
                 let status = world.nodes[&leader].replicas[&group].group.status();
@@ -175,9 +180,8 @@ impl World {
         self.run_until(self.now + Duration::from_secs(30))?;
         let messages = said(self) - before;
         if messages > 0 {
-            return Err(Violation(format!(
-                "{messages} messages in 30 s in which every group rests"
-            )));
+            let detail = format!("{messages} messages in 30 s in which every group rests");
+            return broken("Quiet", detail);
         }
         Ok(())
     }
@@ -201,9 +205,8 @@ impl World {
             self.run_until(self.now + LOOK)?;
             for group in self.groups.keys().filter(|group| **group != chosen) {
                 if !self.rests(*group) {
-                    return Err(Violation(format!(
-                        "group {group} woke when {chosen} had something to do"
-                    )));
+                    let detail = format!("group {group} woke when {chosen} had something to do");
+                    return broken("One Wakes Alone", detail);
                 }
             }
         }
@@ -214,7 +217,7 @@ impl World {
             others
         };
         if others(&before) != others(&after) {
-            return Err(Violation("leaders changed without cause".to_owned()));
+            return broken("Leaders Stay", "leaders changed without cause");
         }
         if self.watch.report.get("acknowledged") + self.watch.report.get("reads") == acknowledged {
             self.watch.report.count("only transferred");
@@ -231,6 +234,7 @@ impl World {
         };
         let took = self.within(
             SUCCEEDED_WITHIN,
+            "Succeeded",
             &format!("has no leader though only node {victim} died"),
             decided,
         )?;
@@ -239,14 +243,18 @@ impl World {
             let another = self.led_by(*group);
             let by_another = leader.is_some_and(|(node, _)| node != victim);
             if by_another && self.has_majority(*group) && another != *leader {
-                return Err(Violation(format!(
-                    "group {group} changed its leader when node {victim} died, which did not lead it: {leader:?}, then {another:?}"
-                )));
+                return broken(
+                    "Leaders Stay",
+                    format!(
+                        "group {group} changed its leader when node {victim} died, which did not lead it: {leader:?}, then {another:?}"
+                    ),
+                );
             }
         }
         // Those without a majority do not rest: they look for one.
         self.within(
             RESTS_WITHIN,
+            "Rests",
             "does not rest without the node that died",
             |world, group| !world.has_majority(group) || world.rests(group),
         )?;
@@ -259,10 +267,13 @@ impl World {
             for node in self.live(*group) {
                 let applied = node.replicas[group].applied;
                 if applied < *last {
-                    return Err(Violation(format!(
-                        "group {group}: node {} holds {applied}, but {last} was acknowledged",
-                        node.number
-                    )));
+                    return broken(
+                        "Acknowledged Commands",
+                        format!(
+                            "group {group}: node {} holds {applied}, but {last} was acknowledged",
+                            node.number
+                        ),
+                    );
                 }
             }
         }

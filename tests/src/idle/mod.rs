@@ -3,10 +3,23 @@
 //! The rooms: one node with its replicas, its disk and its threads ([`node`]), wires and time ([`world`]), what goes wrong ([`storm`]), what
 //! must hold at every moment ([`watch`]) and after the storm ([`calm`]); traces that break simpler schemes ([`traces`]).
 //!
-//! At every moment: one leader per term; every replica applies the same; a read holds what was acknowledged before it was asked.
-//! After the storm, each within its bound: every group that has a majority is led; every group rests; then no replica and no list of claims
-//! says anything; a command wakes one group and no other; when a node dies every group that it led is led by another, and no other
-//! group changes its leader; when it is back every group rests again.
+//! At every moment, and (from Led on) after the storm, each within its bound:
+//!
+//! | invariant | says | source |
+//! |---|---|---|
+//! | Election Safety | one leader per term | Raft paper 5.2 |
+//! | State Machine Safety | what is applied at an index never differs | 5.4.3 |
+//! | Linearizable Reads | a read covers what was acknowledged before it was asked | thesis 6.4 |
+//! | Recovery | a disk gives back all that it acknowledged | H72 |
+//! | Nothing Unasked | a group puts nothing out that this world has no use for | |
+//! | Led | every group that has a majority is led, and by a simple configuration | |
+//! | Rests | every group rests, also while a node is away that is not needed for a majority | DESIGN 9 |
+//! | Quiet | while all rest, no replica and no list of claims says anything | DESIGN 9 |
+//! | One Wakes Alone | a command wakes one group and no other | DESIGN 9 |
+//! | Succeeded | when a node dies, every group that it led is led by another | DESIGN 9 |
+//! | Leaders Stay | nothing changes the leader of a group but the death of its node | DESIGN 9 |
+//! | Acknowledged Commands | in the end every live member holds what was acknowledged | promise 1 |
+//! | Liveness | in a trace: what must happen at last happens | |
 
 mod calm;
 mod node;
@@ -16,5 +29,4 @@ mod watch;
 mod world;
 
 pub use traces::Trace;
-pub use watch::Violation;
 pub use world::{Report, World};

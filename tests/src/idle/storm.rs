@@ -9,8 +9,9 @@ use rand::seq::IteratorRandom;
 use synod_consensus::{Change, Configuration, GroupId, Role};
 
 use super::node::{ARBITERS, Input, Node, Replica, arbiter_of, replica_of};
-use super::watch::{Violation, Watch};
+use super::watch::Watch;
 use super::world::World;
+use crate::violation::Violation;
 
 /// When a node notices that one of its threads is stuck.
 const NOTICED_AFTER: Duration = Duration::from_secs(2);

@@ -9,8 +9,8 @@ use synod_consensus::claims::ClaimsOptions;
 use synod_consensus::{GroupId, Role, Term};
 
 use super::node::{arbiter_of, node_of, replica_of};
-use super::watch::Violation;
 use super::world::World;
+use crate::violation::{Violation, broken};
 
 const GROUP: GroupId = GroupId::new(1);
 /// Well above any bound: what has not happened by then never will.
@@ -104,7 +104,7 @@ impl Trace {
         let begin = self.world.now;
         while !holds(&self.world) {
             if self.world.now - begin > LONG {
-                return Err(Violation(format!("not so after {LONG:?}")));
+                return broken("Liveness", format!("not so after {LONG:?}"));
             }
             self.pass(LOOK);
         }

@@ -1,22 +1,12 @@
 //! What must hold at every moment.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::time::Duration;
 
 use synod_consensus::{Entry, GroupId, LogIndex, Position, ReadId, ReplicaId, Role, Term};
 
 use super::world::Report;
-
-/// What did not hold.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Violation(pub String);
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+use crate::violation::Violation;
 
 impl Report {
     pub(super) fn count(&mut self, what: &'static str) {
@@ -50,8 +40,9 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub(super) fn fail(&mut self, what: String) {
-        self.violation.get_or_insert(Violation(what));
+    pub(super) fn fail(&mut self, invariant: &'static str, detail: String) {
+        self.violation
+            .get_or_insert(Violation { invariant, detail });
     }
 
     pub(super) fn verdict(&self) -> Result<(), Violation> {
@@ -64,7 +55,10 @@ impl Watch {
         }
         let first = *self.leaders.entry((group, term)).or_insert(replica);
         if first != replica {
-            self.fail(format!("group {group}: two leaders in {term}"));
+            self.fail(
+                "Election Safety",
+                format!("group {group}: two leaders in {term}"),
+            );
         } else {
             self.report.count("leaderships");
         }
@@ -74,10 +68,10 @@ impl Watch {
         let at = (group, entry.index);
         let first = self.history.entry(at).or_insert_with(|| entry.clone());
         if first != entry {
-            self.fail(format!(
-                "group {group}: two entries were applied at {}",
-                entry.index
-            ));
+            self.fail(
+                "State Machine Safety",
+                format!("group {group}: two entries were applied at {}", entry.index),
+            );
             return;
         }
         if self.proposed.remove(&(node, group, entry.index)) == Some(entry.term) {
@@ -102,7 +96,7 @@ impl Watch {
         };
         self.report.count("reads");
         if index < floor {
-            self.fail(format!(
+            self.fail("Linearizable Reads", format!(
                 "group {group}: a read at node {node} was answered with {index}, but {floor} had been acknowledged"
             ));
         }

@@ -9,7 +9,8 @@ use synod_consensus::claims::{Beat, ClaimsOptions, ClaimsOutput, News};
 use synod_consensus::{CheckedOptions, Configuration, GroupId, GroupOptions, LogStore, Output};
 
 use super::node::{Input, Node, Word, arbiter_of, key_of, node_of, replica_of};
-use super::watch::{Violation, Watch};
+use super::watch::Watch;
+use crate::violation::Violation;
 
 pub(super) const BEAT: Duration = Duration::from_millis(100);
 
@@ -427,12 +428,16 @@ impl World {
                     self.watch.report.count("replicas that were retired");
                     break;
                 }
-                Output::DataLost { .. } => self.watch.fail(format!("group {group} lost data")),
+                Output::DataLost { .. } => self
+                    .watch
+                    .fail("Recovery", format!("group {group} lost data")),
                 Output::ReadFailed { .. }
                 | Output::MayEvaluate { .. }
                 | Output::Configuration { .. }
                 | Output::TransferEnded { .. } => {}
-                other => self.watch.fail(format!("nobody asked for {other:?}")),
+                other => self
+                    .watch
+                    .fail("Nothing Unasked", format!("nobody asked for {other:?}")),
             }
         }
         self.drain_claims(number);

@@ -12,10 +12,11 @@ use rand::seq::IteratorRandom;
 use synod_membership::{LocalMember, Metadata, StoreId, Swim};
 
 use super::agenda::Happening;
-use super::invariants::{Observer, Violation, violated};
+use super::invariants::Observer;
 use super::process::{Keys, Process, WrongClock};
 use super::sabotage::Sabotage;
 use super::world::{MESSAGES_LEAST, World};
+use crate::violation::{Violation, broken};
 
 /// Stores whose names every node was given to find the others by: the first ones.
 const SEEDS: u64 = 2;
@@ -153,7 +154,7 @@ impl World {
             clock.shows(self.now),
         );
         let Ok(mut swim) = made else {
-            return violated("Bounds", format!("{store} cannot start"));
+            return broken("Bounds", format!("{store} cannot start"));
         };
         if self.sabotage == Some(Sabotage::Oversized) {
             swim.set_datagram_bytes(self.options.datagram_bytes * 2);

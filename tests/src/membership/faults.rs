@@ -11,9 +11,9 @@ use synod_membership::{Metadata, StoreId};
 
 use super::agenda::Happening;
 use super::cluster::Entry;
-use super::invariants::Violation;
 use super::network::Cut;
 use super::world::World;
+use crate::violation::Violation;
 
 /// Stores that one seed may bring into being.
 const STORES_MAX: usize = 45;

@@ -1,6 +1,6 @@
 //! What must hold at every step, for every observer.
 //!
-//! Here: [`Observer`], which remembers what one process saw last and refuses what may not follow, and [`Violation`].
+//! Here: [`Observer`], which remembers what one process saw last and refuses what may not follow.
 //! The claims: *Order* - what is held of a member never gets older, in the order (generation, incarnation, state), so nothing
 //! rises from the dead without a newer word of its own; *Time to refute* - nobody dies before it was suspected for the shortest
 //! suspicion time; *Own word* - no position is held that the subject did not say; *Log* - only stores that the log admitted are
@@ -9,25 +9,11 @@
 //! held; *Bounds* - queues and packets. *Convergence* is checked by [`super::World`] after calm.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::time::Duration;
 
 use synod_membership::{MemberEvent, MemberState, Position, StoreId};
 
-/// A broken invariant.
-#[derive(Clone, Debug)]
-pub struct Violation {
-    /// Its name.
-    pub invariant: &'static str,
-    /// Who saw what.
-    pub detail: String,
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.invariant, self.detail)
-    }
-}
+use crate::violation::{Violation, broken};
 
 /// What an observer holds of one member.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -70,16 +56,16 @@ impl Observer {
     ) -> Result<(), Violation> {
         let me = self.me;
         if store == me && matches!(seen.state, MemberState::Suspect | MemberState::Dead) {
-            return violated("Self", format!("{me} holds itself for {:?}", seen.state));
+            return broken("Self", format!("{me} holds itself for {:?}", seen.state));
         }
         if !admitted {
-            return violated(
+            return broken(
                 "Log",
                 format!("{me} holds {store}, which the log did not admit"),
             );
         }
         if said.is_none_or(|said| seen.position > said) {
-            return violated(
+            return broken(
                 "Own word",
                 format!("{me} holds {store} at {}, it said {said:?}", seen.position),
             );
@@ -88,7 +74,7 @@ impl Observer {
             Some(&(before, since)) if before == seen => since,
             Some(&(before, since)) => {
                 if (seen.position, seen.state) < (before.position, before.state) {
-                    return violated(
+                    return broken(
                         "Order",
                         format!("{me} held {store} at {before:?}, now {seen:?}"),
                     );
@@ -98,7 +84,7 @@ impl Observer {
                     && before.position == seen.position
                     && waited >= self.suspicion_least;
                 if seen.state == MemberState::Dead && !ready {
-                    return violated(
+                    return broken(
                         "Time to refute",
                         format!("{me} held {store} at {before:?} for {waited:?}, now {seen:?}"),
                     );
@@ -106,7 +92,7 @@ impl Observer {
                 now
             }
             None if seen.state == MemberState::Dead => {
-                return violated("Time to refute", format!("{me} met {store} as {seen:?}"));
+                return broken("Time to refute", format!("{me} met {store} as {seen:?}"));
             }
             None => now,
         };
@@ -116,7 +102,7 @@ impl Observer {
             let told = told.get(&store).map(|(state, _)| *state);
             if told != Some(seen.state) {
                 let held = seen.state;
-                return violated(
+                return broken(
                     "Steps",
                     format!("{me} holds {store} for {held:?}, told {told:?}"),
                 );
@@ -157,21 +143,21 @@ impl Observer {
                 let known = told.get(&store);
                 return match known {
                     Some((Alive, _)) => Ok(Some(store)),
-                    _ => violated("Steps", format!("{me}: {store} changed, it was {known:?}")),
+                    _ => broken("Steps", format!("{me}: {store} changed, it was {known:?}")),
                 };
             }
             _ => return Ok(None),
         };
         let before = told.get(&store).copied();
         if !legal.contains(&before.map(|(state, _)| state)) {
-            return violated("Steps", format!("{me} told {event:?} after {before:?}"));
+            return broken("Steps", format!("{me} told {event:?} after {before:?}"));
         }
         if let Some((Suspect, since)) = before
             && becomes == Dead
             && now - since < self.suspicion_least
         {
             let waited = now - since;
-            return violated(
+            return broken(
                 "Time to refute",
                 format!("{me} told {event:?} after {waited:?}"),
             );
@@ -192,9 +178,4 @@ impl Observer {
             told.remove(&store);
         }
     }
-}
-
-/// A refusal by name.
-pub(super) fn violated<T>(invariant: &'static str, detail: String) -> Result<T, Violation> {
-    Err(Violation { invariant, detail })
 }

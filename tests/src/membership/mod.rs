@@ -18,6 +18,6 @@ mod world;
 
 pub use coverage::Coverage;
 pub use crowd::*;
-pub use invariants::{Observed, Observer, Violation};
+pub use invariants::{Observed, Observer};
 pub use sabotage::Sabotage;
 pub use world::{Report, World};

@@ -20,10 +20,11 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use super::agenda::{Agenda, Happening};
 use super::cluster::{Disk, Entry};
 use super::coverage::Coverage;
-use super::invariants::{Observed, Violation, violated};
+use super::invariants::Observed;
 use super::network::Network;
 use super::process::{AllKeys, Arrival, NoKeys, Process};
 use super::sabotage::{Sabotage, forged};
+use crate::violation::{Violation, broken};
 
 /// Packets under faults, per seed, before the calm.
 pub(super) const MESSAGES_LEAST: u64 = 20_000;
@@ -254,14 +255,14 @@ impl World {
             }
         }
         if let Some(disagreement) = self.disagreement() {
-            return violated("Convergence", disagreement);
+            return broken("Convergence", disagreement);
         }
         if let Some(busy) = self
             .processes
             .iter()
             .find(|process| process.up && process.swim.queued() > 0)
         {
-            return violated(
+            return broken(
                 "Bounds",
                 format!("{} still has news to tell, long after calm", busy.store),
             );
@@ -313,7 +314,7 @@ impl World {
 
     fn step(&mut self) -> Result<(), Violation> {
         let Some((at, what)) = self.agenda.pop() else {
-            return violated("Progress", "nothing is ever going to happen".to_owned());
+            return broken("Progress", "nothing is ever going to happen".to_owned());
         };
         self.now = self.now.max(at);
         match what {
@@ -404,7 +405,7 @@ impl World {
         }
         let receiver = &self.processes[process];
         if accused && receiver.up && receiver.swim.position() <= before {
-            return violated(
+            return broken(
                 "Refutation",
                 format!(
                     "{} was accused at {before} and did not rise",
@@ -461,7 +462,7 @@ impl World {
             }
         }
         if effects > EFFECTS_PER_STEP_MAX + 2 * self.disks.len() {
-            return violated("Bounds", format!("{effects} effects of one step"));
+            return broken("Bounds", format!("{effects} effects of one step"));
         }
         self.observe(process, touched)?;
         let wakes = self.processes[process].swim.wake_at();
@@ -519,7 +520,7 @@ impl World {
         for (queue, held, most) in swim.queues() {
             if held > most {
                 let detail = format!("{store} holds {held} {queue}, {most} are allowed");
-                return violated("Bounds", detail);
+                return broken("Bounds", detail);
             }
         }
         Ok(())
@@ -565,7 +566,7 @@ impl World {
             self.options.datagram_bytes
         };
         if bytes.len() > limit {
-            return violated(
+            return broken(
                 "Bounds",
                 format!(
                     "a {} of {} bytes, the limit is {limit}",

@@ -9,8 +9,8 @@ use synod_consensus::{GroupId, LogStore, Members, ReplicaId, ReplicaKey};
 use super::Sabotage;
 use super::faults::Undo;
 use super::node::{Process, Replica};
-use super::violation::{Violation, broken};
 use super::world::{Event, LED_WITHIN, SETTLED_WITHIN, World};
+use crate::violation::{Violation, broken};
 
 impl World {
     /// Faults are over: links are whole, processes run.

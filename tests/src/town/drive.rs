@@ -13,8 +13,8 @@ use super::Sabotage;
 use super::node::{
     Checkpoint, Process, Replica, Waits, Writing, encode_system, restore_shard, restore_system,
 };
-use super::violation::{Violation, broken};
 use super::world::{Event, Packet, World};
+use crate::violation::{Violation, broken};
 
 impl World {
     pub(super) fn process(&mut self, store: u64) -> Option<&mut Process> {

@@ -11,8 +11,8 @@ use synod_consensus::{Configuration, GroupId, ReplicaId, ReplicaKey};
 use super::network::Link;
 use super::node::Waits;
 use super::steward::Moment;
-use super::violation::Violation;
 use super::world::{Event, World};
+use crate::violation::Violation;
 
 /// The end of a fault.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use synod_consensus::{
 };
 
 use super::machine::link;
-use super::violation::{Violation, broken};
+use crate::violation::{Violation, broken};
 
 /// One group's past.
 #[derive(Clone, Debug, Default)]

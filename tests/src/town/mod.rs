@@ -34,12 +34,10 @@ mod movement;
 mod network;
 mod node;
 mod steward;
-mod violation;
 mod world;
 
 pub use coverage::Coverage;
 pub use movement::{Step, movement};
-pub use violation::Violation;
 pub use world::{LED_WITHIN, Report, SETTLED_WITHIN, Scale, World};
 
 /// A safeguard taken away or a bug put in, so that it can be shown that it is noticed.

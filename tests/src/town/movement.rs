@@ -10,8 +10,8 @@ use synod::system::{SystemCommand, SystemState};
 use synod_consensus::GroupId;
 
 use super::calm::quotas;
-use super::violation::{Violation, broken};
 use super::world::{Event, Scale, World};
+use crate::violation::{Violation, broken};
 
 /// What one coming or going moved.
 #[derive(Clone, Copy, Debug)]

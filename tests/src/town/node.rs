@@ -14,8 +14,8 @@ use synod_consensus::{
 };
 
 use super::machine::Machine;
-use super::violation::{Violation, broken};
 use crate::shelf::Shelf;
+use crate::violation::{Violation, broken};
 
 /// A durable state.
 #[derive(Clone, Debug)]

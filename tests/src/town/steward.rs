@@ -13,8 +13,8 @@ use synod_consensus::{GroupId, LogIndex, ReplicaId, ReplicaKey, Restored};
 use super::Sabotage;
 use super::machine::Machine;
 use super::node::{Waits, Writing, host};
-use super::violation::{Violation, broken};
 use super::world::{Event, Packet, World};
+use crate::violation::{Violation, broken};
 
 /// How often the steward looks without being told.
 const PERIOD: Duration = Duration::from_millis(100);

@@ -27,7 +27,7 @@ use super::ledger::Ledger;
 use super::network::Network;
 use super::node::{Node, Waits, Writing};
 use super::steward::Moment;
-use super::violation::{Violation, broken};
+use crate::violation::{Violation, broken};
 
 /// Within this time after the faults every group has a leader that decides.
 pub const LED_WITHIN: Duration = Duration::from_secs(10);
