@@ -1,5 +1,6 @@
 //! The world in a box.
 
+pub mod coverage;
 pub mod disk;
 pub mod evaluation;
 pub mod genesis;

@@ -3,7 +3,8 @@
 
 use std::time::Instant;
 
-use tests::evaluation::{Coverage, Sabotage, World};
+use tests::coverage::Coverage;
+use tests::evaluation::{Sabotage, World};
 use tests::seeds::seeds;
 
 /// Seeds of an ordinary run of the tests.

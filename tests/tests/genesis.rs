@@ -4,7 +4,8 @@
 use std::time::{Duration, Instant};
 
 use synod_consensus::genesis::Sabotage;
-use tests::genesis::{Coverage, World};
+use tests::coverage::Coverage;
+use tests::genesis::{World, lacking};
 use tests::seeds::seeds;
 
 /// Seeds of an ordinary run of the tests.
@@ -37,7 +38,7 @@ fn seeds_found_at_most_one_cluster_and_one_when_they_agree() {
     );
     println!("{coverage}");
     if seeds.len() >= 50 {
-        let lacking = coverage.lacking(seeds.len());
+        let lacking = lacking(&coverage, seeds.len());
         assert!(lacking.is_empty(), "hardly seen: {lacking:#?}");
     }
 }

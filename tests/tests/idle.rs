@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use synod_consensus::claims::{ClaimsOptions, ClaimsSabotage};
+use tests::coverage::Coverage;
 use tests::idle::{Trace, World};
 use tests::seeds::seeds;
 
@@ -18,14 +19,12 @@ const SEEDS: u64 = 60;
 fn groups_rest_and_wake_in_every_storm() {
     let started = Instant::now();
     let seeds = seeds(SEEDS);
-    let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut coverage = Coverage::default();
     let mut longest: BTreeMap<&str, (Duration, u64)> = BTreeMap::new();
     for &seed in &seeds {
         match World::from_seed(seed).run() {
             Ok(report) => {
-                for (what, count) in report.counts {
-                    *counts.entry(what).or_default() += count;
-                }
+                coverage.merge(&report.coverage);
                 for (what, time) in report.longest {
                     let known = longest.entry(what).or_default();
                     *known = (time, seed).max(*known);
@@ -37,7 +36,7 @@ fn groups_rest_and_wake_in_every_storm() {
         }
     }
     println!("{} seeds in {:?}", seeds.len(), started.elapsed());
-    println!("{counts:#?}\nlongest, and its seed: {longest:#?}");
+    println!("{coverage}longest, and its seed: {longest:#?}");
     if seeds.len() >= 50 {
         for (what, least) in [
             ("rests", 1_000),
@@ -48,7 +47,7 @@ fn groups_rest_and_wake_in_every_storm() {
             ("reads", 1_000),
             ("replicas that stopped", 20),
         ] {
-            let count = counts.get(what).copied().unwrap_or(0);
+            let count = coverage.get(what);
             assert!(count >= least, "{what}: hardly seen ({count})");
         }
     }

@@ -3,8 +3,9 @@
 
 use std::time::{Duration, Instant};
 
+use tests::coverage::Coverage;
 use tests::seeds::seeds;
-use tests::town::{Coverage, Sabotage, Scale, World, movement};
+use tests::town::{Sabotage, Scale, World, movement};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

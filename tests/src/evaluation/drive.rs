@@ -102,7 +102,7 @@ impl World {
                 seat.evaluator.begin(now, serial, term);
                 let waker = Waker::from(std::sync::Arc::clone(&seat.flag));
                 seat.evaluator.poll(now, &mut Context::from_waker(&waker));
-                self.coverage.note("leaderships");
+                self.coverage.count("leaderships");
             }
             ToEvaluator::End { leader } => {
                 seat.evaluating = 0;
@@ -124,7 +124,7 @@ impl World {
                 let ahead = seat.state.lock().expect("no panics while held").applied() > index;
                 seat.evaluator.applied(now, index);
                 if ahead && seat.evaluating != 0 {
-                    self.coverage.note("state ahead of the evaluator");
+                    self.coverage.count("state ahead of the evaluator");
                 }
             }
             ToEvaluator::Read {
@@ -166,7 +166,7 @@ impl World {
                     Err(())
                 };
                 if result.is_err() {
-                    self.coverage.note("proposals refused");
+                    self.coverage.count("proposals refused");
                 }
                 self.tell_evaluator(
                     node,
@@ -201,7 +201,7 @@ impl World {
                 if let Some(to) = seat.handover.take()
                     && seat.serial != 0
                 {
-                    self.coverage.note("transfers begun after a pause");
+                    self.coverage.count("transfers begun after a pause");
                     if seat.group.transfer(now, replica(to)).is_err() {
                         self.tell_evaluator(node, shard, ToEvaluator::Resume);
                     }
@@ -263,7 +263,7 @@ impl World {
                         .entry(shard, entry.index, &entry.payload, &state)?;
                     drop(state);
                     seat.group.applied(now, entry.index);
-                    self.coverage.note("entries applied");
+                    self.coverage.count("entries applied");
                     self.tell_evaluator(node, shard, ToEvaluator::Applied { index: entry.index });
                 }
             }
@@ -274,7 +274,7 @@ impl World {
             }
             Output::DropPartial { id } => self.nodes[node].seats[shard].shelf.drop_partial(id),
             Output::Install { meta, id } => {
-                self.coverage.note("snapshots installed");
+                self.coverage.count("snapshots installed");
                 let whole = self.nodes[node].seats[shard].shelf.take_whole(id);
                 let data =
                     whole.ok_or_else(|| Violation::of("storage", format!("{id:?} is damaged")))?;
@@ -302,7 +302,7 @@ impl World {
                 let leader = leader.map(|leader| leader.get());
                 let seat = &mut self.nodes[node].seats[shard];
                 if role == Role::Leader {
-                    self.coverage.note("elections");
+                    self.coverage.count("elections");
                     self.elected = true;
                     if self.sabotage == Sabotage::EvaluateEarly {
                         self.begin(node, shard, term);
@@ -319,7 +319,7 @@ impl World {
                 self.begin(node, shard, term);
             }
             Output::TransferEnded { outcome, .. } => match outcome {
-                TransferOutcome::Moved => self.coverage.note("transfers"),
+                TransferOutcome::Moved => self.coverage.count("transfers"),
                 TransferOutcome::TimedOut | TransferOutcome::Aborted => {
                     self.tell_evaluator(node, shard, ToEvaluator::Resume);
                 }
@@ -389,7 +389,7 @@ impl World {
                 let through = checkpoint.meta.position.index;
                 let seat = &mut self.nodes[node].seats[shard];
                 seat.group.compact(now, through);
-                self.coverage.note("checkpoints");
+                self.coverage.count("checkpoints");
                 self.drain_group(node, shard)
             }
             Writing::Install { shard, checkpoint } => {
@@ -439,7 +439,7 @@ impl World {
             if !reached.contains(&node) {
                 reached.push(node);
                 if reached.len() == 2 {
-                    self.coverage.note("retries at two leaders");
+                    self.coverage.count("retries at two leaders");
                 }
             }
         }
@@ -508,17 +508,17 @@ impl World {
                 }
                 EvaluatorOutput::Reply { to, reply } => {
                     match &reply.outcome {
-                        Outcome::Interrupted { .. } => self.coverage.note("replies: interrupted"),
-                        Outcome::Unknown { .. } => self.coverage.note("replies: unknown"),
+                        Outcome::Interrupted { .. } => self.coverage.count("replies: interrupted"),
+                        Outcome::Unknown { .. } => self.coverage.count("replies: unknown"),
                         Outcome::Refused(Refusal::UnknownSession) => {
-                            self.coverage.note("replies: unknown session");
+                            self.coverage.count("replies: unknown session");
                         }
                         Outcome::Refused(Refusal::Superseded) => {
-                            self.coverage.note("replies: superseded");
+                            self.coverage.count("replies: superseded");
                         }
-                        Outcome::Refused(_) => self.coverage.note("replies: refused"),
+                        Outcome::Refused(_) => self.coverage.count("replies: refused"),
                         Outcome::Done { .. } if !reply.logged => {
-                            self.coverage.note("replies: done without an entry");
+                            self.coverage.count("replies: done without an entry");
                         }
                         _ => {}
                     }

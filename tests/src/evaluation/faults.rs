@@ -25,7 +25,7 @@ impl World {
         self.agenda
             .put(self.now + Duration::from_millis(gap), Event::Fault);
         self.faults += 1;
-        self.coverage.note("faults");
+        self.coverage.count("faults");
         let shard = self.chance.random_range(0..self.plan.shards);
         let leader = self.leader_of(shard);
         let any = self.chance.random_range(0..self.nodes.len());
@@ -45,20 +45,20 @@ impl World {
             52..72 => self.hand_over(shard, leader),
             72..84 => self.bounce(shard, leader)?,
             84..88 => {
-                self.coverage.note("slow disks");
+                self.coverage.count("slow disks");
                 self.slow_disk[any] = self.now + lasts;
             }
             88..92 => self.cut_router(any, lasts),
             92..96 => {
                 // Long enough for its sessions to expire, with commands under way (E10).
-                self.coverage.note("stopped routers");
+                self.coverage.count("stopped routers");
                 let router = self.chance.random_range(0..self.routers.len());
                 let stop = Duration::from_millis(self.chance.random_range(500..6_000));
                 self.routers[router].stopped_until = self.now + stop;
             }
             _ => {
                 // One way only: the node hears, and is not heard.
-                self.coverage.note("one-way cuts");
+                self.coverage.count("one-way cuts");
                 for other in 0..self.nodes.len() {
                     if other != any {
                         self.network.set_cut(End::Node(any), End::Node(other), true);
@@ -73,7 +73,7 @@ impl World {
 
     /// No other node is reached; clients still are, so that a deposed leader goes on being asked.
     fn isolate(&mut self, node: usize, lasts: Duration) {
-        self.coverage.note("isolations");
+        self.coverage.count("isolations");
         for other in 0..self.nodes.len() {
             if other != node {
                 self.network
@@ -110,7 +110,7 @@ impl World {
         if !self.nodes[node].is_up() {
             return Ok(());
         }
-        self.coverage.note("crashes");
+        self.coverage.count("crashes");
         self.count_evaluators(node);
         let kept = self.chance.random_range(0..=self.nodes[node].writing.len());
         self.nodes[node]
@@ -129,7 +129,7 @@ impl World {
     }
 
     fn freeze(&mut self, node: usize, lasts: Duration) {
-        self.coverage.note("stopped processes");
+        self.coverage.count("stopped processes");
         let until = self.now + lasts;
         let frozen = &mut self.nodes[node].frozen_until;
         *frozen = (*frozen).max(until);
@@ -142,7 +142,7 @@ impl World {
             return;
         };
         let to = (leader + self.chance.random_range(1..self.nodes.len())) % self.nodes.len();
-        self.coverage.note("pauses");
+        self.coverage.count("pauses");
         self.nodes[leader].seats[shard].handover = Some(to);
         let deadline = self.now + Duration::from_millis(self.chance.random_range(5..120));
         self.tell_evaluator(leader, shard, ToEvaluator::Pause { deadline });
@@ -155,7 +155,7 @@ impl World {
         let Some(leader) = leader else {
             return Ok(());
         };
-        self.coverage.note("bounces");
+        self.coverage.count("bounces");
         let to = (leader + self.chance.random_range(1..self.nodes.len())) % self.nodes.len();
         let now = self.now;
         let _ = self.nodes[leader].seats[shard]
@@ -203,7 +203,7 @@ impl World {
     }
 
     fn cut_router(&mut self, node: usize, lasts: Duration) {
-        self.coverage.note("router cuts");
+        self.coverage.count("router cuts");
         let router = self.chance.random_range(0..self.routers.len());
         let both = self.chance.random_range(0..2) == 0;
         self.network

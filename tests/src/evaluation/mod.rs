@@ -10,7 +10,6 @@
 mod account;
 mod clients;
 mod clock;
-mod coverage;
 mod drive;
 mod event;
 mod faults;
@@ -19,5 +18,4 @@ mod node;
 mod observer;
 mod world;
 
-pub use coverage::Coverage;
 pub use world::{Report, Sabotage, World};

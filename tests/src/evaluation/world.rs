@@ -19,11 +19,11 @@ use synod_consensus::{Configuration, GroupOptions};
 use super::account::{Account, Wish};
 use super::clients::{Client, Router};
 use super::clock;
-use super::coverage::Coverage;
 use super::event::{Agenda, Event, SeatEvent, Tokens};
 use super::network::{End, Network};
 use super::node::{Node, Plan, replica, store};
 use super::observer::{Fate, Observer};
+use crate::coverage::Coverage;
 use crate::violation::{Violation, broken};
 
 /// A rule taken away on purpose: the run must then break the named invariant.
@@ -365,7 +365,7 @@ impl World {
                     if seat
                         .is_some_and(|seat| seat.evaluating != 0 && seat.evaluating != place.serial)
                     {
-                        self.coverage.note("async handlers across terms");
+                        self.coverage.count("async handlers across terms");
                     }
                 }
                 self.plan_sleepers();

@@ -1,13 +1,6 @@
-//! What the runs have seen. A simulation that never meets a case proves nothing about it.
+//! What the runs must have seen.
 
-use core::fmt;
-use std::collections::BTreeMap;
-
-/// Counts of one or many runs.
-#[derive(Clone, Debug, Default)]
-pub struct Coverage {
-    counts: BTreeMap<&'static str, u64>,
-}
+use crate::coverage::Coverage;
 
 /// Name, and how often a seed must show it on average.
 const LEAST_PER_SEED: &[(&str, f64)] = &[
@@ -41,45 +34,12 @@ const LEAST_PER_SEED: &[(&str, f64)] = &[
     ("all_agreed", 0.05),
 ];
 
-impl Coverage {
-    /// One more of `name`.
-    pub(super) fn count(&mut self, name: &'static str) {
-        self.add(name, 1);
-    }
-
-    fn add(&mut self, name: &'static str, more: u64) {
-        *self.counts.entry(name).or_default() += more;
-    }
-
-    /// How often `name` was seen.
-    pub fn get(&self, name: &str) -> u64 {
-        self.counts.get(name).copied().unwrap_or(0)
-    }
-
-    /// Adds another run's counts.
-    pub fn merge(&mut self, other: &Self) {
-        for (name, count) in &other.counts {
-            self.add(name, *count);
-        }
-    }
-
-    /// What was seen less often than many seeds must show it.
-    pub fn lacking(&self, seeds: usize) -> Vec<String> {
-        let seen = |name: &str| self.get(name) as f64 / seeds as f64;
-        let lacking = LEAST_PER_SEED
-            .iter()
-            .filter(|(name, least)| seen(name) < *least);
-        lacking
-            .map(|(name, least)| format!("{name}: {:.2} per seed, at least {least}", seen(name)))
-            .collect()
-    }
-}
-
-impl fmt::Display for Coverage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (name, count) in &self.counts {
-            writeln!(f, "{count:>12} {name}")?;
-        }
-        Ok(())
-    }
+/// What was seen less often than so many seeds must show it.
+pub fn lacking(seen: &Coverage, seeds: usize) -> Vec<String> {
+    let mean = |name: &str| seen.get(name) as f64 / seeds as f64;
+    let rare = LEAST_PER_SEED
+        .iter()
+        .filter(|(name, least)| mean(name) < *least);
+    rare.map(|(name, least)| format!("{name}: {:.2} per seed, at least {least}", mean(name)))
+        .collect()
 }

@@ -2,7 +2,7 @@
 //!
 //! Here: [`World`] (seeds with the real `Genesis`, disks that lose what was not written, a network that loses, delays, doubles and
 //! reorders, operators who pass different lists), the invariants that every write and message is held against, and what the runs
-//! must have seen ([`Coverage`]). Every message and every state goes through the real encoder and decoder. Not here: sockets,
+//! must have seen ([`lacking`]). Every message and every state goes through the real encoder and decoder. Not here: sockets,
 //! certificates, admission.
 //!
 //! A run has a safety phase (crashes, blackouts, wiped disks, cuts, other lists, and an ambush at a moment that matters) and a
@@ -27,5 +27,5 @@ mod history;
 mod verdict;
 mod world;
 
-pub use coverage::Coverage;
+pub use coverage::lacking;
 pub use world::{HEALED_WITHIN, Report, World};

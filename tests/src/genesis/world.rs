@@ -16,8 +16,8 @@ use synod_consensus::genesis::{
 };
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::coverage::Coverage;
 use super::history::{Disk, History};
+use crate::coverage::Coverage;
 use crate::violation::{Violation, broken};
 
 /// After the faults everybody is in the cluster, or says why not, within this virtual time. Asking takes half a second, an answer

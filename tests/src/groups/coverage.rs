@@ -1,38 +1,9 @@
-//! What a run has seen. A simulation that never meets a case proves nothing about it.
+//! What many runs must have seen.
 
 use core::fmt;
 use std::collections::BTreeMap;
 
-/// Counts of one run.
-#[derive(Clone, Debug, Default)]
-pub struct Coverage {
-    counts: BTreeMap<&'static str, u64>,
-}
-
-impl Coverage {
-    /// One more of `name`.
-    pub(crate) fn count(&mut self, name: &'static str) {
-        self.add(name, 1);
-    }
-
-    pub(crate) fn add(&mut self, name: &'static str, more: u64) {
-        *self.counts.entry(name).or_default() += more;
-    }
-
-    /// How often `name` was seen.
-    pub fn get(&self, name: &str) -> u64 {
-        self.counts.get(name).copied().unwrap_or(0)
-    }
-}
-
-impl fmt::Display for Coverage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (name, count) in &self.counts {
-            writeln!(f, "{count:>12} {name}")?;
-        }
-        Ok(())
-    }
-}
+use crate::coverage::Coverage;
 
 /// Every feature, and every fault: at least one seed of a hundred shows it.
 pub const FEATURES: &[&str] = &[
@@ -170,7 +141,7 @@ impl Tally {
     /// One more run.
     pub fn add(&mut self, run: &Coverage) {
         self.seeds += 1;
-        for (name, count) in run.counts.iter().filter(|(_, count)| **count > 0) {
+        for (name, count) in run.iter().filter(|(_, count)| *count > 0) {
             let (total, seeds) = self.seen.entry(name).or_default();
             *total += count;
             *seeds += 1;

@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use synod_consensus::{Configuration, LogIndex, ReplicaId, Term, Write};
 
-use super::coverage::Coverage;
 use super::machine::chained;
 use super::model::{Model, digest};
+use crate::coverage::Coverage;
 use crate::violation::{Violation, broken};
 
 /// Which invariants count. A negative control looks for one and lets the others pass.

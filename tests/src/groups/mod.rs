@@ -68,5 +68,5 @@ mod trial;
 mod watch;
 mod world;
 
-pub use coverage::{Coverage, FEATURES, Tally};
+pub use coverage::{FEATURES, Tally};
 pub use world::{HEALED_WITHIN, Report, Sabotage, World};

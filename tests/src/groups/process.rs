@@ -13,7 +13,6 @@ use synod_consensus::{
 };
 
 use super::clock::Clock;
-use super::coverage::Coverage;
 use super::freight::{Freight, Task};
 use super::history::History;
 use super::machine::Machine;
@@ -21,6 +20,7 @@ use super::model::Model;
 use super::oracle::Oracle;
 use super::replica::Replica;
 use super::watch::{Cause, Watch};
+use crate::coverage::Coverage;
 use crate::violation::{Violation, broken};
 
 /// A command that a client waits for.

@@ -14,13 +14,13 @@ use synod_consensus::{
 };
 
 use super::clock::Clock;
-use super::coverage::Coverage;
 use super::event::Event;
 use super::freight::Freight;
 use super::history::History;
 use super::machine::Machine;
 use super::model::Model;
 use super::process::Process;
+use crate::coverage::Coverage;
 use crate::disk::VirtualDisk;
 use crate::violation::{Violation, broken};
 

@@ -9,13 +9,13 @@ use synod_consensus::{
     Configuration, Entry, EntryKind, HardState, LogIndex, ReplicaId, SnapshotMeta, Term, Write,
 };
 
-use super::coverage::Coverage;
 use super::history::{History, Judged};
 use super::machine::Ask;
 use super::model::Model;
 use super::oracle::Oracle;
 use super::watch::Cause;
 use super::world::World;
+use crate::coverage::Coverage;
 use crate::violation::Violation;
 
 const ONE: ReplicaId = ReplicaId::new(1);

@@ -10,13 +10,13 @@ use rand_chacha::ChaCha8Rng;
 use synod::storage::{Checkpoint, PartialError};
 use synod_consensus::{ReplicaId, SnapshotId, SnapshotMeta};
 
-use super::coverage::Coverage;
 use super::event::Event;
 use super::freight::{Task, Work};
 use super::machine::Machine;
 use super::process::{Adopted, Witnesses};
 use super::replica::{DiskFailed, Replica, STATE};
 use super::world::World;
+use crate::coverage::Coverage;
 use crate::violation::{Violation, broken};
 
 /// How a snapshot's turn went.

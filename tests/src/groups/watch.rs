@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use serde::Deserialize;
 use synod_consensus::{Configuration, GroupOptions, PeerState, ReplicaId, Role, Status, Term};
 
-use super::coverage::Coverage;
+use crate::coverage::Coverage;
 
 /// Why a replica took a step.
 #[derive(Clone, Copy, Debug)]

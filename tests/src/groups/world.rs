@@ -10,7 +10,6 @@ use rand_chacha::ChaCha8Rng;
 use synod_consensus::{CheckedOptions, Configuration, Message, ReplicaId, Term};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::coverage::Coverage;
 use super::event::Event;
 use super::history::{History, Judged};
 use super::network::Network;
@@ -21,6 +20,7 @@ use super::replica::{Replica, Started};
 use super::shipping::Turn;
 use super::trial::Trial;
 use super::watch::Cause;
+use crate::coverage::Coverage;
 use crate::disk::VirtualDisk;
 use crate::violation::{Violation, broken};
 

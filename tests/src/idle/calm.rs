@@ -175,7 +175,9 @@ impl World {
     fn nobody_speaks(&mut self) -> Result<(), Violation> {
         // What the last claims said is still on its way.
         self.run_until(self.now + Duration::from_millis(300))?;
-        let said = |world: &Self| world.watch.report.get("raft") + world.watch.report.get("news");
+        let said = |world: &Self| {
+            world.watch.report.coverage.get("raft") + world.watch.report.coverage.get("news")
+        };
         let before = said(self);
         self.run_until(self.now + Duration::from_secs(30))?;
         let messages = said(self) - before;
@@ -196,7 +198,8 @@ impl World {
         let chosen = *self.groups.keys().nth(nth).expect("below the number");
         let before = self.terms();
         let leader = self.leader_of(chosen).expect("it rests");
-        let acknowledged = self.watch.report.get("acknowledged") + self.watch.report.get("reads");
+        let acknowledged = self.watch.report.coverage.get("acknowledged")
+            + self.watch.report.coverage.get("reads");
         while self.rests(chosen) {
             self.command(leader, chosen);
         }
@@ -219,8 +222,10 @@ impl World {
         if others(&before) != others(&after) {
             return broken("Leaders Stay", "leaders changed without cause");
         }
-        if self.watch.report.get("acknowledged") + self.watch.report.get("reads") == acknowledged {
-            self.watch.report.count("only transferred");
+        if self.watch.report.coverage.get("acknowledged") + self.watch.report.coverage.get("reads")
+            == acknowledged
+        {
+            self.watch.report.coverage.count("only transferred");
         }
         self.settle("after it had something to do")
     }

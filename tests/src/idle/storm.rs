@@ -123,7 +123,7 @@ impl World {
     }
 
     fn fault(&mut self) -> Result<(), Violation> {
-        self.watch.report.count("faults");
+        self.watch.report.coverage.count("faults");
         let node = self.any_node();
         let other = self.any_node();
         match self.rng.random_range(0..16) {
@@ -265,7 +265,7 @@ impl World {
             begun = replica.group.change(shown, change).is_ok();
         });
         if begun {
-            self.watch.report.count("changes");
+            self.watch.report.coverage.count("changes");
             if let Some(node) = newcomer {
                 let chance = Duration::from_millis(self.rng.random_range(0..10_000));
                 let after = late.unwrap_or(chance);
@@ -294,7 +294,7 @@ impl World {
         let node = self.nodes.get_mut(&number).expect("it exists");
         node.dead.push(group);
         if node.replicas.remove(&group).is_some() {
-            self.watch.report.count("replicas that stopped");
+            self.watch.report.coverage.count("replicas that stopped");
             self.gone(number, group);
         }
     }

@@ -215,24 +215,24 @@ impl Trace {
 
     /// A client's command at `node`. Returns whether it was acknowledged there in the end.
     pub fn command(&mut self, node: u64) -> bool {
-        let before = self.world.watch.report.get("acknowledged");
+        let before = self.world.watch.report.coverage.get("acknowledged");
         self.world.propose(node, GROUP);
-        self.until(|world| world.watch.report.get("acknowledged") > before)
+        self.until(|world| world.watch.report.coverage.get("acknowledged") > before)
             .is_ok()
     }
 
     /// A client's read at `node`: the watch fails if its answer is of the past. Returns whether it was answered within ten seconds.
     pub fn read(&mut self, node: u64) -> bool {
-        let before = self.world.watch.report.get("reads");
+        let before = self.world.watch.report.coverage.get("reads");
         self.world.ask(node, GROUP);
         self.wait(10);
-        self.world.watch.report.get("reads") > before
+        self.world.watch.report.coverage.get("reads") > before
     }
 
     /// What was said so far by replicas, and by claims.
     pub fn said(&self) -> u64 {
         let report = &self.world.watch.report;
-        report.get("raft") + report.get("news")
+        report.coverage.get("raft") + report.coverage.get("news")
     }
 }
 

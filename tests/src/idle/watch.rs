@@ -1,28 +1,11 @@
 //! What must hold at every moment.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use synod_consensus::{Entry, GroupId, LogIndex, Position, ReadId, ReplicaId, Role, Term};
 
 use super::world::Report;
 use crate::violation::Violation;
-
-impl Report {
-    pub(super) fn count(&mut self, what: &'static str) {
-        *self.counts.entry(what).or_default() += 1;
-    }
-
-    pub(super) fn took(&mut self, what: &'static str, time: Duration) {
-        let longest = self.longest.entry(what).or_default();
-        *longest = time.max(*longest);
-    }
-
-    /// How often something happened.
-    pub fn get(&self, what: &str) -> u64 {
-        self.counts.get(what).copied().unwrap_or(0)
-    }
-}
 
 #[derive(Debug, Default)]
 pub(super) struct Watch {
@@ -60,7 +43,7 @@ impl Watch {
                 format!("group {group}: two leaders in {term}"),
             );
         } else {
-            self.report.count("leaderships");
+            self.report.coverage.count("leaderships");
         }
     }
 
@@ -75,7 +58,7 @@ impl Watch {
             return;
         }
         if self.proposed.remove(&(node, group, entry.index)) == Some(entry.term) {
-            self.report.count("acknowledged");
+            self.report.coverage.count("acknowledged");
             let last = self.acknowledged.entry(group).or_default();
             *last = entry.index.max(*last);
         }
@@ -94,7 +77,7 @@ impl Watch {
         let Some(floor) = self.reads.remove(&(node, group, id)) else {
             return;
         };
-        self.report.count("reads");
+        self.report.coverage.count("reads");
         if index < floor {
             self.fail("Linearizable Reads", format!(
                 "group {group}: a read at node {node} was answered with {index}, but {floor} had been acknowledged"

@@ -10,6 +10,7 @@ use synod_consensus::{CheckedOptions, Configuration, GroupId, GroupOptions, LogS
 
 use super::node::{Input, Node, Word, arbiter_of, key_of, node_of, replica_of};
 use super::watch::Watch;
+use crate::coverage::Coverage;
 use crate::violation::Violation;
 
 pub(super) const BEAT: Duration = Duration::from_millis(100);
@@ -17,10 +18,17 @@ pub(super) const BEAT: Duration = Duration::from_millis(100);
 /// What a run showed.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// How often what happened.
-    pub counts: BTreeMap<&'static str, u64>,
+    /// What happened, and how often.
+    pub coverage: Coverage,
     /// The longest time after something that each bound is about.
     pub longest: BTreeMap<&'static str, Duration>,
+}
+
+impl Report {
+    pub(super) fn took(&mut self, what: &'static str, time: Duration) {
+        let longest = self.longest.entry(what).or_default();
+        *longest = time.max(*longest);
+    }
 }
 
 /// Nodes 1.. and groups 1.., each with three replicas.
@@ -190,7 +198,7 @@ impl World {
         {
             let ((at, _), event) = entry.remove_entry();
             self.now = at;
-            self.watch.report.count("events");
+            self.watch.report.coverage.count("events");
             match event {
                 Event::At { node, life, input } => {
                     if self.nodes[&node].life == life {
@@ -291,7 +299,7 @@ impl World {
             };
             match output {
                 ClaimsOutput::Send { to, news } => {
-                    self.watch.report.count("news");
+                    self.watch.report.coverage.count("news");
                     let transit = self.transit();
                     let (last, breaks) = self.net.streams.entry((number, to)).or_default();
                     *last = (*last).max(self.now + transit);
@@ -312,11 +320,11 @@ impl World {
                     self.word(number, claim.group, Word::Taken(claim, by));
                 }
                 ClaimsOutput::Rouse(here) => {
-                    self.watch.report.count("rouses");
+                    self.watch.report.coverage.count("rouses");
                     self.word(number, here.group, Word::Rouse(here.replica));
                 }
                 ClaimsOutput::Silent { here, leader } => {
-                    self.watch.report.count("silences");
+                    self.watch.report.coverage.count("silences");
                     self.word(number, here.group, Word::Silent(here.replica, leader));
                 }
                 other => unreachable!("{other:?}"),
@@ -388,7 +396,7 @@ impl World {
                     self.input_at(at, number, Input::Replica { group, what });
                 }
                 Output::Send(message) => {
-                    self.watch.report.count("raft");
+                    self.watch.report.coverage.count("raft");
                     let to = node_of(message.to);
                     for _ in 0..self.copies(number, to) {
                         let at = self.now + self.transit();
@@ -408,14 +416,14 @@ impl World {
                 Output::ReadReady { id, index } => self.watch.read(number, group, id, index),
                 Output::Role { role, term, .. } => self.watch.role(group, me, role, term),
                 Output::Claim { claim, holders } => {
-                    self.watch.report.count("claims");
+                    self.watch.report.coverage.count("claims");
                     let holders: Vec<_> = holders.iter().map(|id| (node_of(*id), *id)).collect();
                     node.claims.claim(claim, &holders);
                 }
                 Output::Rests { without } => {
-                    self.watch.report.count("rests");
+                    self.watch.report.coverage.count("rests");
                     if !without.is_empty() {
-                        self.watch.report.count("rests without somebody");
+                        self.watch.report.coverage.count("rests without somebody");
                     }
                     let without: Vec<_> = without.iter().map(|id| node_of(*id)).collect();
                     node.claims.rests(key_of(number, group), &without);
@@ -425,7 +433,10 @@ impl World {
                     node.retired.push(group);
                     node.replicas.remove(&group);
                     self.gone(number, group);
-                    self.watch.report.count("replicas that were retired");
+                    self.watch
+                        .report
+                        .coverage
+                        .count("replicas that were retired");
                     break;
                 }
                 Output::DataLost { .. } => self

@@ -25,7 +25,6 @@
 //! | Balance | copies and leaderships at rest are within their quotas | E34 |
 
 mod calm;
-mod coverage;
 mod drive;
 mod faults;
 mod ledger;
@@ -36,7 +35,6 @@ mod node;
 mod steward;
 mod world;
 
-pub use coverage::Coverage;
 pub use movement::{Step, movement};
 pub use world::{LED_WITHIN, Report, SETTLED_WITHIN, Scale, World};
 

@@ -21,12 +21,12 @@ use synod_consensus::{
 };
 
 use super::Sabotage;
-use super::coverage::Coverage;
 use super::faults::Undo;
 use super::ledger::Ledger;
 use super::network::Network;
 use super::node::{Node, Waits, Writing};
 use super::steward::Moment;
+use crate::coverage::Coverage;
 use crate::violation::{Violation, broken};
 
 /// Within this time after the faults every group has a leader that decides.
