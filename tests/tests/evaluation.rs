@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use tests::coverage::Coverage;
 use tests::evaluation::{Sabotage, World};
-use tests::seeds::seeds;
+use tests::seeds::{assert_repeats, seeds};
 
 /// Seeds of an ordinary run of the tests.
 const SEEDS: u64 = 100;
@@ -78,18 +78,10 @@ fn acknowledged_commands_survive_and_happen_once() {
 
 #[test]
 fn the_same_seed_gives_the_same_trace() {
-    // STYLE 10: a replay line is worth something only if it replays.
-    for seed in [3, 4] {
-        let first = World::from_seed(seed).run().expect("seed 3 and 4 pass");
-        let second = World::from_seed(seed).run().expect("seed 3 and 4 pass");
-        assert_eq!(first.trace, second.trace);
-        assert_eq!(first.coverage, second.coverage);
-    }
-    let other = World::from_seed(5).run().expect("seed 5 passes");
-    assert_ne!(
-        other.trace,
-        World::from_seed(3).run().expect("seed 3 passes").trace
-    );
+    assert_repeats([3, 4], |seed| {
+        let report = World::from_seed(seed).run()?;
+        Ok((report.trace, report.coverage))
+    });
 }
 
 /// Runs the seeds with a rule taken away until the named invariant breaks, and the same seed with the rule.

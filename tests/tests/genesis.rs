@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use synod_consensus::genesis::Sabotage;
 use tests::coverage::Coverage;
 use tests::genesis::{World, lacking};
-use tests::seeds::seeds;
+use tests::seeds::{assert_repeats, seeds};
 
 /// Seeds of an ordinary run of the tests.
 const SEEDS: u64 = 100;
@@ -45,18 +45,9 @@ fn seeds_found_at_most_one_cluster_and_one_when_they_agree() {
 
 #[test]
 fn genesis_same_seed_gives_the_same_trace() {
-    // A replay line is worth something only if the run repeats to the byte.
-    for seed in [3, 4] {
-        let trace = || {
-            World::from_seed(seed)
-                .run()
-                .map(|report| report.trace)
-                .map_err(|violation| violation.to_string())
-        };
-        let first = trace();
-        assert!(first.is_ok(), "{first:?}");
-        assert_eq!(first, trace());
-    }
+    assert_repeats([3, 4], |seed| {
+        World::from_seed(seed).run().map(|report| report.trace)
+    });
 }
 
 /// The first of 200 seeds in which `sabotage` breaks what is founded, and the invariant that says so. That seed and all before it

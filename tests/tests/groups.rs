@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use synod_consensus::Sabotage as Bug;
 use tests::groups::{Sabotage, Tally, World};
-use tests::seeds::seeds;
+use tests::seeds::{assert_repeats, seeds};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -98,18 +98,9 @@ fn groups_seeds_that_once_alarmed_are_quiet() {
 
 #[test]
 fn groups_same_seed_gives_the_same_trace() {
-    // A replay line is worth something only if the run repeats to the byte.
-    for seed in [3, 4] {
-        let trace = || {
-            World::from_seed(seed)
-                .run()
-                .map(|report| report.trace)
-                .map_err(|violation| violation.to_string())
-        };
-        let first = trace();
-        assert!(first.is_ok(), "{first:?}");
-        assert_eq!(first, trace());
-    }
+    assert_repeats([3, 4], |seed| {
+        World::from_seed(seed).run().map(|report| report.trace)
+    });
 }
 
 /// A safeguard taken away or a bug put back; the invariants of which one must be the first to notice, all of them honest alarms of this

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use synod_consensus::claims::{ClaimsOptions, ClaimsSabotage};
 use tests::coverage::Coverage;
 use tests::idle::{Trace, World};
-use tests::seeds::seeds;
+use tests::seeds::{assert_repeats, seeds};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -51,6 +51,11 @@ fn groups_rest_and_wake_in_every_storm() {
             assert!(count >= least, "{what}: hardly seen ({count})");
         }
     }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_report() {
+    assert_repeats([3, 4], |seed| World::from_seed(seed).run());
 }
 
 /// A leader's silence, ranks, one split vote.

@@ -9,7 +9,7 @@ use tests::membership::{
     agreement_on_crash, deaths_by_a_starved_node, deaths_under_loss, healing_of_halves, join_storm,
     steady,
 };
-use tests::seeds::seeds;
+use tests::seeds::{assert_repeats, seeds};
 use tests::violation::Violation;
 
 /// Seeds of an ordinary run of the tests.
@@ -59,18 +59,9 @@ fn everybody_agrees_after_every_storm() {
 
 #[test]
 fn same_seed_gives_the_same_trace() {
-    // A replay line is worth something only if the run repeats to the byte.
-    for seed in [3, 4] {
-        let trace = || {
-            World::from_seed(seed)
-                .run()
-                .map(|report| report.trace)
-                .map_err(|violation| violation.to_string())
-        };
-        let first = trace();
-        assert!(first.is_ok(), "{first:?}");
-        assert_eq!(first, trace());
-    }
+    assert_repeats([3, 4], |seed| {
+        World::from_seed(seed).run().map(|report| report.trace)
+    });
 }
 
 /// The first violation that `sabotage` causes in a few seeds.

@@ -16,7 +16,7 @@ use crate::violation::Violation;
 pub(super) const BEAT: Duration = Duration::from_millis(100);
 
 /// What a run showed.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Report {
     /// What happened, and how often.
     pub coverage: Coverage,
