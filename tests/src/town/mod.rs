@@ -25,13 +25,16 @@
 //! | Balance | copies and leaderships at rest are within their quotas | E34 |
 
 mod calm;
+mod checkpoints;
 mod drive;
 mod faults;
+mod joining;
 mod ledger;
 mod machine;
 mod movement;
 mod network;
 mod node;
+mod sight;
 mod steward;
 mod world;
 

@@ -1,30 +1,25 @@
 //! The nodes, the wires between them and one virtual clock.
 //!
 //! Here: [`World`]: one seed makes the cluster, its load and its faults; the storm, then the calm in which everything must come to
-//! rest. Not here: which faults (`faults`), what a replica's outputs lead to (`drive`), what nodes do (`steward`), what must be so
-//! after calm (`calm`).
+//! rest. Not here: how nodes come (`joining`), which faults (`faults`), who hears of whom (`sight`), what a replica's outputs lead to
+//! (`drive`), what nodes do (`steward`), what must be so after calm (`calm`).
 
 use core::time::Duration;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use synod::system::{
-    BUILD_LEVEL, Founder, Founding, GroupReport, MemberEntry, Order, ReplicaAddress, SystemCommand,
-    SystemOutcome,
-};
+use synod::system::{Founder, Founding, GroupReport, Order};
 use synod::wire::Sharding;
-use synod_consensus::{
-    CheckedOptions, Configuration, GroupId, GroupOptions, Message, ReplicaId, ReplicaKey,
-    SnapshotMeta, Write,
-};
+use synod_consensus::{CheckedOptions, GroupId, GroupOptions, Message, ReplicaId, ReplicaKey};
 
 use super::Sabotage;
 use super::faults::Undo;
+use super::joining::{Applicant, name};
 use super::ledger::Ledger;
 use super::network::Network;
-use super::node::{Node, Waits, Writing};
+use super::node::{Node, Writing};
 use super::steward::Moment;
 use crate::coverage::Coverage;
 use crate::violation::{Violation, broken};
@@ -38,10 +33,6 @@ pub const SETTLED_WITHIN: Duration = Duration::from_secs(60);
 pub(super) const UNNOTICED: Duration = Duration::from_millis(11_500);
 /// A voter so far behind, in entries, still counts as caught up: what the reconciler allows, and what came since.
 pub(super) const LAG: u64 = 1_024;
-/// How often failure detectors look.
-const SIGHT_EVERY: Duration = Duration::from_millis(250);
-/// An applicant without an answer asks again after so long.
-const APPLY_AGAIN: Duration = Duration::from_millis(900);
 /// How often it is judged whether everything has come to rest.
 const JUDGE_EVERY: Duration = Duration::from_millis(250);
 /// Events of one run; more are a loop.
@@ -85,13 +76,6 @@ pub(super) enum Event {
     Undo(Undo),
     Calm,
     Judge,
-}
-
-/// A node that wants to be let in.
-#[derive(Debug)]
-pub(super) struct Applicant {
-    pub(super) member: MemberEntry,
-    pub(super) admitted: bool,
 }
 
 /// How large a world is.
@@ -262,41 +246,6 @@ impl World {
         self.network.heal();
         (self.replace_after, self.zones) = (None, 0);
         self
-    }
-
-    fn found(&mut self) {
-        let births = self.founding.births();
-        for store in self.founding.members().into_keys() {
-            let sync = self.draw_sync();
-            let mut node = Node::new(store, None, sync);
-            for (group, birth) in &births {
-                let configuration = Configuration {
-                    voters: birth.voters.clone().into(),
-                    learners: birth.learners.clone().into(),
-                    ..Configuration::default()
-                };
-                self.ledger.founded(*group, configuration.clone());
-                let replicas = birth.replicas();
-                let mine = |id: &&ReplicaId| ReplicaAddress::of(**id).store == store;
-                if let Some(&replica) = replicas.iter().find(mine) {
-                    let group = *group;
-                    let key = ReplicaKey { group, replica };
-                    let to = SnapshotMeta::founding(configuration);
-                    let born = Writing::Log {
-                        key,
-                        token: None,
-                        writes: vec![Write::Reset { to }],
-                    };
-                    node.disk.write(&born).expect("an empty disk takes it");
-                    self.ledger.lived.insert(key);
-                }
-            }
-            self.nodes.insert(store, node);
-        }
-    }
-
-    fn draw_sync(&mut self) -> Duration {
-        Duration::from_micros([300, 1_500, 6_000][self.rng.random_range(0..3)])
     }
 
     /// A number that no other call returns.
@@ -559,74 +508,6 @@ impl World {
         }
     }
 
-    /// Everybody hears of those whom it reaches over whatever ways there are.
-    fn sight(&mut self) -> Result<(), Violation> {
-        let now = self.now;
-        self.push(SIGHT_EVERY, Event::Sight);
-        self.count_moves();
-        let running: Vec<u64> = { self.nodes.values() }
-            .filter(|node| node.runs(now))
-            .map(|node| node.store)
-            .collect();
-        for circle in self.network.circles(&running) {
-            let says_goodbye = |store: &u64| {
-                let process = self.nodes[store].process.as_ref();
-                process.is_some_and(|process| process.stopping.is_some())
-            };
-            let leaving: BTreeSet<u64> = circle.iter().copied().filter(says_goodbye).collect();
-            let removed = |store: &u64| {
-                self.ledger.system.is_given_up(*store)
-                    && circle.iter().any(|other| {
-                        let process = self.nodes[other].process.as_ref();
-                        process.is_some_and(|process| process.system.is_given_up(*store))
-                    })
-            };
-            let removed: Vec<u64> = circle.iter().copied().filter(removed).collect();
-            for store in &circle {
-                let process = self
-                    .nodes
-                    .get_mut(store)
-                    .and_then(|node| node.process.as_mut());
-                let Some(process) = process else { continue };
-                for other in &circle {
-                    if leaving.contains(other) {
-                        process.heard.remove(other);
-                    } else {
-                        process.heard.insert(*other, now);
-                    }
-                }
-                if removed.contains(store) {
-                    // Whoever still answers it says so.
-                    process.failed = Some("others say that it was removed".to_owned());
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Copies of shards on their way, in all and to one store.
-    fn count_moves(&mut self) {
-        let mut to: BTreeMap<u64, u64> = BTreeMap::new();
-        for (group, past) in self.ledger.groups.iter().skip(1) {
-            let Some(entry) = self.ledger.system.groups.get(group) else {
-                continue;
-            };
-            for id in &past.configuration.1.learners {
-                let store = ReplicaAddress::of(*id).store;
-                let node = self.nodes.get(&store);
-                let lives = node.is_some_and(|node| node.runs(self.now));
-                if lives && entry.placement.stores.len() == 3 {
-                    *to.entry(store).or_default() += 1;
-                }
-            }
-        }
-        self.coverage
-            .most("most_copies_under_way", to.values().sum());
-        let most = to.values().max().copied().unwrap_or(0);
-        self.coverage
-            .most("most_copies_under_way_to_one_store", most);
-    }
-
     /// The store of a node that leads the system group and decides there.
     pub(super) fn system_leader(&self) -> Option<u64> {
         let leads = |node: &&Node| {
@@ -644,81 +525,4 @@ impl World {
             })
             .map(|node| node.store)
     }
-
-    /// Somebody wants to be let in.
-    pub(super) fn join(&mut self) {
-        let number = self.applicants.len();
-        let zone = (self.zones > 0).then(|| {
-            let zone = self.rng.random_range(0..self.zones);
-            format!("z{zone}")
-        });
-        let capacity = match self.alike {
-            true => 1,
-            false => [1, 1, 1, 2, 3][self.rng.random_range(0..5)],
-        };
-        self.applicants.push(Applicant {
-            member: MemberEntry {
-                name: name(1_000 + number as u64),
-                key: Bytes::new(),
-                capacity,
-                zone,
-                nonce: number as u64 + 1,
-                level: BUILD_LEVEL,
-                described: 0,
-            },
-            admitted: false,
-        });
-        self.coverage.count("joins");
-        self.push(Duration::ZERO, Event::Apply(number));
-    }
-
-    fn apply_for_admission(&mut self, number: usize) -> Result<(), Violation> {
-        let applicant = &self.applicants[number];
-        if applicant.admitted {
-            return Ok(());
-        }
-        let member = applicant.member.clone();
-        if let Some(leader) = self.system_leader()
-            && self.ledger.system.founding.is_some()
-        {
-            let command = SystemCommand::Admit(member);
-            self.propose_system(leader, &command, Waits::Applicant(number))?;
-        }
-        self.push(APPLY_AGAIN, Event::Apply(number));
-        Ok(())
-    }
-
-    /// The system group's word on an applicant.
-    pub(super) fn answered(&mut self, number: usize, outcome: &SystemOutcome) {
-        let applicant = &mut self.applicants[number];
-        let SystemOutcome::Admitted { store, replica } = *outcome else {
-            return;
-        };
-        if core::mem::replace(&mut applicant.admitted, true) {
-            return;
-        }
-        let zone = applicant.member.zone.clone();
-        let sync = self.draw_sync();
-        let mut node = Node::new(store, zone, sync);
-        let key = ReplicaKey {
-            group: GroupId::ZERO,
-            replica,
-        };
-        let to = SnapshotMeta::default();
-        let born = Writing::Log {
-            key,
-            token: None,
-            writes: vec![Write::Reset { to }],
-        };
-        node.disk.write(&born).expect("an empty disk takes it");
-        self.ledger.lived.insert(key);
-        self.nodes.insert(store, node);
-        self.push(Duration::ZERO, Event::Undo(Undo::Start { store }));
-        self.coverage.count("admissions");
-    }
-}
-
-/// What a founder or applicant is called.
-fn name(number: u64) -> String {
-    format!("n{number}")
 }
