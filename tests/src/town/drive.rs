@@ -90,9 +90,12 @@ impl World {
             self.effect(store, group, output)?;
         }
         let now = self.now;
+        let known = self.ledger.configured_at(group);
         let Some(replica) = self.replica(store, group) else {
             return Ok(());
         };
+        let key = replica.key;
+        let commits = replica.commits(known);
         if let Some(at) = replica.group.wake_at() {
             let at = at.max(now);
             if replica.wake.is_none_or(|set| set > at) {
@@ -100,6 +103,9 @@ impl World {
                 let life = self.nodes[&store].life;
                 self.push_at(at, Event::Wake { store, life, group });
             }
+        }
+        for (index, configuration) in commits {
+            self.ledger.committed(key, index, configuration)?;
         }
         Ok(())
     }
@@ -111,14 +117,11 @@ impl World {
         };
         let key = replica.key;
         match output {
-            Output::Persist(persist) => self.write(
-                store,
-                Writing::Log {
-                    key,
-                    token: Some(persist.token),
-                    writes: persist.writes,
-                },
-            ),
+            Output::Persist(persist) => {
+                replica.logs(&persist.writes);
+                let (token, writes) = (Some(persist.token), persist.writes);
+                self.write(store, Writing::Log { key, token, writes });
+            }
             Output::Send(message) => {
                 self.ledger.speaks(key)?;
                 let to = ReplicaAddress::of(message.to).store;

@@ -99,7 +99,7 @@ impl Ledger {
                     format!("{key:?}: {entry:?} does not decode"),
                 );
             };
-            self.configured(key.group, entry.index, next)?;
+            self.committed(key, entry.index, next)?;
         }
         if key.group == GroupId::ZERO {
             self.system_entry(entry)?;
@@ -168,13 +168,34 @@ impl Ledger {
         past.configuration = (LogIndex::ZERO, configuration);
     }
 
-    fn configured(
+    /// Where the newest configuration lies that a replica of the group knows to be committed.
+    pub(super) fn configured_at(&self, group: GroupId) -> LogIndex {
+        let past = self.groups.get(&group);
+        past.map(|past| past.configuration.0).unwrap_or_default()
+    }
+
+    /// A replica knows that a configuration is committed. It acts on that at once, while it may be some time before anybody applies it:
+    /// a leader's own disk may be the last to hold it.
+    pub(super) fn committed(
         &mut self,
-        group: GroupId,
+        key: ReplicaKey,
         index: LogIndex,
         next: Configuration,
     ) -> Result<(), Violation> {
+        let group = key.group;
         let past = self.groups.entry(group).or_default();
+        match past.configurations.get(&index) {
+            Some(known) if *known == next => return Ok(()),
+            Some(known) => {
+                let detail = format!("{key:?} holds {next:?} at {index}, another {known:?}");
+                return broken("Committed Entries", detail);
+            }
+            None if index < past.configuration.0 => {
+                let detail = format!("{key:?} holds {next:?} at {index}, where others hold none");
+                return broken("Committed Entries", detail);
+            }
+            None => {}
+        }
         let former = &past.configuration.1;
         let shown = format!("group {group} at {index}: {next:?} after {former:?}");
         for id in &next.members() {
@@ -291,5 +312,68 @@ impl Ledger {
             return broken("Retired Is Silent", format!("{key:?} speaks after its end"));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GROUP: GroupId = GroupId::new(1);
+
+    fn on(store: u64) -> ReplicaKey {
+        let serial = 1;
+        let replica = ReplicaAddress { store, serial }.id();
+        ReplicaKey {
+            group: GROUP,
+            replica,
+        }
+    }
+
+    fn of(stores: [u64; 3]) -> Configuration {
+        Configuration::of_voters(stores.map(|store| on(store).replica))
+    }
+
+    fn name(result: Result<(), Violation>) -> Option<&'static str> {
+        result.err().map(|violation| violation.invariant)
+    }
+
+    /// One to three were voters, and four takes the place of three, at index 2.
+    fn exchanged() -> Ledger {
+        let mut ledger = Ledger::default();
+        ledger.founded(GROUP, of([1, 2, 3]));
+        ledger.allotted.insert(on(4));
+        let joint = Configuration {
+            outgoing: of([1, 2, 3]).voters,
+            ..of([1, 2, 4])
+        };
+        ledger.committed(on(1), LogIndex::new(1), joint).unwrap();
+        ledger
+    }
+
+    #[test]
+    fn what_a_leader_knows_to_be_committed_counts_before_anybody_has_applied_it() {
+        // Its own disk may be the last to hold the entry, so that it reports it, and a replica is retired, while nobody has applied it.
+        let mut ledger = exchanged();
+        let rings = name(ledger.may_go(on(3), "is retired"));
+        assert_eq!(rings, Some("Named Replicas Stay"));
+        let left = of([1, 2, 4]);
+        ledger.committed(on(1), LogIndex::new(2), left).unwrap();
+        assert_eq!(name(ledger.may_go(on(3), "is retired")), None);
+        let rings = name(ledger.may_go(on(4), "is retired"));
+        assert_eq!(rings, Some("Named Replicas Stay"));
+    }
+
+    #[test]
+    fn two_that_know_of_a_commit_know_the_same() {
+        let mut ledger = exchanged();
+        let (first, second) = (LogIndex::new(1), LogIndex::new(2));
+        ledger.committed(on(1), second, of([1, 2, 4])).unwrap();
+        assert_eq!(name(ledger.committed(on(2), second, of([1, 2, 4]))), None);
+        for (at, other) in [(second, of([1, 2, 3])), (first, of([1, 2, 4]))] {
+            let rings = name(ledger.committed(on(2), at, other));
+            assert_eq!(rings, Some("Committed Entries"));
+        }
+        assert_eq!(ledger.configured_at(GROUP), second);
     }
 }

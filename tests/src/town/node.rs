@@ -3,14 +3,15 @@
 //! Here: what a node is, how it starts from what its disk holds, what a crash leaves. Not here: what a replica's outputs lead to
 //! (`drive`), what the node does by the system log (`steward`).
 
+use core::ops::Bound;
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use synod::system::{BUILD_LEVEL, GroupReport, Reconciler, Retirements, SystemState, newest};
 use synod_consensus::{
-    CheckedOptions, Group, GroupId, LogIndex, LogStore, MemoryStore, PersistToken, ReplicaId,
-    ReplicaKey, Restored, SnapshotId, SnapshotMeta, Term, Write,
+    CheckedOptions, Configuration, Entry, Group, GroupId, LogIndex, LogStore, MemoryStore,
+    PersistToken, ReplicaId, ReplicaKey, Restored, SnapshotId, SnapshotMeta, Term, Write,
 };
 
 use super::machine::Machine;
@@ -114,6 +115,8 @@ pub(super) struct Replica {
     pub(super) machine: Machine,
     /// What a snapshot taken now would say of itself.
     pub(super) applied: SnapshotMeta,
+    /// Every configuration in its log, by its index.
+    pub(super) configurations: BTreeMap<LogIndex, Configuration>,
     /// It leads and may decide.
     pub(super) leadership: Option<Term>,
     /// Who leads, as far as known here.
@@ -135,6 +138,42 @@ impl Replica {
     pub(super) fn leads(&self) -> bool {
         self.leader == Some(self.key.replica)
     }
+
+    /// What its log is told to hold from now on.
+    pub(super) fn logs(&mut self, writes: &[Write]) {
+        for write in writes {
+            match write {
+                Write::Append(entries) => {
+                    if let Some(first) = entries.iter().next() {
+                        self.configurations.split_off(&first.index);
+                    }
+                    self.configurations.extend(configurations(entries.iter()));
+                }
+                Write::Reset { .. } => self.configurations.clear(),
+                _ => {}
+            }
+        }
+    }
+
+    /// The configurations after `known` that it knows to be committed.
+    pub(super) fn commits(&self, known: LogIndex) -> Vec<(LogIndex, Configuration)> {
+        let newer = (Bound::Excluded(known), Bound::Unbounded);
+        let mut newer = self.configurations.range(newer).peekable();
+        if newer.peek().is_none() {
+            return Vec::new(); // so it is nearly always
+        }
+        let commit = self.group.status().commit;
+        newer
+            .take_while(|(index, _)| **index <= commit)
+            .map(|(index, configuration)| (*index, configuration.clone()))
+            .collect()
+    }
+}
+
+fn configurations<'a>(
+    entries: impl Iterator<Item = &'a Entry>,
+) -> impl Iterator<Item = (LogIndex, Configuration)> {
+    entries.filter_map(|entry| Some((entry.index, entry.configuration()?)))
 }
 
 /// A running process.
@@ -331,6 +370,7 @@ pub(super) fn host(
     now: Duration,
 ) -> Result<Replica, Violation> {
     let applied = restored.state.clone();
+    let configurations = configurations(restored.entries.iter()).collect();
     let seed = seed ^ key.group.get().wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ key.replica.get();
     let group = Group::new(options.clone(), key.group, key.replica, restored, seed, now);
     let group = match group {
@@ -342,6 +382,7 @@ pub(super) fn host(
         group,
         machine,
         applied,
+        configurations,
         leadership: None,
         leader: None,
         handing_over: None,
