@@ -56,6 +56,8 @@ fn small_clusters_come_to_rest_after_every_storm() {
         ("absences_ended", 1),
         ("crashes", 50),
         ("damages", 5),
+        ("descriptions_changed", 20),
+        ("descriptions_told", 20),
         ("drains", 30),
         ("drains_undone", 1),
         ("graceful_stops", 10),
@@ -133,7 +135,7 @@ fn the_same_seed_gives_the_same_trace() {
 }
 
 /// A safeguard taken away, and the invariants of which one must be the first to notice.
-const NOTICED: [(Sabotage, &str); 15] = [
+const NOTICED: [(Sabotage, &str); 17] = [
     (Sabotage::MajorityOfOne, "Committed Entries"),
     (Sabotage::Stranger, "Replica Sets"),
     (Sabotage::EvenVoters, "Odd Voters"),
@@ -152,6 +154,8 @@ const NOTICED: [(Sabotage, &str); 15] = [
     (Sabotage::FilesStay, "Settles"),
     (Sabotage::OrdersLost, "Settles"),
     (Sabotage::Lopsided, "Balance"),
+    (Sabotage::WordsUnheard, "Settles"),
+    (Sabotage::ZonesForgotten, "Zones"),
 ];
 
 #[test]

@@ -3,10 +3,11 @@
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
-use synod::system::{ReplicaAddress, SystemCommand, SystemState, plan};
+use synod::system::{Description, ReplicaAddress, SystemCommand, SystemState, plan};
 use synod_consensus::{GroupId, LogStore, Members, ReplicaId, ReplicaKey};
 
 use super::Sabotage;
+use super::descriptions::without_zones;
 use super::faults::Undo;
 use super::node::{Process, Replica};
 use super::world::{Event, LED_WITHIN, SETTLED_WITHIN, World};
@@ -152,7 +153,12 @@ impl World {
                 return Some(format!("store {store} has not applied the system log"));
             }
         }
-        if !plan(truth).is_empty() {
+        if let Some(reason) = self.misdescribed(truth) {
+            return Some(reason);
+        }
+        let zoneless =
+            (self.sabotage == Some(Sabotage::ZonesForgotten)).then(|| without_zones(truth));
+        if !plan(zoneless.as_ref().unwrap_or(truth)).is_empty() {
             return Some("the placement is not planned".to_owned());
         }
         let gone = |store: &u64| self.nodes.get(store).is_none_or(|node| node.gone);
@@ -282,18 +288,22 @@ impl World {
             }
             return self.balanced(&truth);
         }
+        self.spread_over_zones(truth)?;
         self.balanced(truth)
     }
 
     /// Replicas and leaderships by quota, where no zone and no want of nodes speaks against it.
     fn balanced(&self, truth: &SystemState) -> Result<(), Violation> {
         let takers: Vec<u64> = truth.takers().collect();
-        let zoned = truth.members.values().any(|member| member.zone.is_some());
+        let said: BTreeMap<u64, Description> = { truth.members.keys() }
+            .map(|store| (*store, self.said(truth, *store)))
+            .collect();
+        let zoned = said.values().any(|said| said.zone.is_some());
         let copies = self.founding.copies as usize;
         if zoned || takers.len() < copies {
             return Ok(());
         }
-        let weight = |store: &u64| truth.members[store].capacity as f64;
+        let weight = |store: &u64| said[store].capacity as f64;
         let quotas = quotas(&takers, weight, self.shards as usize, copies);
         let mut held: BTreeMap<u64, usize> = BTreeMap::new();
         let mut led: BTreeMap<u64, usize> = BTreeMap::new();

@@ -5,8 +5,8 @@
 use rand::Rng;
 use synod::system::{BUILD_LEVEL, GroupReport, Order, OrderKind, ReplicaAddress, SystemOutcome};
 use synod_consensus::{
-    Change, Configuration, Entries, Entry, EntryKind, GroupId, LogIndex, Members, Message, Output,
-    Position, ReplicaId, ReplicaKey,
+    Change, Configuration, Entries, Entry, EntryKind, GroupId, LogIndex, Message, Output, Position,
+    ReplicaId, ReplicaKey,
 };
 
 use super::Sabotage;
@@ -367,43 +367,6 @@ impl World {
             }
         }
         self.flush(store, group)
-    }
-
-    /// What a sabotage makes of a change.
-    fn tampered(
-        &self,
-        group: GroupId,
-        mut voters: Members,
-        mut learners: Members,
-    ) -> (Members, Members) {
-        match self.sabotage {
-            Some(Sabotage::Stranger) => {
-                let (store, serial) = (77, 7_777_777);
-                learners.insert(ReplicaAddress { store, serial }.id());
-            }
-            Some(Sabotage::EvenVoters) if voters.len() == 3 => {
-                let last = voters[2];
-                voters.remove(&last);
-            }
-            Some(Sabotage::Revenant) => {
-                if let Some(id) = self.ledger.retired_of(group) {
-                    learners.insert(id);
-                }
-            }
-            Some(Sabotage::OnlyTheDead) => {
-                let is_dead = |id: &&ReplicaId| {
-                    let node = self.nodes.get(&ReplicaAddress::of(**id).store);
-                    let since = node.and_then(|node| node.silent_since);
-                    since.is_some_and(|since| self.now - since > super::world::UNNOTICED)
-                };
-                if let Some(dead) = voters.iter().copied().find(|id| is_dead(&id)) {
-                    voters = [dead].into_iter().collect();
-                    learners = Members::new();
-                }
-            }
-            _ => {}
-        }
-        (voters, learners)
     }
 
     /// A change that was ordered never leaves a group without a majority that lives and has caught up, if it had one before.

@@ -210,14 +210,14 @@ impl World {
 
     fn lose_zone(&mut self) -> Result<(), Violation> {
         let zones: BTreeSet<String> = { self.nodes.values() }
-            .filter_map(|node| node.zone.clone())
+            .filter_map(|node| node.description.zone.clone())
             .collect();
         let zones: Vec<String> = zones.into_iter().collect();
         let Some(zone) = zones.choose(&mut self.rng) else {
             return Ok(());
         };
         let stores: Vec<u64> = { self.nodes.values() }
-            .filter(|node| node.zone.as_ref() == Some(zone) && node.process.is_some())
+            .filter(|node| node.description.zone.as_ref() == Some(zone) && node.process.is_some())
             .map(|node| node.store)
             .collect();
         self.coverage.count("zones_lost");

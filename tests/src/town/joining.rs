@@ -6,9 +6,12 @@ use core::time::Duration;
 
 use bytes::Bytes;
 use rand::Rng;
-use synod::system::{BUILD_LEVEL, MemberEntry, ReplicaAddress, SystemCommand, SystemOutcome};
+use synod::system::{
+    BUILD_LEVEL, Description, MemberEntry, ReplicaAddress, SystemCommand, SystemOutcome,
+};
 use synod_consensus::{Configuration, GroupId, ReplicaId, ReplicaKey, SnapshotMeta, Write};
 
+use super::descriptions::draw;
 use super::faults::Undo;
 use super::node::{Node, Waits, Writing};
 use super::world::{Event, World};
@@ -28,9 +31,10 @@ impl World {
     /// The founders, each with its replicas as the founding says.
     pub(super) fn found(&mut self) {
         let births = self.founding.births();
-        for store in self.founding.members().into_keys() {
+        for (store, member) in self.founding.members() {
+            let MemberEntry { zone, capacity, .. } = member;
             let sync = self.draw_sync();
-            let mut node = Node::new(store, None, sync);
+            let mut node = Node::new(store, Description { zone, capacity }, sync);
             for (group, birth) in &births {
                 let configuration = Configuration {
                     voters: birth.voters.clone().into(),
@@ -69,14 +73,7 @@ impl World {
     /// Somebody wants to be let in.
     pub(super) fn join(&mut self) {
         let number = self.applicants.len();
-        let zone = (self.zones > 0).then(|| {
-            let zone = self.rng.random_range(0..self.zones);
-            format!("z{zone}")
-        });
-        let capacity = match self.alike {
-            true => 1,
-            false => [1, 1, 1, 2, 3][self.rng.random_range(0..5)],
-        };
+        let Description { zone, capacity } = draw(&mut self.rng, self.zones, self.alike);
         self.applicants.push(Applicant {
             member: MemberEntry {
                 name: name(1_000 + number as u64),
@@ -118,9 +115,9 @@ impl World {
         if core::mem::replace(&mut applicant.admitted, true) {
             return;
         }
-        let zone = applicant.member.zone.clone();
+        let (zone, capacity) = (applicant.member.zone.clone(), applicant.member.capacity);
         let sync = self.draw_sync();
-        let mut node = Node::new(store, zone, sync);
+        let mut node = Node::new(store, Description { zone, capacity }, sync);
         let key = ReplicaKey {
             group: GroupId::ZERO,
             replica,

@@ -21,11 +21,13 @@
 //! | One Change At A Time | a group gets one order at a time | DESIGN 11 |
 //! | Bounded Changes | no step gives more orders than the cluster's bound | DESIGN 11 |
 //! | Led Again | [`LED_WITHIN`] after the faults every group is led | S16 |
-//! | Settles | [`SETTLED_WITHIN`] after the faults all copies are where they belong, no other replica or file of one is left, planning again changes nothing | S2, S10 |
-//! | Balance | copies and leaderships at rest are within their quotas | E34 |
+//! | Settles | [`SETTLED_WITHIN`] after the faults all copies are where they belong, no other replica or file of one is left, the log describes the nodes as they do, planning again changes nothing | S2, S10 |
+//! | Zones | no zone holds two copies of a shard more than one in which a store is free, as the nodes themselves say | DESIGN 10 |
+//! | Balance | copies and leaderships at rest are within their quotas, by what the nodes say that they are worth | E34 |
 
 mod calm;
 mod checkpoints;
+mod descriptions;
 mod drive;
 mod faults;
 mod joining;
@@ -34,45 +36,11 @@ mod machine;
 mod movement;
 mod network;
 mod node;
+mod sabotage;
 mod sight;
 mod steward;
 mod world;
 
 pub use movement::{Step, movement};
+pub use sabotage::Sabotage;
 pub use world::{LED_WITHIN, Report, SETTLED_WITHIN, Scale, World};
-
-/// A safeguard taken away or a bug put in, so that it can be shown that it is noticed.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[non_exhaustive]
-pub enum Sabotage {
-    /// One replica is a majority.
-    MajorityOfOne,
-    /// A group takes a learner in that nobody allotted.
-    Stranger,
-    /// A change leaves one of three voters out.
-    EvenVoters,
-    /// A change takes a replica in that was retired.
-    Revenant,
-    /// A replica is retired while its group still has it.
-    RetiredEarly,
-    /// Files of a retired replica go before its retirement is durable.
-    FilesGoAtOnce,
-    /// A retired replica goes on.
-    RetiredGoesOn,
-    /// A change leaves only a voter that is dead.
-    OnlyTheDead,
-    /// Every order is given twice.
-    OrdersTwice,
-    /// Orders go out in heaps.
-    OrdersInHeaps,
-    /// Checkpoints name no configuration.
-    ConfigurationForgotten,
-    /// The timers of one group never ring.
-    NoTimer,
-    /// Files of retired replicas stay.
-    FilesStay,
-    /// Orders never arrive.
-    OrdersLost,
-    /// Copies lie on the first of their stores only.
-    Lopsided,
-}

@@ -8,7 +8,9 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use synod::system::{BUILD_LEVEL, GroupReport, Reconciler, Retirements, SystemState, newest};
+use synod::system::{
+    BUILD_LEVEL, Description, GroupReport, Reconciler, Retirements, Said, SystemState, newest,
+};
 use synod_consensus::{
     CheckedOptions, Configuration, Entry, Group, GroupId, LogIndex, LogStore, MemoryStore,
     PersistToken, ReplicaId, ReplicaKey, Restored, SnapshotId, SnapshotMeta, Term, Write,
@@ -199,6 +201,8 @@ pub(super) struct Process {
     pub(super) told: BTreeMap<u64, Duration>,
     /// When each store was last known to live.
     pub(super) heard: BTreeMap<u64, Duration>,
+    /// What each store said of itself, as last heard.
+    pub(super) said: BTreeMap<u64, Said>,
     pub(super) in_flight: Vec<Writing>,
     pub(super) queue: Vec<Writing>,
     /// The disk is at work, or what it did is being told.
@@ -213,7 +217,8 @@ pub(super) struct Process {
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) store: u64,
-    pub(super) zone: Option<String>,
+    /// What it says of itself since its last start.
+    pub(super) description: Description,
     pub(super) disk: Disk,
     /// Counts the starts; events of an earlier life are void.
     pub(super) life: u64,
@@ -228,10 +233,10 @@ pub(super) struct Node {
 }
 
 impl Node {
-    pub(super) fn new(store: u64, zone: Option<String>, sync: Duration) -> Self {
+    pub(super) fn new(store: u64, description: Description, sync: Duration) -> Self {
         Self {
             store,
-            zone,
+            description,
             disk: Disk::default(),
             life: 0,
             process: None,
@@ -274,6 +279,7 @@ impl Node {
             minded: now,
             told: BTreeMap::new(),
             heard: BTreeMap::new(),
+            said: BTreeMap::new(),
             in_flight: Vec::new(),
             queue: Vec::new(),
             writes: false,

@@ -5,7 +5,7 @@
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
-use synod::system::ReplicaAddress;
+use synod::system::{ReplicaAddress, Said};
 
 use super::world::{Event, World};
 use crate::violation::Violation;
@@ -37,12 +37,28 @@ impl World {
                     })
             };
             let removed: Vec<u64> = circle.iter().copied().filter(removed).collect();
+            let says = |store: &u64| {
+                let node = &self.nodes[store];
+                let (generation, description) = (node.life, node.description.clone());
+                let said = Said {
+                    generation,
+                    description,
+                };
+                (*store, said)
+            };
+            let said: Vec<(u64, Said)> = circle.iter().map(says).collect();
             for store in &circle {
                 let process = self
                     .nodes
                     .get_mut(store)
                     .and_then(|node| node.process.as_mut());
                 let Some(process) = process else { continue };
+                for (other, said) in &said {
+                    let known = process.said.get(other);
+                    if known.is_none_or(|known| known.generation != said.generation) {
+                        process.said.insert(*other, said.clone());
+                    }
+                }
                 for other in &circle {
                     if leaving.contains(other) {
                         process.heard.remove(other);

@@ -11,6 +11,7 @@ use synod::system::{
 use synod_consensus::{GroupId, LogIndex, ReplicaId, ReplicaKey, Restored};
 
 use super::Sabotage;
+use super::descriptions::without_zones;
 use super::machine::Machine;
 use super::node::{Waits, Writing, host};
 use super::world::{Event, Packet, World};
@@ -352,10 +353,12 @@ impl World {
         let now = self.now;
         let alive = self.alive(store);
         let founding = self.founding.clone();
+        let is_deaf = self.sabotage == Some(Sabotage::WordsUnheard);
+        let forgets_zones = self.sabotage == Some(Sabotage::ZonesForgotten);
         let Some(process) = self.process(store) else {
             return Ok(());
         };
-        let announced = alive.iter().map(|store| (*store, BUILD_LEVEL)).collect();
+        let announced = process.announced(store);
         let raised = process.system.next_level(BUILD_LEVEL, &announced);
         let steps = if process.system.founding.is_none() {
             vec![Step::Propose(SystemCommand::Found(founding))]
@@ -363,7 +366,11 @@ impl World {
             let epoch = process.system.epoch;
             vec![Step::Propose(SystemCommand::Raise { epoch, level })]
         } else {
-            process.reconciler.steps(now, &process.system, &alive)
+            let news = process.news().filter(|_| !is_deaf);
+            let zoneless = forgets_zones.then(|| without_zones(&process.system));
+            let state = zoneless.as_ref().unwrap_or(&process.system);
+            news.chain(process.reconciler.steps(now, state, &alive))
+                .collect()
         };
         let steps = self.tampered_steps(steps);
         let strike = { self.ambush }
@@ -383,65 +390,19 @@ impl World {
         Ok(())
     }
 
-    /// What a sabotage makes of steps.
-    fn tampered_steps(&self, mut steps: Vec<Step>) -> Vec<Step> {
-        match self.sabotage {
-            Some(Sabotage::OrdersTwice) => {
-                let orders = steps.iter().filter(|step| matches!(step, Step::Order(_)));
-                let again: Vec<Step> = orders.cloned().collect();
-                steps.extend(again);
-            }
-            Some(Sabotage::OrdersInHeaps) => {
-                if let Some(Step::Order(first)) = steps
-                    .iter()
-                    .find(|step| matches!(step, Step::Order(_)))
-                    .cloned()
-                {
-                    let more = (1_000..1_030).map(|group| {
-                        let group = GroupId::new(group);
-                        Step::Order(Order {
-                            group,
-                            ..first.clone()
-                        })
-                    });
-                    steps.extend(more);
-                }
-            }
-            Some(Sabotage::OrdersLost) => steps.retain(|step| matches!(step, Step::Propose(_))),
-            Some(Sabotage::RetiredEarly) => {
-                let early = steps.iter().filter_map(|step| self.left_out(step)).next();
-                steps.extend(early.map(Step::Propose));
-            }
-            _ => {}
-        }
-        steps
-    }
-
-    /// The retirement of a replica that a change leaves out.
-    fn left_out(&self, step: &Step) -> Option<SystemCommand> {
-        let Step::Order(order) = step else {
-            return None;
-        };
-        let OrderKind::Change {
-            voters, learners, ..
-        } = &order.kind
-        else {
-            return None;
-        };
-        let group = order.group;
-        let named = self.ledger.groups[&group].configuration.1.members();
-        let stays = |id: &ReplicaId| voters.contains(id) || learners.contains(id);
-        let replica = *named.iter().find(|id| !stays(id))?;
-        Some(SystemCommand::Retire { group, replica })
-    }
-
     fn take_step(&mut self, store: u64, step: Step) -> Result<(), Violation> {
         match step {
             Step::Propose(command) => {
+                if let Some(process) = self.process(store)
+                    && let Err(_waits) = process.system.gate(&command, || process.announced(store))
+                {
+                    return Ok(());
+                }
                 match &command {
                     SystemCommand::Absent { on: true, .. } => self.coverage.count("absences"),
                     SystemCommand::Absent { .. } => self.coverage.count("absences_ended"),
                     SystemCommand::Place { .. } => self.coverage.count("plans"),
+                    SystemCommand::Describe { .. } => self.coverage.count("descriptions_told"),
                     _ => {}
                 }
                 let number = self.moments();

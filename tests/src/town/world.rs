@@ -403,6 +403,8 @@ impl World {
         if node.process.is_some() || node.gone {
             return Ok(());
         }
+        self.describe_anew(store, seed);
+        let node = self.nodes.get_mut(&store).expect("known");
         node.start(&self.options, self.replace_after, seed, now)?;
         let (life, process) = (node.life, node.process.as_ref().expect("just started"));
         let groups: Vec<GroupId> = process.hosted.keys().copied().collect();
