@@ -40,7 +40,8 @@ impl Restored {
     }
 
     /// After a restart: what the store recovered, and what the state machine's newest durable checkpoint covers. Without one
-    /// (`None`) the state is empty, which fits only a log that begins at zero; `Group::new` refuses anything else.
+    /// (`None`) the state is empty, which fits only a log that begins at zero; `Group::new` refuses anything else. A checkpoint that
+    /// names no member at all was made of such an empty state by a build that did not say its configuration: it is the log's.
     pub fn after_restart(recovered: Recovered, state: Option<SnapshotMeta>) -> Self {
         let Recovered {
             hard_state,
@@ -48,13 +49,19 @@ impl Restored {
             entries,
         } = recovered;
         // An empty state is of the configuration that the log begins with: a checkpoint or snapshot that is made of it later says so.
-        let empty = || SnapshotMeta {
+        let mut state = state.unwrap_or_else(|| SnapshotMeta {
             position: Position::ZERO,
             ..base.clone()
-        };
+        });
+        if state.configuration == Configuration::default() {
+            state = SnapshotMeta {
+                position: state.position,
+                ..base.clone()
+            };
+        }
         Self {
             hard_state,
-            state: state.unwrap_or_else(empty),
+            state,
             base,
             entries,
             is_new: false,
@@ -65,7 +72,7 @@ impl Restored {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ReplicaId;
+    use crate::{LogIndex, ReplicaId, Term};
 
     #[test]
     fn without_a_checkpoint_the_state_is_of_the_configuration_that_the_log_begins_with() {
@@ -79,5 +86,27 @@ mod tests {
         };
         let restored = Restored::after_restart(recovered, None);
         assert_eq!(restored.state, founded.state);
+    }
+
+    #[test]
+    fn a_checkpoint_that_names_no_member_is_of_the_configuration_that_the_log_begins_with() {
+        // As founders of former builds wrote it.
+        let configuration = Configuration::of_voters([1, 2, 3].map(ReplicaId::new));
+        let recovered = Recovered {
+            hard_state: HardState::default(),
+            base: SnapshotMeta::founding(configuration.clone()),
+            entries: Vec::new(),
+        };
+        let position = Position {
+            index: LogIndex::new(7),
+            term: Term::new(2),
+        };
+        let nameless = SnapshotMeta {
+            position,
+            ..SnapshotMeta::default()
+        };
+        let restored = Restored::after_restart(recovered, Some(nameless));
+        assert_eq!(restored.state.position, position);
+        assert_eq!(restored.state.configuration, configuration);
     }
 }

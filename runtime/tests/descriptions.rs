@@ -67,7 +67,7 @@ async fn a_cluster_uses_what_all_builds_know_and_lets_no_older_one_in_afterwards
     until("the leader says what waits for it", async || {
         let all = all_of(&[&n1, &n2, &n3]).await;
         let mut notes = all.iter().flat_map(|status| &status.notes);
-        notes.any(|note| note.contains("zone and capacity") && note.contains("n2 (level 1)"))
+        notes.any(|note| note.contains("waits for newer builds") && note.contains("n2 (level 1)"))
     })
     .await;
     for status in all_of(&[&n1, &n2, &n3]).await {

@@ -145,6 +145,11 @@ impl Desk {
         if lock(&self.shared.system).founding.is_none() {
             return not_now("the cluster is being founded");
         }
+        // Of a start nobody has heard yet: the log counts them from zero, whatever the joiner says.
+        let member = MemberEntry {
+            described: 0,
+            ..member
+        };
         match self.decide(&system, SystemCommand::Admit(member)).await {
             Ok(SystemOutcome::Admitted { store, replica }) => {
                 let founding = lock(&self.shared.system).founding.clone();
@@ -242,7 +247,10 @@ impl Desk {
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
         let mut notes = Vec::new();
-        let announced = self.sight.announced();
+        let electorate = system
+            .as_ref()
+            .map_or_else(BTreeSet::new, |system| system.voters());
+        let announced = self.sight.announced(electorate);
         let (cluster, level, members, held, leaving, shortfalls, missing, recovered) = {
             let state = lock(&shared.system);
             let mut shortfalls = crate::system::shortfalls(&state);

@@ -20,7 +20,7 @@ pub(super) fn propose(
     command: SystemCommand,
 ) -> Result<oneshot::Receiver<SystemOutcome>, String> {
     // What passes here passes later, too: a cluster's level never falls.
-    lock(&shared.system).gate(&command, || sight.announced())?;
+    lock(&shared.system).gate(&command, || sight.announced(system.voters()))?;
     let (reply, outcome) = oneshot::channel();
     system.group.do_send(ProposeSystem { command, reply });
     Ok(outcome)

@@ -99,11 +99,14 @@ impl Sight {
         self.in_state(|state| matches!(state, MemberState::Dead | MemberState::Left))
     }
 
-    /// What everybody said of its build, also those that are gone.
-    pub(crate) fn announced(&self) -> Announced {
+    /// What everybody said of its build, also those that are gone, beside who votes in the system group.
+    pub(crate) fn announced(&self, electorate: BTreeSet<u64>) -> Announced {
         let seen = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let levels = seen.iter().map(|(store, member)| (*store, member.level));
-        levels.collect()
+        Announced {
+            levels: levels.collect(),
+            electorate,
+        }
     }
 
     /// How everybody described itself at its last start that was heard of.

@@ -320,9 +320,13 @@ impl Steward {
 
     fn step(&mut self, ctx: &mut Context<Self>) {
         let now = self.now();
+        let Some(system) = self.shared.registry.get(GroupId::ZERO) else {
+            return;
+        };
         let steps = {
             let state = lock(&self.shared.system);
-            let raised = state.next_level(self.shared.build, &self.sight.announced());
+            let announced = self.sight.announced(system.voters());
+            let raised = state.next_level(self.shared.build, &announced);
             if state.founding.is_none() {
                 vec![Step::Propose(SystemCommand::Found(self.founding.clone()))]
             } else if let Some(level) = raised {
@@ -340,9 +344,6 @@ impl Steward {
         }
         let mut waiting = None;
         let mut orders: BTreeMap<u64, Vec<bytes::Bytes>> = BTreeMap::new();
-        let Some(system) = self.shared.registry.get(GroupId::ZERO) else {
-            return;
-        };
         for step in steps {
             match step {
                 Step::Propose(command) => {
@@ -394,7 +395,7 @@ impl Steward {
         if let Some(reason) = &waiting
             && self.waiting != waiting
         {
-            tracing::warn!(reason, "what a node says of its zone and capacity waits");
+            tracing::warn!(reason, "a change of the cluster waits for newer builds");
         }
         self.waiting = waiting;
         for (store, frames) in orders {
@@ -485,7 +486,7 @@ impl Handler<Unsettled> for Steward {
     }
 }
 
-/// Why what a member says of itself is not taken over yet, if so; `None` where that is not known.
+/// Why a change of the system state waits for newer builds, if one does; `None` where that is not known.
 #[derive(Debug, actix::Message)]
 #[rtype(result = "Option<String>")]
 pub(crate) struct Waiting;
@@ -495,7 +496,7 @@ impl Handler<Waiting> for Steward {
     fn handle(&mut self, _: Waiting, _ctx: &mut Self::Context) -> Self::Result {
         let reason = self.waiting.as_ref()?;
         Some(format!(
-            "what a node says of its zone and capacity is not taken over yet: {reason}"
+            "a change of the cluster waits for newer builds: {reason}"
         ))
     }
 }

@@ -84,6 +84,13 @@ impl Desk {
             return refused(&format!("no member is named `{node}`"));
         };
         let command = command(store);
+        if matches!(command, SystemCommand::Drain { on: false, .. }) {
+            let announced = self.sight.announced(system.voters());
+            let state = lock(&self.shared.system);
+            if let Err(reason) = state.must_stay_drained(store, &announced) {
+                return refused(&reason);
+            }
+        }
         if drains
             && matches!(command, SystemCommand::Remove { .. })
             && system.voters().contains(&store)

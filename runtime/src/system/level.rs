@@ -9,7 +9,7 @@
 //! has it).
 
 use core::fmt;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -56,18 +56,31 @@ impl fmt::Display for Level {
     }
 }
 
-/// What members said of their builds, by store, each the last that was heard of it. Who is missing was not heard.
-pub type Announced = BTreeMap<u64, Level>;
+/// What is known of the members' builds where the system group is led.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Announced {
+    /// What members said, by store, each the last that was heard of it; who is missing was not heard. Of a dead member it counts, too,
+    /// for it is to come back with the same build or a newer one; with an older one it refuses to start, or stops at the first command
+    /// that it does not know and says so.
+    pub levels: BTreeMap<u64, Level>,
+    /// Stores that vote in the system group: without them, no command is committed.
+    pub electorate: BTreeSet<u64>,
+}
 
 impl SystemState {
-    /// Members whose build does not know `level`, as far as was heard. Absent members count, for they come back; drained ones do not:
-    /// they hold nothing that could stop.
+    /// Members whose build does not know `level`, as far as was heard. Absent members count, for they come back; drained ones do not
+    /// once they vote in no group: they hold nothing then that could stop.
     pub fn behind(&self, level: Level, announced: &Announced) -> Vec<u64> {
         let shards = self.shards_by_store();
         let drained = |store: &u64| {
-            self.draining.contains(store) && shards.get(store).copied().unwrap_or(0) == 0
+            self.draining.contains(store)
+                && shards.get(store).copied().unwrap_or(0) == 0
+                && !announced.electorate.contains(store)
         };
-        let knows = |store: &u64| announced.get(store).is_some_and(|known| *known >= level);
+        let knows = |store: &u64| {
+            let known = announced.levels.get(store);
+            known.is_some_and(|known| *known >= level)
+        };
         self.members
             .keys()
             .copied()
@@ -78,7 +91,7 @@ impl SystemState {
     /// The highest level that every member's build knows and that `build`, which is to propose it, knows too, if that is above the
     /// cluster's.
     pub fn next_level(&self, build: Level, announced: &Announced) -> Option<Level> {
-        let known = announced.values().copied().chain([build]);
+        let known = announced.levels.values().copied().chain([build]);
         let candidates = known.filter(|level| *level > self.level && *level <= build);
         candidates
             .filter(|level| self.behind(*level, announced).is_empty())
@@ -125,11 +138,23 @@ impl SystemState {
     }
 
     fn builds(&self, stores: &[u64], announced: &Announced) -> String {
-        let said = |store: &u64| match announced.get(store) {
+        let said = |store: &u64| match announced.levels.get(store) {
             Some(level) => format!("{} (level {level})", self.name_of(*store)),
             None => format!("{} (not heard yet)", self.name_of(*store)),
         };
         stores.iter().map(said).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Why a drained member must not take replicas again, if so: its build is below the cluster's level, which did not wait for it.
+    pub fn must_stay_drained(&self, store: u64, announced: &Announced) -> Result<(), String> {
+        match announced.levels.get(&store) {
+            Some(known) if *known < self.level => Err(format!(
+                "the cluster is at level {}, and the build of `{}` knows up to level {known}: start it with a newer build first",
+                self.level,
+                self.name_of(store)
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// Raises the cluster, for ever. Doing it twice changes nothing; decided on another placement than this, it is refused, because

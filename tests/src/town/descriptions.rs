@@ -45,7 +45,16 @@ impl Process {
     /// Builds, as far as this node of that store has heard.
     pub(super) fn announced(&self, store: u64) -> Announced {
         let heard = self.said.keys().copied().chain([store]);
-        heard.map(|store| (store, BUILD_LEVEL)).collect()
+        let levels = heard.map(|store| (store, BUILD_LEVEL)).collect();
+        let system = self.hosted.get(&GroupId::ZERO);
+        let voters = system.map(|replica| replica.group.status().configuration.voters);
+        let electorate = voters.unwrap_or_default();
+        Announced {
+            levels,
+            electorate: { electorate.iter() }
+                .map(|id| ReplicaAddress::of(*id).store)
+                .collect(),
+        }
     }
 
     /// What this node, if it leads, is to tell the log.

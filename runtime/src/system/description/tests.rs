@@ -148,11 +148,14 @@ fn a_description_waits_until_every_build_knows_the_command() {
     let [describe] = &told[..] else {
         panic!("{told:?}")
     };
-    let mut announced: Announced = (1..=3).map(|store| (store, BUILD_LEVEL)).collect();
-    announced.insert(2, Level::FIRST);
+    let mut announced = Announced {
+        levels: (1..=3).map(|store| (store, BUILD_LEVEL)).collect(),
+        electorate: (1..=3).collect(),
+    };
+    announced.levels.insert(2, Level::FIRST);
     let reason = state.gate(describe, || announced.clone()).unwrap_err();
     assert!(reason.contains("n2 (level 1)"), "{reason}");
-    announced.insert(2, BUILD_LEVEL);
+    announced.levels.insert(2, BUILD_LEVEL);
     assert!(
         state.gate(describe, || announced.clone()).is_err(),
         "not raised yet"

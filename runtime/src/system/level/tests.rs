@@ -13,9 +13,12 @@ const THREE: Level = Level::new(3);
 
 fn announced(levels: &[(u64, u32)]) -> Announced {
     let levels = levels.iter().copied();
-    levels
-        .map(|(store, level)| (store, Level::new(level)))
-        .collect()
+    Announced {
+        levels: levels
+            .map(|(store, level)| (store, Level::new(level)))
+            .collect(),
+        ..Announced::default()
+    }
 }
 
 fn raise(state: &mut SystemState, level: Level) -> SystemOutcome {
@@ -70,8 +73,20 @@ fn a_member_that_was_not_heard_or_is_absent_holds_a_raise_up_and_a_drained_one_d
     assert_eq!(state.behind(TWO, &older), [4], "it still holds shards");
     let replica = state.replica_on(group, store).unwrap();
     apply(&mut state, SystemCommand::Retire { group, replica });
+    // It leaves the system group last, and as long as it votes there it must know what it is to write down.
+    let voting = Announced {
+        electorate: [1, 2, store].into(),
+        ..older.clone()
+    };
+    assert_eq!(state.behind(TWO, &voting), [store]);
     assert_eq!(state.next_level(TWO, &older), Some(TWO));
     assert_eq!(state.held_back(TWO, &older), None);
+    assert_eq!(state.must_stay_drained(store, &older), Ok(()));
+    let mut raised = state.clone();
+    raise(&mut raised, TWO);
+    let reason = raised.must_stay_drained(store, &older).unwrap_err();
+    assert!(reason.contains("`n4` knows up to level 1"), "{reason}");
+    assert_eq!(raised.must_stay_drained(1, &older), Ok(()));
     apply(&mut state, SystemCommand::Remove { store });
     assert_eq!(state.next_level(TWO, &older), Some(TWO));
 }
@@ -95,7 +110,7 @@ fn a_command_above_the_clusters_level_waits_and_says_for_whom() {
     assert_eq!(state.gate(&far, || everywhere.clone()), Ok(()));
     assert_eq!(raise(&mut state, THREE), SystemOutcome::Done);
     // What the cluster may use it may use, whatever is heard of builds.
-    assert_eq!(state.gate(&far, Announced::new), Ok(()));
+    assert_eq!(state.gate(&far, Announced::default), Ok(()));
 }
 
 #[test]
