@@ -316,6 +316,9 @@ impl GroupActor {
     fn may_evaluate(&mut self, term: Term) {
         self.serials += 1;
         self.leadership = Some(self.serials);
+        if let Some(hosted) = &self.hosted {
+            hosted.set_serves(true);
+        }
         if let Some(evaluator) = &self.evaluator {
             evaluator.do_send(Begin {
                 serial: self.serials,
@@ -331,6 +334,9 @@ impl GroupActor {
         self.reads.clear();
         self.waiting.clear();
         self.reported = None;
+        if let Some(hosted) = &self.hosted {
+            hosted.set_serves(false);
+        }
         if self.leadership.take().is_some()
             && let Some(evaluator) = &self.evaluator
         {
@@ -533,6 +539,7 @@ impl Handler<Registered> for GroupActor {
     type Result = ();
     fn handle(&mut self, Registered(hosted): Registered, ctx: &mut Self::Context) {
         hosted.set_leader(self.role.2);
+        hosted.set_serves(self.leadership.is_some());
         self.hosted = Some(hosted);
         self.flush(ctx);
     }

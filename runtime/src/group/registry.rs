@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use actix::Addr;
@@ -28,6 +28,8 @@ pub(crate) struct Hosted {
     pub(crate) evaluator: Option<Addr<EvaluatorActor>>,
     /// Replica id of the known leader; 0 = none.
     leader: AtomicU64,
+    /// The replica here leads, and all that was committed before its term is applied here.
+    serves: AtomicBool,
     /// Replica id of the leader that the placement prefers; 0 = none.
     preferred: AtomicU64,
     /// The effective configuration here.
@@ -51,6 +53,7 @@ impl Hosted {
             group,
             evaluator,
             leader: AtomicU64::new(leader.map_or(0, ReplicaId::get)),
+            serves: AtomicBool::new(false),
             preferred: AtomicU64::new(0),
             configuration: Mutex::default(),
             changes,
@@ -106,6 +109,16 @@ impl Hosted {
     /// Store of the known leader.
     pub(crate) fn leader_store(&self) -> Option<u64> {
         self.leader().map(|id| ReplicaAddress::of(id).store)
+    }
+
+    /// Notes whether the replica here leads with all applied that former leaders committed.
+    pub(crate) fn set_serves(&self, serves: bool) {
+        self.serves.store(serves, Ordering::Release);
+    }
+
+    /// Whether the replica here leads and its state holds all that former leaders committed.
+    pub(crate) fn serves(&self) -> bool {
+        self.serves.load(Ordering::Acquire)
     }
 
     /// True when the replica here is the known leader.

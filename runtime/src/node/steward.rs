@@ -121,10 +121,14 @@ impl Steward {
     }
 
     fn leads_system(&self) -> bool {
-        self.shared
-            .registry
-            .get(GroupId::ZERO)
-            .is_some_and(|hosted| hosted.leads())
+        let system = self.shared.registry.get(GroupId::ZERO);
+        system.is_some_and(|hosted| hosted.leads())
+    }
+
+    /// Whether this node leads the system group and knows all that former leaders decided: orders towards old goals are not to be given.
+    fn serves_system(&self) -> bool {
+        let system = self.shared.registry.get(GroupId::ZERO);
+        system.is_some_and(|hosted| hosted.serves())
     }
 
     fn look(&mut self, ctx: &mut Context<Self>) {
@@ -144,7 +148,8 @@ impl Steward {
             } else {
                 STEPS_EVERY
             };
-            if now.saturating_sub(self.stepped) >= pause && self.outstanding == 0 {
+            let due = now.saturating_sub(self.stepped) >= pause;
+            if due && self.outstanding == 0 && self.serves_system() {
                 self.stepped = now;
                 self.reported = false;
                 self.step(ctx);

@@ -2,11 +2,12 @@
 //!
 //! Here: the replicated state and its commands ([`state`], [`mod@command`], `departure`, `absence`, `description`), which of them a cluster of several
 //! builds may use ([`level`]), where shards should live ([`mod@plan`]), the steps that
-//! bring the groups there ([`reconcile`]), and what that means for one store ([`Alignment`], [`Retirements`]). All of it is pure; `node` proposes the commands and carries the orders.
+//! bring the groups there ([`reconcile`], [`arrivals`]), and what that means for one store ([`Alignment`], [`Retirements`]). All of it is pure; `node` proposes the commands and carries the orders.
 //! Not here: addresses (gossip tells them, never this log), Raft (`synod-consensus`), actors (`node`).
 
 mod absence;
 mod alignment;
+pub mod arrivals;
 mod by_hand;
 pub mod command;
 mod departure;

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use synod_consensus::{Configuration, GroupId, LogIndex, Members, ReplicaId};
 
 use super::absence::Watch;
+use super::arrivals::Arrivals;
 use super::command::SystemCommand;
 use super::moves::{Move, Moves};
 use super::plan::{plan, system_voters, voters_for};
@@ -337,11 +338,18 @@ impl Reconciler {
         self.ordered
             .retain(|_, at| now.saturating_sub(*at) < ORDER_RETRY);
         let mut commands = steps.len();
+        let mut arrivals = Arrivals::default();
+        let mut copies_wanted = Vec::new();
         for (group, entry) in &state.groups {
             let Some(report) = self.report(now, *group) else {
                 continue;
             };
+            let lost = |replica| self.lost.contains_key(&(*group, replica));
+            let begun = arrivals.count(*group, entry, report, alive, lost);
             match next_step(*group, entry, state, report, alive) {
+                Next::Take(Step::Propose(SystemCommand::Allot { .. })) => {
+                    copies_wanted.push((copies_there(report), *group, begun));
+                }
                 Next::Take(Step::Propose(command)) if commands < COMMANDS_MAX => {
                     commands += 1;
                     steps.push(Step::Propose(command));
@@ -355,8 +363,19 @@ impl Reconciler {
                 _ => {}
             }
         }
+        let nothing_wanted = copies_wanted.is_empty();
+        // Who has the fewest copies left gets one first: a loss is mended before loads are evened out.
+        copies_wanted.sort_by_key(|(copies, _, _)| *copies);
+        for (_, group, begun) in copies_wanted {
+            let stores = state.unallotted(group);
+            if commands < COMMANDS_MAX && arrivals.admit(&stores, begun) {
+                commands += stores.len();
+                let allot = |store| Step::Propose(SystemCommand::Allot { group, store });
+                steps.extend(stores.into_iter().map(allot));
+            }
+        }
         // What was ordered may have to be ordered again.
-        let nothing_to_do = steps.is_empty() && self.ordered.is_empty();
+        let nothing_to_do = steps.is_empty() && nothing_wanted && self.ordered.is_empty();
         self.calm = nothing_to_do.then_some((calm, now));
         steps
     }
@@ -415,14 +434,8 @@ fn next_step(
     {
         return Next::Wait;
     }
-    let members = entry.placement.stores.iter();
-    for store in members.filter(|store| state.members.contains_key(store)) {
-        if state.replica_on(group, *store).is_none() {
-            return Next::Take(Step::Propose(SystemCommand::Allot {
-                group,
-                store: *store,
-            }));
-        }
+    if let Some(&store) = state.unallotted(group).first() {
+        return Next::Take(Step::Propose(SystemCommand::Allot { group, store }));
     }
     let goal: Members = entry
         .placement
@@ -542,6 +555,13 @@ fn wanted_voters(
     });
     ranked.truncate(count);
     ranked.into_iter().collect()
+}
+
+/// How many voters of a group answer, its leader included.
+fn copies_there(report: &GroupReport) -> usize {
+    let answers = |id: &&ReplicaId| report.matched.iter().any(|(peer, _)| peer == *id);
+    let voters = report.configuration.voters.iter();
+    1 + voters.filter(answers).count()
 }
 
 /// How long a store's next replica of a group must have stood before it is replaced again: 1 s, then twice as long each

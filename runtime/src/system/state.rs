@@ -468,6 +468,15 @@ impl SystemState {
             .find(|id| ReplicaAddress::of(*id).store == store)
     }
 
+    /// The members that should hold a copy of a group and were not allotted one.
+    pub(super) fn unallotted(&self, group: GroupId) -> Vec<u64> {
+        let goal = self.groups.get(&group).into_iter();
+        let goal = goal.flat_map(|entry| &entry.placement.stores).copied();
+        goal.filter(|store| self.members.contains_key(store))
+            .filter(|store| self.replica_on(group, *store).is_none())
+            .collect()
+    }
+
     /// The replica that the placement would like to lead a group.
     pub fn preferred_leader(&self, group: GroupId) -> Option<ReplicaId> {
         let store = self.groups.get(&group)?.placement.leader?;

@@ -1,5 +1,6 @@
 //! A world in which orders are carried out at once, and what the reconciler makes of it.
 
+mod arriving;
 mod silent;
 
 use super::*;
@@ -154,6 +155,11 @@ impl World {
     }
 
     fn settle(&mut self) -> usize {
+        self.settle_watched(|_| {})
+    }
+
+    /// The same, and shows the world after each round.
+    fn settle_watched(&mut self, mut watch: impl FnMut(&Self)) -> usize {
         let mut reconciler = Reconciler::new(None);
         for round in 0..2_000u64 {
             let now = Duration::from_millis(round * 100);
@@ -176,6 +182,7 @@ impl World {
                     Step::Order(order) => self.carry_out(order),
                 }
             }
+            watch(self);
             if round % 5 == 4 {
                 self.catch_up();
             }

@@ -1,0 +1,137 @@
+//! How many copies are on their way at a time, and which of them go first.
+
+use super::*;
+use crate::system::arrivals::{IN_CLUSTER_MAX, TO_A_NODE_MAX};
+
+/// Copies on their way, counted apart from the reconciler: allotted where they belong, without a vote, and short of what the leader has.
+fn on_their_way(world: &World) -> BTreeMap<u64, usize> {
+    let mut to: BTreeMap<u64, usize> = BTreeMap::new();
+    for (group, entry) in &world.state.groups {
+        let report = &world.groups[group];
+        for id in &entry.replicas {
+            let matched = report.matched.iter().find(|(peer, _)| peer == id);
+            let there = report.configuration.voters.contains(id)
+                || *id == report.leader
+                || matched.is_some_and(|(_, at)| *at == report.last);
+            let store = ReplicaAddress::of(*id).store;
+            if !there && *group != GroupId::ZERO && entry.placement.stores.contains(&store) {
+                *to.entry(store).or_default() += 1;
+            }
+        }
+    }
+    to
+}
+
+/// Settles, and returns the most copies that were on their way to one node and in all.
+fn most_while_settling(world: &mut World) -> (usize, usize) {
+    let mut most = (0, 0);
+    world.settle_watched(|world| {
+        let to = on_their_way(world);
+        let one = to.values().copied().max().unwrap_or(0);
+        most = (most.0.max(one), most.1.max(to.values().sum()));
+    });
+    most
+}
+
+#[test]
+fn a_node_that_joins_gets_few_copies_at_a_time() {
+    let mut world = World::founded(256);
+    world.join("a");
+    world.join("bb");
+    world.settle();
+    world.join("ccc");
+    // Reconcilers come and go meanwhile: a new one keeps the bound, too.
+    let (to_one, _) = most_while_settling(&mut world);
+    assert_eq!(to_one, TO_A_NODE_MAX, "as many as allowed, and no more");
+}
+
+#[test]
+fn many_nodes_that_join_at_once_get_no_more_than_the_cluster_can_send() {
+    let mut world = World::founded(256);
+    world.join("a");
+    world.join("bb");
+    world.settle();
+    for length in 3..18 {
+        world.join(&"n".repeat(length));
+    }
+    let (to_one, at_all) = most_while_settling(&mut world);
+    assert!(to_one <= TO_A_NODE_MAX, "{to_one} to one node");
+    assert_eq!(at_all, IN_CLUSTER_MAX, "as many as allowed, and no more");
+}
+
+#[test]
+fn groups_that_lost_a_copy_go_first() {
+    let mut world = World::founded(64);
+    world.join("a");
+    world.join("bb");
+    world.settle();
+    world.join("ccc");
+    let hurt = |group: GroupId| group.get() >= 32;
+    for report in world.groups.values_mut() {
+        if hurt(report.group) {
+            let leader = report.leader;
+            let away = *report
+                .configuration
+                .voters
+                .iter()
+                .find(|id| **id != leader)
+                .unwrap();
+            report.matched.retain(|(id, _)| *id != away);
+        }
+    }
+    let mut reconciler = Reconciler::new(None);
+    let now = Duration::from_secs(1);
+    for report in world.groups.values() {
+        reconciler.reported(now, report.clone());
+    }
+    let (mut placed, mut allotted) = (false, Vec::new());
+    for _ in 0..3 {
+        for step in reconciler.steps(now, &world.state, &world.alive()) {
+            if let Step::Propose(command) = step {
+                placed |= matches!(command, SystemCommand::Place { .. });
+                if let SystemCommand::Allot { group, .. } = command {
+                    allotted.push(group);
+                }
+                world.commit(command);
+            }
+        }
+    }
+    assert!(placed, "nothing was planned");
+    assert_eq!(allotted.len(), TO_A_NODE_MAX);
+    assert!(allotted.iter().all(|group| hurt(*group)), "{allotted:?}");
+}
+
+#[test]
+fn copies_that_stopped_for_good_hold_no_others_up() {
+    // Their retirement may wait for minutes after they were lost again and again.
+    let mut world = World::founded(64);
+    world.join("a");
+    world.join("bb");
+    world.settle();
+    world.join("ccc");
+    let mut reconciler = Reconciler::new(None);
+    let mut now = Duration::from_secs(1);
+    let mut allotted = BTreeSet::new();
+    for round in 0..6 {
+        for report in world.groups.values() {
+            reconciler.reported(now, report.clone());
+        }
+        for step in reconciler.steps(now, &world.state, &world.alive()) {
+            if let Step::Propose(command) = step {
+                if let SystemCommand::Allot { group, .. } = command {
+                    allotted.insert(group);
+                }
+                world.commit(command);
+            }
+        }
+        if round == 3 {
+            assert_eq!(allotted.len(), TO_A_NODE_MAX, "nobody catches up");
+            for group in &allotted {
+                let replica = world.state.replica_on(*group, 4).unwrap();
+                reconciler.lost(now, *group, replica);
+            }
+        }
+        now += Duration::from_millis(100);
+    }
+    assert!(allotted.len() > TO_A_NODE_MAX, "{allotted:?}");
+}
