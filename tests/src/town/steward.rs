@@ -131,7 +131,10 @@ impl World {
             } else {
                 STEPS_EVERY
             };
-            if now.saturating_sub(process.stepped) >= pause && process.proposals.is_empty() {
+            let system = process.hosted.get(&GroupId::ZERO);
+            let serves = system.is_some_and(|replica| replica.leadership.is_some());
+            let due = now.saturating_sub(process.stepped) >= pause;
+            if due && process.proposals.is_empty() && serves {
                 process.stepped = now;
                 process.reported = false;
                 self.step(store)?;
