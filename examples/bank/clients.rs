@@ -36,6 +36,8 @@ pub(crate) struct Tally {
     pub(crate) failed: u64,
     /// Microseconds from asking to acknowledgement.
     pub(crate) latency: Histogram<u64>,
+    /// Acknowledgements in each second since counting began.
+    seconds: Vec<u32>,
 }
 
 impl Default for Tally {
@@ -49,15 +51,29 @@ impl Default for Tally {
             unknown: 0,
             failed: 0,
             latency,
+            seconds: Vec::new(),
         }
     }
 }
 
 impl Tally {
-    fn add(&mut self, end: &End, took: Duration) {
+    /// Fewest acknowledgements in a whole one of the first `seconds` seconds.
+    pub(crate) fn slowest_second(&self, seconds: f64) -> u64 {
+        let whole = 0..seconds.floor() as usize;
+        let counts = whole.map(|second| self.seconds.get(second).copied().unwrap_or(0));
+        counts.min().map_or(0, u64::from)
+    }
+
+    /// Counts one that ended `at` after counting began.
+    fn add(&mut self, end: &End, took: Duration, at: Duration) {
         match end {
             End::Acknowledged => {
                 self.acked += 1;
+                let second = at.as_secs() as usize;
+                if self.seconds.len() <= second {
+                    self.seconds.resize(second + 1, 0);
+                }
+                self.seconds[second] += 1;
                 let us = u64::try_from(took.as_micros()).unwrap_or(LATENCY_MAX_US);
                 self.latency.saturating_record(us);
             }
@@ -86,6 +102,8 @@ pub(crate) struct Desk {
     seed: u64,
     serial: Cell<u64>,
     stopping: Cell<bool>,
+    /// When the phase that runs began.
+    phase_began: Cell<Duration>,
     /// Of the phase that runs, without probes.
     pub(crate) phase: RefCell<Tally>,
     /// Of the whole run, without probes.
@@ -103,6 +121,7 @@ impl Desk {
             seed,
             serial: Cell::new(0),
             stopping: Cell::new(false),
+            phase_began: Cell::new(Duration::ZERO),
             phase: RefCell::default(),
             total: RefCell::default(),
             probes: RefCell::default(),
@@ -126,6 +145,7 @@ impl Desk {
 
     /// Starts counting anew and returns what was counted.
     pub(crate) fn begin_phase(&self) -> Tally {
+        self.phase_began.set(self.now());
         self.phase.replace(Tally::default())
     }
 
@@ -201,12 +221,14 @@ impl Teller {
         if step == Step::Look {
             journal.saw(&self.look(key).await);
         }
+        let now = self.desk.now();
         match self.purpose {
             Purpose::Load => {
-                self.desk.phase.borrow_mut().add(&end, took);
-                self.desk.total.borrow_mut().add(&end, took);
+                let at = now.saturating_sub(self.desk.phase_began.get());
+                self.desk.phase.borrow_mut().add(&end, took, at);
+                self.desk.total.borrow_mut().add(&end, took, now);
             }
-            Purpose::Probe => self.desk.probes.borrow_mut().add(&end, took),
+            Purpose::Probe => self.desk.probes.borrow_mut().add(&end, took, now),
         }
         end
     }
@@ -257,6 +279,18 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
+
+    #[test]
+    fn the_slowest_second_is_a_whole_one_and_may_be_empty() {
+        let mut tally = Tally::default();
+        for at in [100, 200, 1_100, 3_200] {
+            let at = Duration::from_millis(at);
+            tally.add(&End::Acknowledged, Duration::ZERO, at);
+        }
+        assert_eq!(tally.slowest_second(2.5), 1);
+        assert_eq!(tally.slowest_second(3.5), 0);
+        assert_eq!(tally.slowest_second(9.0), 0);
+    }
 
     #[test]
     fn ids_are_unique_within_a_run() {

@@ -1,6 +1,6 @@
 //! The node processes of the demo and what they say of themselves.
 //!
-//! Here: [`Cluster`] (start, kill -9, restart, status, memory). Every process has its own store below one directory and
+//! Here: [`Cluster`] (start, kill -9, stop, restart, take out, status, memory). Every process has its own store below one directory and
 //! is ended by its id, at the latest when the cluster is dropped. Not here: what a node does (`node`), when which one is
 //! killed (`play`).
 
@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use synod::Client;
 use synod::node::NodeStatus;
 use tokio::sync::oneshot;
@@ -21,6 +22,10 @@ use super::node::LISTENING;
 
 /// A node that takes longer than this to listen will not.
 const START_PATIENCE: Duration = Duration::from_secs(30);
+/// Time for a node to end that was asked to, or taken out.
+const STOP_PATIENCE: Duration = Duration::from_secs(30);
+/// Time for the cluster to form, for a node to be taken in or out.
+pub(crate) const SETTLE_PATIENCE: Duration = Duration::from_secs(60);
 /// Pause between two looks at the cluster while waiting for it.
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
 
@@ -51,6 +56,18 @@ struct NodeProcess {
 pub(crate) struct Counts {
     pub(crate) fsyncs: u64,
     pub(crate) moves: u64,
+    pub(crate) elections: u64,
+}
+
+impl std::ops::Add for Counts {
+    type Output = Self;
+    fn add(self, other: Self) -> Self {
+        Self {
+            fsyncs: self.fsyncs + other.fsyncs,
+            moves: self.moves + other.moves,
+            elections: self.elections + other.elections,
+        }
+    }
 }
 
 /// All nodes of the demo.
@@ -106,15 +123,72 @@ impl Cluster {
         let mut child = node.child.take().ok_or("the node to kill does not run")?;
         child.kill()?;
         child.wait()?;
-        node.past.fsyncs += node.latest.fsyncs;
-        node.past.moves += node.latest.moves;
-        node.latest = Counts::default();
+        node.past = node.past + std::mem::take(&mut node.latest);
         Ok(())
     }
 
-    /// The name of a node.
-    pub(crate) fn name(&self, index: usize) -> &str {
-        &self.nodes[index].name
+    /// kill -9, and nothing is left on the disk.
+    pub(crate) fn wipe(&mut self, index: usize) -> Result<(), Box<dyn Error>> {
+        self.kill(index)?;
+        fs::remove_dir_all(self.directory.join(&self.nodes[index].name))?;
+        Ok(())
+    }
+
+    /// Asks a node to stop and waits until it has.
+    pub(crate) async fn stop(&mut self, index: usize) -> Result<(), Box<dyn Error>> {
+        let child = self.nodes[index].child.as_ref();
+        let child = child.ok_or("the node to stop does not run")?;
+        let process = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        kill_process(process.ok_or("no process id")?, Signal::TERM)?;
+        self.ended(index).await
+    }
+
+    /// Waits until a node has ended that was asked to, or that is none of the cluster's any more.
+    async fn ended(&mut self, index: usize) -> Result<(), Box<dyn Error>> {
+        self.measure();
+        let deadline = Instant::now() + STOP_PATIENCE;
+        let node = &mut self.nodes[index];
+        while let Some(child) = &mut node.child {
+            if child.try_wait()?.is_some() {
+                node.child = None;
+            } else if Instant::now() >= deadline {
+                return Err(format!("node {} did not end in {STOP_PATIENCE:?}", node.name).into());
+            } else {
+                actix_rt::time::sleep(LOOK_PAUSE).await;
+            }
+        }
+        node.past = node.past + std::mem::take(&mut node.latest);
+        Ok(())
+    }
+
+    /// Drains a node, running or not, takes it out of the cluster for ever, and waits until it has ended.
+    pub(crate) async fn take_out(
+        &mut self,
+        client: &Client,
+        index: usize,
+    ) -> Result<(), Box<dyn Error>> {
+        let name = self.nodes[index].name.clone();
+        let others = self.running().find(|(other, _)| *other != index);
+        let address = others.ok_or("nobody else runs")?.1.to_string();
+        client.drain(&address, &name, true).await?;
+        let wish = format!("{name} holds nothing and can be taken out");
+        self.until(client, &wish, SETTLE_PATIENCE, |nodes| {
+            nodes
+                .iter()
+                .filter(|(other, _)| *other != index)
+                .flat_map(|(_, node)| &node.members)
+                .filter(|member| member.name == name)
+                .all(|member| member.draining && member.shards == 0 && !member.votes)
+        })
+        .await?;
+        let deadline = Instant::now() + SETTLE_PATIENCE;
+        while let Err(error) = client.remove(&address, &name).await {
+            if Instant::now() >= deadline {
+                return Err(error.into());
+            }
+            actix_rt::time::sleep(LOOK_PAUSE).await; // wished again; twice is as good as once
+        }
+        self.ended(index).await
     }
 
     /// Addresses of the nodes that run.
@@ -132,9 +206,12 @@ impl Cluster {
         let mut all = Vec::new();
         for (index, address) in self.running().collect::<Vec<_>>() {
             let status = client.status(&address.to_string()).await?;
+            let counted = status.counters.iter();
+            let elections = counted.filter(|(name, _)| name == "elections_won");
             self.nodes[index].latest = Counts {
                 fsyncs: status.fsyncs,
                 moves: status.moves,
+                elections: elections.map(|(_, count)| count).sum(),
             };
             all.push((index, status));
         }
@@ -191,14 +268,15 @@ impl Cluster {
         Ok(())
     }
 
-    /// fsyncs and moves of all nodes, killed ones included as far as they were asked before.
+    /// Counts of all nodes, killed ones included as far as they were asked before.
     pub(crate) fn counts(&self) -> Counts {
-        self.nodes
-            .iter()
-            .fold(Counts::default(), |sum, node| Counts {
-                fsyncs: sum.fsyncs + node.past.fsyncs + node.latest.fsyncs,
-                moves: sum.moves + node.past.moves + node.latest.moves,
-            })
+        let nodes = self.nodes.iter();
+        nodes.fold(Counts::default(), |sum, node| sum + node.past + node.latest)
+    }
+
+    /// How many nodes there ever were.
+    pub(crate) fn len(&self) -> usize {
+        self.nodes.len()
     }
 
     /// Highest resident memory of any node so far, in MiB.

@@ -57,18 +57,25 @@ impl Gaps {
         }
     }
 
-    /// The longest wait of any shard in this phase so far.
-    pub(crate) fn longest(&self, now: Duration) -> Duration {
+    /// Each shard's longest wait in this phase so far, the shortest first.
+    pub(crate) fn waits(&self, now: Duration) -> Vec<Duration> {
         let lasting = |shard: &Shard| {
             shard
                 .since
                 .map_or(Duration::ZERO, |since| now.saturating_sub(since))
         };
-        self.shards
-            .iter()
+        let shards = self.shards.iter();
+        let mut waits: Vec<Duration> = shards
             .map(|shard| shard.longest.max(lasting(shard)))
-            .max()
-            .unwrap_or_default()
+            .collect();
+        waits.sort_unstable();
+        waits
+    }
+
+    /// The longest wait of any shard in this phase so far.
+    #[cfg(test)]
+    fn longest(&self, now: Duration) -> Duration {
+        self.waits(now).last().copied().unwrap_or_default()
     }
 
     /// Shards that acknowledged a command which was asked in this phase.

@@ -8,6 +8,7 @@ use std::io::Read;
 
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use synod::Node;
+use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use super::account::Account;
@@ -36,7 +37,13 @@ pub(crate) async fn run(options: NodeOptions) -> Result<(), Box<dyn Error>> {
     }
     let node = builder.start().await?;
     println!("{LISTENING}{}", node.local_addr());
-    Err(node.stopped().await.into())
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        stopped = node.stopped() => return Err(stopped.into()),
+        _ = terminate.recv() => {}
+    }
+    node.shutdown().await;
+    Ok(())
 }
 
 fn die_with_parent(parent: u32) -> Result<(), Box<dyn Error>> {

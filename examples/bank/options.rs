@@ -4,14 +4,22 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::script::Script;
+
 /// Kills nodes under a bank and checks that no command is lost or done twice.
 #[derive(Debug, Parser)]
 #[command(name = "bank")]
 pub(crate) struct Options {
-    /// Nodes at the beginning; one more joins later.
+    /// What happens to the cluster under the load.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) script: Script,
+    /// Kills of `--script kills`, each followed by a restart.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) rounds: u32,
+    /// Nodes at the beginning.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(3..=15))]
     pub(crate) nodes: u16,
-    /// Seconds of load in all: a third of them quiet, the rest shared by the four disturbed phases.
+    /// Seconds of load in all, shared by the phases; one that has not recovered takes longer.
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(6..=86_400))]
     pub(crate) seconds: u64,
     /// Commands in flight at any time, from as many clients.

@@ -1,4 +1,4 @@
-//! The order of events: start, quiet, kill, restart, join, kill another, and the verdict.
+//! A run of the demo: start, one phase after the other, and the verdict.
 //!
 //! Here: [`run`], which also makes sure that nothing is left behind: dropping the play ends every node, and then the data
 //! directory goes. Not here: processes (`cluster`), clients (`load`, `probe`), judgement (`journal`), words (`report`).
@@ -19,17 +19,16 @@ use synod::wire::RoutingTable;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::account::Account;
-use super::clients::{Desk, Purpose, Tally, Teller};
-use super::cluster::{self, Cluster};
+use super::clients::{Desk, Purpose, Teller};
+use super::cluster::{self, Cluster, SETTLE_PATIENCE};
 use super::gaps::Gaps;
 use super::journal::Fault;
 use super::load::{self, Kept};
 use super::options::Options;
 use super::probe;
 use super::report::{Phase, Progress, Report};
+use super::script::Event;
 
-/// Time for the cluster to form, and for a node to be taken in.
-const SETTLE_PATIENCE: Duration = Duration::from_secs(60);
 /// A phase that has not recovered so long after its planned end has failed.
 const RECOVERY_PATIENCE: Duration = Duration::from_secs(30);
 /// Load before anything is measured: sessions open, caches warm.
@@ -53,6 +52,7 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode, Box<dyn Error>> {
             cluster,
             phases: Vec::new(),
             tables: Vec::new(),
+            killed: None,
         }
         .run(&directory)
         .await
@@ -101,15 +101,6 @@ impl Drop for DataDirectory {
     }
 }
 
-/// What happens at the beginning of a phase.
-#[derive(Clone, Copy, Debug)]
-enum Event {
-    Nothing,
-    Kill(usize),
-    Restart(usize),
-    Join,
-}
-
 struct Play {
     options: Options,
     cluster: Cluster,
@@ -117,6 +108,8 @@ struct Play {
     phases: Vec<Phase>,
     /// Where shards lived at the beginning and after each phase.
     tables: Vec<RoutingTable>,
+    /// The node that was killed last.
+    killed: Option<usize>,
 }
 
 impl Play {
@@ -160,36 +153,27 @@ impl Play {
             .collect();
         actix_rt::time::sleep(WARM_UP).await;
         let gaps = Rc::new(RefCell::new(Gaps::new(self.options.shards as usize)));
-        let share = Duration::from_secs(self.options.seconds) / 6;
-        let scene = Scene {
+        let nodes = usize::from(self.options.nodes);
+        let events = self.options.script.events(nodes, self.options.rounds);
+        let shares: u32 = events.iter().map(|(_, share)| share).sum();
+        let share = Duration::from_secs(self.options.seconds) / shares.max(1);
+        let mut scene = Scene {
             desk: &desk,
             watcher: &watcher,
             directory,
             gaps: &gaps,
             probing: false,
         };
-        self.phase(&scene, "quiet", share * 2, Event::Nothing)
-            .await?;
-
-        let first = self.leads_most(&watcher, None).await?;
         // Probers measure the cluster, so no reply to them is thrown away.
         let lookout = self.connect(directory, 0.0).await?;
-        let probers = self.start_probers(&desk, &lookout, &gaps).await?;
-        let scene = Scene {
-            probing: true,
-            ..scene
-        };
-        let name = format!("kill {}", self.cluster.name(first));
-        self.phase(&scene, &name, share, Event::Kill(first)).await?;
-        let name = format!("restart {}", self.cluster.name(first));
-        self.phase(&scene, &name, share, Event::Restart(first))
-            .await?;
-        let name = format!("join n{}", self.options.nodes + 1);
-        self.phase(&scene, &name, share, Event::Join).await?;
-        let second = self.leads_most(&watcher, Some(first)).await?;
-        let name = format!("kill {}", self.cluster.name(second));
-        self.phase(&scene, &name, share, Event::Kill(second))
-            .await?;
+        let mut probers = Vec::new();
+        for (event, shares) in events {
+            if event != Event::Quiet && !scene.probing {
+                probers = self.start_probers(&desk, &lookout, &gaps).await?;
+                scene.probing = true;
+            }
+            self.phase(&scene, share * shares, event).await?;
+        }
 
         desk.stop();
         let journals = drained(clients, probers).await?;
@@ -298,22 +282,25 @@ impl Play {
     async fn phase(
         &mut self,
         scene: &Scene<'_>,
-        name: &str,
         length: Duration,
         event: Event,
     ) -> Result<(), Box<dyn Error>> {
+        let node = match event {
+            Event::Kill => Some(self.leads_most(scene.watcher, self.killed).await?),
+            Event::Restart => Some(self.killed.ok_or("nobody was killed")?),
+            Event::Join => Some(self.cluster.len()),
+            Event::Roll(node) | Event::Wipe(node) | Event::Leave(node) => Some(node),
+            Event::Quiet | Event::Probe => None,
+        };
+        let name = event.in_words(node);
+        let elections = self.cluster.counts().elections;
         scene.gaps.borrow_mut().begin_phase(scene.desk.now());
         scene.desk.begin_phase();
         let began = Instant::now();
         let processor = self.processor_time();
-        match event {
-            Event::Nothing => {}
-            Event::Kill(index) => self.cluster.kill(index)?,
-            Event::Restart(index) => self.cluster.restart(index).await?,
-            Event::Join => drop(self.cluster.add().await?),
-        }
+        self.bring_about(scene, event, node).await?;
         // At least its planned length, and until all has recovered.
-        let mut whole = matches!(event, Event::Nothing | Event::Kill(_));
+        let mut whole = matches!(event, Event::Quiet | Event::Probe | Event::Kill);
         let recovered = loop {
             actix_rt::time::sleep(GLANCE).await;
             self.cluster.check()?;
@@ -339,29 +326,65 @@ impl Play {
         };
         let took = began.elapsed();
         // Of a phase that ends or begins a process it would say nothing.
-        let processor = matches!(event, Event::Nothing).then(|| {
+        let processor = matches!(event, Event::Quiet | Event::Probe).then(|| {
             let after = self.processor_time();
             [0, 1].map(|part| after[part].saturating_sub(processor[part]))
         });
-        let Tally { acked, latency, .. } = scene.desk.begin_phase();
-        let (longest, probed) = {
+        let tally = scene.desk.begin_phase();
+        let seconds = took.as_secs_f64();
+        let (waits, shards_probed) = {
             let gaps = scene.gaps.borrow();
-            (gaps.longest(scene.desk.now()), gaps.probed())
+            (gaps.waits(scene.desk.now()), gaps.probed())
         };
         let phase = Phase {
-            name: name.to_owned(),
-            seconds: took.as_secs_f64(),
-            acked,
+            name,
+            kills: event == Event::Kill,
+            seconds,
+            acked: tally.acked,
+            slowest_second: tally.slowest_second(seconds),
+            not_acked: tally.refused + tally.unknown + tally.failed,
             processor,
-            p50_us: latency.value_at_quantile(0.5),
-            p99_us: latency.value_at_quantile(0.99),
-            longest_gap: scene.probing.then_some(longest),
-            shards_probed: if scene.probing { probed } else { 0 },
+            p50_us: tally.latency.value_at_quantile(0.5),
+            p99_us: tally.latency.value_at_quantile(0.99),
+            waits: scene.probing.then_some(waits),
+            shards_probed: if scene.probing { shards_probed } else { 0 },
+            elections: self.cluster.counts().elections.saturating_sub(elections),
             recovered,
         };
         self.progress.line(&phase.line());
         self.phases.push(phase);
         self.tables.push(self.table(scene.directory).await?);
+        Ok(())
+    }
+
+    async fn bring_about(
+        &mut self,
+        scene: &Scene<'_>,
+        event: Event,
+        node: Option<usize>,
+    ) -> Result<(), Box<dyn Error>> {
+        let Some(node) = node else {
+            return Ok(());
+        };
+        match event {
+            Event::Quiet | Event::Probe => {}
+            Event::Kill => {
+                self.cluster.kill(node)?;
+                self.killed = Some(node);
+            }
+            Event::Restart => self.cluster.restart(node).await?,
+            Event::Join => drop(self.cluster.add().await?),
+            Event::Roll(_) => {
+                self.cluster.stop(node).await?;
+                self.cluster.restart(node).await?;
+            }
+            Event::Wipe(_) => {
+                self.cluster.wipe(node)?;
+                self.cluster.take_out(scene.watcher, node).await?;
+                self.cluster.add().await?;
+            }
+            Event::Leave(_) => self.cluster.take_out(scene.watcher, node).await?,
+        }
         Ok(())
     }
 

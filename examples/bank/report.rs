@@ -61,12 +61,20 @@ pub(crate) struct Phase {
     pub(crate) name: String,
     pub(crate) seconds: f64,
     pub(crate) acked: u64,
+    /// It began with a kill.
+    pub(crate) kills: bool,
+    /// Acknowledged in its worst second.
+    pub(crate) slowest_second: u64,
+    /// Commands of the load that were refused, failed, or ended with nobody knowing.
+    pub(crate) not_acked: u64,
+    /// Elections won, as far as nodes said so before they were killed.
+    pub(crate) elections: u64,
     /// Processor time of the nodes and of the clients, where no process came or went.
     pub(crate) processor: Option<[Duration; 2]>,
     pub(crate) p50_us: u64,
     pub(crate) p99_us: u64,
-    /// Longest wait of the worst shard's prober; `None` while nobody probed.
-    pub(crate) longest_gap: Option<Duration>,
+    /// Longest wait of each shard's prober, the shortest first; `None` while nobody probed.
+    pub(crate) waits: Option<Vec<Duration>>,
     pub(crate) shards_probed: usize,
     pub(crate) recovered: bool,
 }
@@ -79,26 +87,39 @@ impl Phase {
             .map(|parts| parts.map(|part| (part.as_micros() / commands) as u64))
     }
 
+    /// The wait that so many of all shards did not exceed; 1.0: the worst shard's.
+    fn wait(&self, quantile: f64) -> Option<Duration> {
+        let waits = self.waits.as_ref()?;
+        let rank = (waits.len() as f64 * quantile).ceil() as usize;
+        waits.get(rank.saturating_sub(1)).copied()
+    }
+
     fn per_second(&self) -> u64 {
         (self.acked as f64 / self.seconds).round() as u64
     }
 
     pub(crate) fn line(&self) -> String {
-        let gap = match self.longest_gap {
-            Some(gap) => format!(
-                ", worst shard of {} waited {} ms{}",
+        let gap = match (self.wait(0.99), self.wait(1.0)) {
+            (Some(p99), Some(worst)) => format!(
+                ", slowest second {:>5}, shards waited {} (p99) and {} ms (worst of {}){}{}",
+                self.slowest_second,
+                p99.as_millis(),
+                worst.as_millis(),
                 self.shards_probed,
-                gap.as_millis(),
+                match self.not_acked {
+                    0 => String::new(),
+                    count => format!(", {count} not acknowledged"),
+                },
                 if self.recovered {
                     ""
                 } else {
                     ", NOT RECOVERED"
                 }
             ),
-            None => String::new(),
+            _ => String::new(),
         };
         format!(
-            "{:<12} {:>5.1} s {:>8} acknowledged {:>7}/s  p50 {}  p99 {}{gap}",
+            "{:<14} {:>5.1} s {:>8} acknowledged {:>7}/s  p50 {}  p99 {}{gap}",
             self.name,
             self.seconds,
             self.acked,
@@ -167,6 +188,20 @@ impl Report {
         self.faults.iter().map(|fault| fault.unexplained).sum()
     }
 
+    /// The worst shard's wait of each kill: median and worst.
+    fn kills(&self) -> Option<String> {
+        let kills = self.phases.iter().filter(|phase| phase.kills);
+        let mut waits: Vec<Duration> = kills.filter_map(|phase| phase.wait(1.0)).collect();
+        waits.sort_unstable();
+        let (median, worst) = (waits.get(waits.len() / 2)?, waits.last()?);
+        Some(format!(
+            "{} ms in the median of {} kills, {} ms in the worst",
+            median.as_millis(),
+            waits.len(),
+            worst.as_millis()
+        ))
+    }
+
     fn acked(&self) -> u64 {
         self.total.acked + self.probes.acked
     }
@@ -188,7 +223,11 @@ impl Report {
                     "per_second": phase.per_second(),
                     "p50_us": phase.p50_us,
                     "p99_us": phase.p99_us,
-                    "longest_gap_ms": phase.longest_gap.map(|gap| gap.as_millis() as u64),
+                    "slowest_second": phase.slowest_second,
+                    "not_acked": phase.not_acked,
+                    "elections": phase.elections,
+                    "p99_gap_ms": phase.wait(0.99).map(|gap| gap.as_millis() as u64),
+                    "longest_gap_ms": phase.wait(1.0).map(|gap| gap.as_millis() as u64),
                     "shards_probed": phase.shards_probed,
                     "recovered": phase.recovered,
                 })
@@ -283,14 +322,16 @@ impl Report {
                 format!("{} MiB (largest node)", self.peak_mib),
             ),
         ];
+        rows.extend(self.kills().map(|text| ("worst shards of kills", text)));
         for phase in &self.phases {
-            if let Some(gap) = phase.longest_gap {
+            if let Some(gap) = phase.wait(1.0) {
                 rows.push((
                     &phase.name,
                     format!(
-                        "worst shard waited {} ms, {} shards probed",
+                        "worst shard waited {} ms, {} shards probed, {} elections",
                         gap.as_millis(),
-                        phase.shards_probed
+                        phase.shards_probed,
+                        phase.elections
                     ),
                 ));
             }

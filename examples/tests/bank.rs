@@ -28,6 +28,7 @@ mod rooms {
     pub(crate) mod play;
     pub(crate) mod probe;
     pub(crate) mod report;
+    pub(crate) mod script;
 }
 
 /// What is not so after this many looks will not be: two minutes of a machine that runs.
