@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tests::coverage::Coverage;
 use tests::seeds::{assert_repeats, seeds};
-use tests::town::{Sabotage, Scale, World, movement};
+use tests::town::{Sabotage, Scale, World, isolation, movement};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -16,6 +16,12 @@ const SEEDS: u64 = 100;
 const LARGE_SEEDS: u64 = 2;
 /// Histories of joins and drains.
 const HISTORIES: u64 = 10;
+/// Clusters of which each node is cut off ten times.
+const ISOLATIONS: u64 = 3;
+/// A node that is cut off is replaced as a leader within this time.
+const LED_WITHOUT: Duration = Duration::from_secs(2);
+/// A node that comes back costs no group its leader for longer.
+const UNLED_AFTER: Duration = Duration::from_millis(500);
 
 /// Runs worlds of one scale; prints what they have seen.
 fn run(seeds: &[u64], scale: Scale, test: &str) -> Coverage {
@@ -124,6 +130,22 @@ fn nodes_that_come_and_go_move_hardly_more_copies_than_they_must() {
                 "seed {seed}: one node came: {step:?}"
             );
         }
+    }
+}
+
+#[test]
+fn every_node_is_cut_off_in_turn_and_joined_again_and_every_group_is_led_each_time() {
+    // S16.
+    for seed in seeds(ISOLATIONS) {
+        let rounds = match isolation(seed, 5, 32, 50) {
+            Ok(rounds) => rounds,
+            Err(violation) => panic!("seed {seed}: {violation}"),
+        };
+        let without = rounds.iter().map(|round| round.led_without).max();
+        let after = rounds.iter().map(|round| round.unled_after).max();
+        println!("{seed}: led without it in {without:?}, unled after its return for {after:?}");
+        assert!(without <= Some(LED_WITHOUT), "seed {seed}: {rounds:?}");
+        assert!(after <= Some(UNLED_AFTER), "seed {seed}: {rounds:?}");
     }
 }
 

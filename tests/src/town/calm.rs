@@ -121,7 +121,7 @@ impl World {
     }
 
     /// The replica that leads a group and decides; of several the newest.
-    fn leader_of(&self, group: GroupId) -> Option<&Replica> {
+    pub(super) fn leader_of(&self, group: GroupId) -> Option<&Replica> {
         let hosted = self
             .processes()
             .filter_map(|(_, process)| process.hosted.get(&group));

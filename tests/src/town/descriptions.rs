@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use synod::system::{
-    Announced, BUILD_LEVEL, Description, MemberEntry, Step, SystemCommand, SystemState,
+    Announced, BUILD_LEVEL, Description, MemberEntry, ReplicaAddress, Step, SystemCommand,
+    SystemState,
 };
 use synod_consensus::GroupId;
 

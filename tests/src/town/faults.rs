@@ -24,6 +24,20 @@ pub(super) enum Undo {
     Resumed { store: u64, life: u64 },
 }
 
+/// The links that part `apart` from the rest of `all`; `one_way`: only those that lead there.
+pub(super) fn links_apart(apart: &BTreeSet<u64>, all: &[u64], one_way: bool) -> Vec<Link> {
+    let mut links = Vec::new();
+    for a in apart {
+        for b in all.iter().filter(|b| !apart.contains(b)) {
+            links.push((*a, *b));
+            if !one_way {
+                links.push((*b, *a));
+            }
+        }
+    }
+    links
+}
+
 impl World {
     pub(super) fn fault(&mut self) -> Result<(), Violation> {
         if self.calm_at.is_some() {
@@ -121,15 +135,7 @@ impl World {
                 .filter(|_| self.rng.random_bool(share))
                 .collect()
         };
-        let mut links = Vec::new();
-        for a in &apart {
-            for b in all.iter().filter(|b| !apart.contains(b)) {
-                links.push((*a, *b));
-                if !one_way {
-                    links.push((*b, *a));
-                }
-            }
-        }
+        let links = links_apart(&apart, &all, one_way);
         self.coverage.count(match one_way {
             true => "one_way_partitions",
             false => "partitions",

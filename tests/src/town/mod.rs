@@ -30,6 +30,7 @@ mod checkpoints;
 mod descriptions;
 mod drive;
 mod faults;
+mod isolation;
 mod joining;
 mod ledger;
 mod machine;
@@ -41,6 +42,7 @@ mod sight;
 mod steward;
 mod world;
 
+pub use isolation::{Round, isolation};
 pub use movement::{Step, movement};
 pub use sabotage::Sabotage;
 pub use world::{LED_WITHIN, Report, SETTLED_WITHIN, Scale, World};

@@ -67,7 +67,7 @@ pub fn movement(seed: u64, shards: u32, steps: usize, alike: bool) -> Result<Vec
 
 impl World {
     /// Until everything is at rest, which it is not for a moment after something was begun.
-    fn rest(&mut self) -> Result<(), Violation> {
+    pub(super) fn rest(&mut self) -> Result<(), Violation> {
         const BEGINS_WITHIN: Duration = Duration::from_secs(3);
         self.calm_at = Some(self.now);
         self.push(BEGINS_WITHIN, Event::Judge);

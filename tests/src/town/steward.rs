@@ -5,8 +5,8 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
 use synod::system::{
-    Alignment, BUILD_LEVEL, GroupReport, Order, OrderKind, Reconciler, ReplicaAddress,
-    Step, SystemCommand, SystemOutcome,
+    Alignment, BUILD_LEVEL, GroupReport, Order, OrderKind, Reconciler, ReplicaAddress, Step,
+    SystemCommand, SystemOutcome,
 };
 use synod_consensus::{GroupId, LogIndex, ReplicaId, ReplicaKey, Restored};
 

@@ -300,8 +300,7 @@ impl World {
     /// Until everything is at rest.
     pub(super) fn go_on(&mut self) -> Result<Report, Violation> {
         let mut events = 0;
-        while let Some(((at, _), event)) = self.agenda.pop_first() {
-            self.now = at;
+        while let Some(event) = self.next() {
             events += 1;
             if events > EVENTS_MAX {
                 return broken("Settles", format!("{events} events: {}", self.last_unrest));
@@ -320,7 +319,20 @@ impl World {
         broken("Settles", "nothing happens any more")
     }
 
-    fn happen(&mut self, event: Event) -> Result<Option<Duration>, Violation> {
+    /// The next event, whose time it is now.
+    pub(super) fn next(&mut self) -> Option<Event> {
+        let ((at, _), event) = self.agenda.pop_first()?;
+        self.now = at;
+        Some(event)
+    }
+
+    /// When the next event comes.
+    pub(super) fn next_at(&self) -> Option<Duration> {
+        let ((at, _), _) = self.agenda.first_key_value()?;
+        Some(*at)
+    }
+
+    pub(super) fn happen(&mut self, event: Event) -> Result<Option<Duration>, Violation> {
         self.trace(&event);
         match event {
             Event::Deliver { to, packet } => self.deliver(to, packet)?,

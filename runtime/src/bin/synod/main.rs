@@ -27,7 +27,7 @@ use options::{Command, Options};
 use tracing_subscriber::EnvFilter;
 
 /// A node allocates and frees small buffers on different threads at a high rate.
-#[global_allocator]
+#[cfg(any())]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
