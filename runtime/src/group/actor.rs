@@ -226,6 +226,7 @@ impl GroupActor {
                 return;
             }
         }
+        self.report_progress();
         self.arm(ctx);
     }
 

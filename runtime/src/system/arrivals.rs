@@ -14,10 +14,11 @@ use super::reconcile::caught_up;
 use super::report::GroupReport;
 use super::state::{GroupEntry, ReplicaAddress};
 
-/// Copies on their way to one node: enough to overlap round trips and disks, few enough that it takes commands meanwhile.
-pub const TO_A_NODE_MAX: usize = 8;
+/// Copies on their way to one node: enough that round trips overlap when most copies are small, few enough that it takes commands
+/// meanwhile. How many large ones are sent at a time is bounded by their senders.
+pub const TO_A_NODE_MAX: usize = 128;
 /// Copies on their way in the whole cluster.
-pub const IN_CLUSTER_MAX: usize = 64;
+pub const IN_CLUSTER_MAX: usize = 512;
 
 /// Copies on their way.
 #[derive(Debug, Default)]

@@ -8,12 +8,16 @@ use core::time::Duration;
 use serde::{Deserialize, Serialize};
 use synod_consensus::{Configuration, GroupId, LogIndex, ReplicaId, Status, Term};
 
+use super::reconcile::caught_up;
+
 /// A peer that answered within this time can take a leadership over: two heartbeats and their way.
 pub(crate) const PEER_ACTIVE: Duration = Duration::from_millis(1_200);
 /// A leader repeats an unchanged report this often, for a system leader that is new.
 const REPORT_AGAIN: Duration = Duration::from_secs(4);
 /// While a replica catches up the system leader waits for its progress.
 const PROGRESS_AGAIN: Duration = Duration::from_millis(100);
+/// It looks so often whether a replica has just caught up. A step towards a goal takes as long as its news.
+const PROGRESS_LOOK: Duration = Duration::from_millis(5);
 
 /// What the leader of a group says about it.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -64,13 +68,83 @@ impl GroupReport {
     /// How long after this report its leader makes the next one, if nothing calls for it sooner: while something is under way
     /// soon, else old news will do.
     pub fn again_after(&self) -> Duration {
-        let settled = self.configuration.learners.is_empty()
-            && self.configuration.outgoing.is_empty()
-            && self.configuration_committed;
-        if settled {
+        if self.is_settled() {
             REPORT_AGAIN
         } else {
             PROGRESS_AGAIN
         }
+    }
+
+    fn is_settled(&self) -> bool {
+        self.configuration.learners.is_empty()
+            && self.configuration.outgoing.is_empty()
+            && self.configuration_committed
+    }
+
+    /// How soon after this report its leader looks whether it got further ([`is_further_than`](Self::is_further_than)); `None`: it
+    /// need not.
+    pub fn look_after(&self) -> Option<Duration> {
+        match (self.is_settled(), self.configuration_committed) {
+            (true, _) => None,
+            (false, true) => Some(PROGRESS_LOOK),
+            (false, false) => Some(Duration::ZERO),
+        }
+    }
+
+    /// Whether the system leader may have something to do that it could not do by `last`: a configuration was committed, or a copy has
+    /// caught up.
+    pub fn is_further_than(&self, last: &Self) -> bool {
+        if self.configuration_committed && !last.configuration_committed {
+            return true;
+        }
+        let mut peers = self.matched.iter().map(|(peer, _)| *peer);
+        peers.any(|peer| caught_up(peer, self) && !caught_up(peer, last))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEADER: ReplicaId = ReplicaId::new(1);
+    const LEARNER: ReplicaId = ReplicaId::new(9);
+
+    fn report(committed: bool, matched: u64) -> GroupReport {
+        GroupReport {
+            group: GroupId::new(3),
+            term: Term::new(1),
+            leader: LEADER,
+            configuration: Configuration {
+                voters: [LEADER].into(),
+                learners: [LEARNER].into(),
+                ..Configuration::default()
+            },
+            configuration_index: LogIndex::new(1_000),
+            configuration_committed: committed,
+            last: LogIndex::new(1_000),
+            matched: vec![(LEARNER, LogIndex::new(matched))],
+            resting: false,
+        }
+    }
+
+    #[test]
+    fn what_brings_the_next_step_on_is_said_at_once() {
+        let uncommitted = report(false, 0);
+        assert_eq!(uncommitted.look_after(), Some(Duration::ZERO));
+        assert!(report(true, 0).is_further_than(&uncommitted));
+        let committed = report(true, 0);
+        assert_eq!(committed.look_after(), Some(PROGRESS_LOOK));
+        assert!(
+            !report(true, 500).is_further_than(&committed),
+            "still far behind"
+        );
+        assert!(report(true, 900).is_further_than(&committed));
+        assert!(
+            !report(true, 1_000).is_further_than(&report(true, 900)),
+            "known to have caught up"
+        );
+        let mut settled = report(true, 1_000);
+        settled.configuration.learners = Default::default();
+        assert_eq!(settled.look_after(), None);
     }
 }

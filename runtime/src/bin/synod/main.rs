@@ -27,7 +27,7 @@ use options::{Command, Options};
 use tracing_subscriber::EnvFilter;
 
 /// A node allocates and frees small buffers on different threads at a high rate.
-#[cfg(any())]
+#[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {

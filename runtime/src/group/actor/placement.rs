@@ -45,12 +45,27 @@ impl GroupActor {
         due.then(|| GroupReport::of(self.group.status(), now))
     }
 
+    /// Reports when the system leader may go on by it; costs nothing while nothing is under way.
+    pub(super) fn report_progress(&mut self) {
+        let now = self.now();
+        let Some((last, at)) = &self.reported else {
+            return;
+        };
+        let looks = last.look_after();
+        if looks.is_none_or(|pause| now.saturating_sub(*at) < pause) {
+            return;
+        }
+        let report = GroupReport::of(self.group.status(), now);
+        if report.is_further_than(last) {
+            self.post(report);
+        }
+    }
+
     pub(super) fn post(&mut self, report: GroupReport) {
         let now = self.now();
-        let news = self
-            .reported
-            .as_ref()
-            .is_none_or(|(last, _)| last.configuration_index != report.configuration_index);
+        let news = self.reported.as_ref().is_none_or(|(last, _)| {
+            last.configuration_index != report.configuration_index || report.is_further_than(last)
+        });
         self.reported = Some((report.clone(), now));
         lock(&self.shared.reports).insert(self.key.group, report);
         if news {

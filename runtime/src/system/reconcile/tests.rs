@@ -17,6 +17,8 @@ struct World {
     groups: BTreeMap<GroupId, GroupReport>,
     orders: usize,
     smallest_voters: usize,
+    /// New copies have what the leader has after so many rounds at most.
+    catches_up_every: u64,
     /// Stores that said goodbye.
     away: BTreeSet<u64>,
     /// What stores say again and again of their stopped replicas.
@@ -62,6 +64,7 @@ impl World {
             groups,
             orders: 0,
             smallest_voters: usize::MAX,
+            catches_up_every: 5,
             away: BTreeSet::new(),
             lost: Vec::new(),
         }
@@ -183,7 +186,7 @@ impl World {
                 }
             }
             watch(self);
-            if round % 5 == 4 {
+            if round % self.catches_up_every == self.catches_up_every - 1 {
                 self.catch_up();
             }
             // A system leader lost at any moment leaves a fresh reconciler behind (S2).

@@ -51,22 +51,25 @@ fn many_nodes_that_join_at_once_get_no_more_than_the_cluster_can_send() {
     world.join("a");
     world.join("bb");
     world.settle();
+    world.catches_up_every = 20;
     for length in 3..18 {
         world.join(&"n".repeat(length));
     }
     let (to_one, at_all) = most_while_settling(&mut world);
     assert!(to_one <= TO_A_NODE_MAX, "{to_one} to one node");
-    assert_eq!(at_all, IN_CLUSTER_MAX, "as many as allowed, and no more");
+    // All copies of a group set out together: a place or two may stay free.
+    let range = IN_CLUSTER_MAX - 2..=IN_CLUSTER_MAX;
+    assert!(range.contains(&at_all), "{at_all} at a time");
 }
 
 #[test]
 fn groups_that_lost_a_copy_go_first() {
-    let mut world = World::founded(64);
+    let mut world = World::founded(512);
     world.join("a");
     world.join("bb");
     world.settle();
     world.join("ccc");
-    let hurt = |group: GroupId| group.get() >= 32;
+    let hurt = |group: GroupId| group.get() >= 192;
     for report in world.groups.values_mut() {
         if hurt(report.group) {
             let leader = report.leader;
@@ -103,19 +106,19 @@ fn groups_that_lost_a_copy_go_first() {
 
 #[test]
 fn copies_that_stopped_for_good_hold_no_others_up() {
-    // Their retirement may wait for minutes after they were lost again and again.
-    let mut world = World::founded(64);
+    // Their retirement waits until their groups were heard without them, and for minutes after they were lost again and again.
+    let mut world = World::founded(256);
     world.join("a");
     world.join("bb");
     world.settle();
     world.join("ccc");
     let mut reconciler = Reconciler::new(None);
     let mut now = Duration::from_secs(1);
+    for report in world.groups.values() {
+        reconciler.reported(now, report.clone());
+    }
     let mut allotted = BTreeSet::new();
     for round in 0..6 {
-        for report in world.groups.values() {
-            reconciler.reported(now, report.clone());
-        }
         for step in reconciler.steps(now, &world.state, &world.alive()) {
             if let Step::Propose(command) = step {
                 if let SystemCommand::Allot { group, .. } = command {
