@@ -475,12 +475,12 @@ impl Group {
         while self.outputs.is_empty() && self.dirty {
             self.draw_up();
         }
-        if self.outputs.is_empty() && self.log.is_empty() {
+        if self.outputs.is_empty() && (self.log.is_empty() || self.resting) {
             self.release_buffers();
         }
     }
 
-    /// The log is empty, so this group is at rest: it gives back what busy times left behind, also what one heartbeat needs: to allocate
+    /// The log is empty, or a claim stands for heartbeats: this group is at rest, and gives back what busy times left behind, also what one heartbeat needs: to allocate
     /// that anew costs less, twice a second, than to hold it in each of thousands of such groups. A busy one keeps its buffers.
     fn release_buffers(&mut self) {
         self.outputs.shrink_to_fit();

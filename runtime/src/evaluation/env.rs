@@ -16,7 +16,7 @@ pub(super) struct Env {
     pub(super) shard: ShardId,
     pub(super) state: Arc<Mutex<ShardState>>,
     pub(super) kinds: Rc<KindTable>,
-    pub(super) options: CheckedEvaluatorOptions,
+    pub(super) options: Arc<CheckedEvaluatorOptions>,
     pub(super) node: Rc<str>,
     pub(super) counters: Counters,
     pub(super) outputs: VecDeque<EvaluatorOutput>,

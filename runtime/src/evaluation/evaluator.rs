@@ -23,7 +23,8 @@ use crate::wire::{Request, ShardId};
 /// [`poll`](Self::poll) once after the evaluator was made and then whenever its waker fires.
 pub struct Evaluator {
     env: Env,
-    leadership: Option<Leadership>,
+    /// In a box: most replicas lead nothing.
+    leadership: Option<Box<Leadership>>,
     /// Whoever polled last, for the next leadership.
     waker: Option<task::Waker>,
 }
@@ -34,9 +35,10 @@ impl Evaluator {
         shard: ShardId,
         state: Arc<Mutex<ShardState>>,
         kinds: Rc<KindTable>,
-        options: CheckedEvaluatorOptions,
+        options: impl Into<Arc<CheckedEvaluatorOptions>>,
         seed: u64,
     ) -> Self {
+        let options = options.into();
         let node = Rc::from(options.node.as_str());
         Self {
             env: Env {
@@ -62,7 +64,7 @@ impl Evaluator {
         let _ = term; // the serial is unique where a term is not: one term may begin twice after a snapshot
         let mut leadership = Leadership::new(&self.env, now, serial);
         leadership.waker = self.waker.clone();
-        self.leadership = Some(leadership);
+        self.leadership = Some(Box::new(leadership));
     }
 
     /// Leadership lost, snapshot installed, replica removed: drops everything speculative and answers everything held.
@@ -108,7 +110,7 @@ impl Evaluator {
     }
 
     fn led(&mut self, serial: u64) -> Option<(&mut Leadership, &mut Env)> {
-        let leadership = self.leadership.as_mut()?;
+        let leadership = self.leadership.as_deref_mut()?;
         (leadership.serial == serial).then_some((leadership, &mut self.env))
     }
 
@@ -175,7 +177,7 @@ impl Evaluator {
     /// True while something waits to be offered until [`proposed`](Self::proposed) says what became of the batch before.
     pub fn awaits_index(&self) -> bool {
         self.leadership
-            .as_ref()
+            .as_deref()
             .is_some_and(Leadership::awaits_index)
     }
 

@@ -94,7 +94,8 @@ pub(crate) struct GroupActor {
     /// Who was last asked to take over while this node stops; another one comes first next time.
     last_heir: Option<ReplicaId>,
     waiting: BTreeMap<LogIndex, (Term, oneshot::Sender<SystemOutcome>)>,
-    reported: Option<(GroupReport, Duration)>,
+    /// What was reported last, and when; in a box, for most replicas lead nothing.
+    reported: Option<Box<(GroupReport, Duration)>>,
     role: (Role, Term, Option<ReplicaId>),
     stopped: bool,
 }

@@ -47,7 +47,7 @@ pub(crate) struct Replicas {
     pub(crate) options: CheckedOptions,
     /// Of the system group, which never rests: every node has a replica of it, and most are learners.
     pub(crate) system_options: CheckedOptions,
-    pub(crate) evaluation: CheckedEvaluatorOptions,
+    pub(crate) evaluation: Arc<CheckedEvaluatorOptions>,
     pub(crate) kinds: Arc<Vec<KindFactory>>,
     pub(crate) seed: u64,
     /// Where it is kept which replicas stopped for good.

@@ -312,7 +312,7 @@ async fn launch(
         },
         options: group_options(REST_AFTER),
         system_options: group_options(0),
-        evaluation: evaluation.check().expect("the defaults hang together"),
+        evaluation: Arc::new(evaluation.check().expect("the defaults hang together")),
         kinds: Arc::new(builder.kinds.clone()),
         seed,
         disk: RealDisk::new(&path).map_err(|error| StartError::Internal {

@@ -39,8 +39,8 @@ impl GroupActor {
         let due = match &self.reported {
             None => true,
             // It stays true as long as the node is heard.
-            Some((last, _)) if last.resting && self.group.is_resting() => false,
-            Some((last, at)) => now.saturating_sub(*at) >= last.again_after(),
+            Some(known) if known.0.resting && self.group.is_resting() => false,
+            Some(known) => now.saturating_sub(known.1) >= known.0.again_after(),
         };
         due.then(|| GroupReport::of(self.group.status(), now))
     }
@@ -48,7 +48,7 @@ impl GroupActor {
     /// Reports when the system leader may go on by it; costs nothing while nothing is under way.
     pub(super) fn report_progress(&mut self) {
         let now = self.now();
-        let Some((last, at)) = &self.reported else {
+        let Some((last, at)) = self.reported.as_deref() else {
             return;
         };
         let looks = last.look_after();
@@ -63,10 +63,11 @@ impl GroupActor {
 
     pub(super) fn post(&mut self, report: GroupReport) {
         let now = self.now();
-        let news = self.reported.as_ref().is_none_or(|(last, _)| {
+        let news = self.reported.as_ref().is_none_or(|known| {
+            let last = &known.0;
             last.configuration_index != report.configuration_index || report.is_further_than(last)
         });
-        self.reported = Some((report.clone(), now));
+        self.reported = Some(Box::new((report.clone(), now)));
         lock(&self.shared.reports).insert(self.key.group, report);
         if news {
             self.shared.touch();
