@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use synod::Client;
+use synod::client::WishError;
 use synod::node::NodeStatus;
 use tokio::sync::oneshot;
 
@@ -170,7 +171,7 @@ impl Cluster {
         let name = self.nodes[index].name.clone();
         let others = self.running().find(|(other, _)| *other != index);
         let address = others.ok_or("nobody else runs")?.1.to_string();
-        client.drain(&address, &name, true).await?;
+        wished(|| client.drain(&address, &name, true)).await?;
         let wish = format!("{name} holds nothing and can be taken out");
         self.until(client, &wish, SETTLE_PATIENCE, |nodes| {
             nodes
@@ -181,13 +182,7 @@ impl Cluster {
                 .all(|member| member.draining && member.shards == 0 && !member.votes)
         })
         .await?;
-        let deadline = Instant::now() + SETTLE_PATIENCE;
-        while let Err(error) = client.remove(&address, &name).await {
-            if Instant::now() >= deadline {
-                return Err(error.into());
-            }
-            actix_rt::time::sleep(LOOK_PAUSE).await; // wished again; twice is as good as once
-        }
+        wished(|| client.remove(&address, &name)).await?;
         self.ended(index).await
     }
 
@@ -390,6 +385,21 @@ impl Drop for Cluster {
                 let _ended_already = child.kill();
                 let _ended_already = child.wait();
             }
+        }
+    }
+}
+
+/// Wishes until it is confirmed: twice is as good as once.
+async fn wished<W>(wish: impl Fn() -> W) -> Result<(), WishError>
+where
+    W: Future<Output = Result<(), WishError>>,
+{
+    let deadline = Instant::now() + SETTLE_PATIENCE;
+    loop {
+        match wish().await {
+            Err(error) if Instant::now() >= deadline => return Err(error),
+            Err(_) => actix_rt::time::sleep(LOOK_PAUSE).await,
+            Ok(()) => return Ok(()),
         }
     }
 }
