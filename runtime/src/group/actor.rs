@@ -38,7 +38,7 @@ use super::outbox::Outbox;
 use super::registry::Hosted;
 use super::shared::{Counters, Shared};
 use crate::storage::WriteRequest;
-use crate::system::{GroupReport, ReplicaAddress, SystemOutcome};
+use crate::system::{Fence, GroupReport, ReplicaAddress, SystemOutcome};
 use crate::wire::scratch;
 
 /// Messages that may wait for one group. A full mailbox drops Raft messages; Raft sends again.
@@ -97,6 +97,7 @@ pub(crate) struct GroupActor {
     /// What was reported last, and when; in a box, for most replicas lead nothing.
     reported: Option<Box<(GroupReport, Duration)>>,
     role: (Role, Term, Option<ReplicaId>),
+    fence: Fence,
     stopped: bool,
 }
 
@@ -134,6 +135,7 @@ impl GroupActor {
             last_heir: None,
             waiting: BTreeMap::new(),
             reported: None,
+            fence: Fence::default(),
             stopped: false,
         }
     }
@@ -319,7 +321,7 @@ impl GroupActor {
         self.serials += 1;
         self.leadership = Some(self.serials);
         if let Some(hosted) = &self.hosted {
-            hosted.set_serves(true);
+            hosted.set_serves(Some(term));
         }
         if let Some(evaluator) = &self.evaluator {
             evaluator.do_send(Begin {
@@ -337,7 +339,7 @@ impl GroupActor {
         self.waiting.clear();
         self.reported = None;
         if let Some(hosted) = &self.hosted {
-            hosted.set_serves(false);
+            hosted.set_serves(None);
         }
         if self.leadership.take().is_some()
             && let Some(evaluator) = &self.evaluator
@@ -541,7 +543,7 @@ impl Handler<Registered> for GroupActor {
     type Result = ();
     fn handle(&mut self, Registered(hosted): Registered, ctx: &mut Self::Context) {
         hosted.set_leader(self.role.2);
-        hosted.set_serves(self.leadership.is_some());
+        hosted.set_serves(self.leadership.map(|_| self.role.1));
         self.hosted = Some(hosted);
         self.flush(ctx);
     }

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use actix::Addr;
-use synod_consensus::{Configuration, GroupId, PersistToken, ReplicaId, ReplicaKey};
+use synod_consensus::{Configuration, GroupId, PersistToken, ReplicaId, ReplicaKey, Term};
 
 use super::actor::{Checkpointed, GroupActor, Persisted, Prefer, StorageFailed};
 use super::evaluator::EvaluatorActor;
@@ -28,8 +28,8 @@ pub(crate) struct Hosted {
     pub(crate) evaluator: Option<Addr<EvaluatorActor>>,
     /// Replica id of the known leader; 0 = none.
     leader: AtomicU64,
-    /// The replica here leads, and all that was committed before its term is applied here.
-    serves: AtomicBool,
+    /// The term in which the replica here leads, once all that was committed before it is applied here; else 0.
+    serves: AtomicU64,
     /// Replica id of the leader that the placement prefers; 0 = none.
     preferred: AtomicU64,
     /// The effective configuration here.
@@ -53,7 +53,7 @@ impl Hosted {
             group,
             evaluator,
             leader: AtomicU64::new(leader.map_or(0, ReplicaId::get)),
-            serves: AtomicBool::new(false),
+            serves: AtomicU64::new(0),
             preferred: AtomicU64::new(0),
             configuration: Mutex::default(),
             changes,
@@ -111,14 +111,18 @@ impl Hosted {
         self.leader().map(|id| ReplicaAddress::of(id).store)
     }
 
-    /// Notes whether the replica here leads with all applied that former leaders committed.
-    pub(crate) fn set_serves(&self, serves: bool) {
-        self.serves.store(serves, Ordering::Release);
+    /// Notes in which term the replica here leads with all applied that former leaders committed, if it does.
+    pub(crate) fn set_serves(&self, term: Option<Term>) {
+        let term = term.map_or(0, Term::get);
+        self.serves.store(term, Ordering::Release);
     }
 
-    /// Whether the replica here leads and its state holds all that former leaders committed.
-    pub(crate) fn serves(&self) -> bool {
-        self.serves.load(Ordering::Acquire)
+    /// The term in which the replica here leads and its state holds all that former leaders committed.
+    pub(crate) fn serves(&self) -> Option<Term> {
+        match self.serves.load(Ordering::Acquire) {
+            0 => None,
+            term => Some(Term::new(term)),
+        }
     }
 
     /// True when the replica here is the known leader.

@@ -11,7 +11,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use actix::{
     Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, WrapFuture,
 };
-use synod_consensus::{GroupId, LogIndex, ReplicaId};
+use synod_consensus::{GroupId, LogIndex, ReplicaId, Term};
 
 use super::courier::NodeCourier;
 use super::gate;
@@ -125,10 +125,10 @@ impl Steward {
         system.is_some_and(|hosted| hosted.leads())
     }
 
-    /// Whether this node leads the system group and knows all that former leaders decided: orders towards old goals are not to be given.
-    fn serves_system(&self) -> bool {
-        let system = self.shared.registry.get(GroupId::ZERO);
-        system.is_some_and(|hosted| hosted.serves())
+    /// The term in which this node leads the system group, once it knows all that former leaders decided: orders towards old goals are
+    /// not to be given.
+    fn serves_system(&self) -> Option<Term> {
+        self.shared.registry.get(GroupId::ZERO)?.serves()
     }
 
     fn look(&mut self, ctx: &mut Context<Self>) {
@@ -149,10 +149,13 @@ impl Steward {
                 STEPS_EVERY
             };
             let due = now.saturating_sub(self.stepped) >= pause;
-            if due && self.outstanding == 0 && self.serves_system() {
+            if due
+                && self.outstanding == 0
+                && let Some(term) = self.serves_system()
+            {
                 self.stepped = now;
                 self.reported = false;
-                self.step(ctx);
+                self.step(term, ctx);
             }
         } else {
             self.reconciler = Reconciler::new(self.replace_after);
@@ -323,7 +326,7 @@ impl Steward {
         }
     }
 
-    fn step(&mut self, ctx: &mut Context<Self>) {
+    fn step(&mut self, term: Term, ctx: &mut Context<Self>) {
         let now = self.now();
         let Some(system) = self.shared.registry.get(GroupId::ZERO) else {
             return;
@@ -340,7 +343,9 @@ impl Steward {
                 vec![Step::Propose(SystemCommand::Raise { epoch, level })]
             } else {
                 let told = state.descriptions(&self.sight.said()).into_iter();
-                let steps = self.reconciler.steps(now, &state, &self.sight.alive());
+                let steps = self
+                    .reconciler
+                    .steps(now, term, &state, &self.sight.alive());
                 told.map(Step::Propose).chain(steps).collect()
             }
         };

@@ -16,8 +16,9 @@ use super::state::{Founding, MemberEntry};
 ///
 /// Raised by one in the first change after a release that adds a command, or gives the state something that an older build would drop
 /// or read otherwise. A field that older builds may pass over needs no new level; one that changes what a known command does is a new
-/// command. What each level brought stands at [`SystemCommand::level`].
-pub const BUILD_LEVEL: Level = Level::new(2);
+/// command. What each level brought stands at [`SystemCommand::level`]; level 3 brought besides that orders are stamped, and late ones
+/// refused ([`Fence`](super::Fence)).
+pub const BUILD_LEVEL: Level = Level::new(3);
 
 /// A change of the system state, as proposed.
 ///
@@ -80,7 +81,7 @@ pub enum SystemCommand {
         /// Whether it is absent from now on.
         on: bool,
     },
-    /// What a member says of itself since a start of its store. Since level 2.
+    /// What a member says of itself since a start of its store. Since level 3.
     Describe {
         /// Which store.
         store: u64,
@@ -115,7 +116,7 @@ impl SystemCommand {
             | Self::Drain { .. }
             | Self::Remove { .. }
             | Self::Absent { .. } => Level::FIRST,
-            Self::Describe { .. } => Level::new(2),
+            Self::Describe { .. } => Level::new(3),
             // A raise is known since level 2; what it raises to, its builds know too.
             Self::Raise { level, .. } => (*level).max(Level::new(2)),
         }

@@ -12,11 +12,12 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
-use synod_consensus::{Configuration, GroupId, LogIndex, Members, ReplicaId};
+use synod_consensus::{Configuration, GroupId, LogIndex, Members, ReplicaId, Term};
 
 use super::absence::Watch;
 use super::arrivals::Arrivals;
 use super::command::SystemCommand;
+use super::fence::{FENCED, Fences, Stamp};
 use super::moves::{Move, Moves};
 use super::plan::{plan, system_voters, voters_for};
 use super::report::GroupReport;
@@ -45,6 +46,12 @@ pub struct Order {
     pub group: GroupId,
     /// The leader that was seen; another replica ignores the order.
     pub leader: ReplicaId,
+    /// The term in which it leads; in another one it ignores the order, too.
+    #[serde(default)]
+    pub term: Term,
+    /// Who gives it, and on which placement.
+    #[serde(default)]
+    pub stamp: Stamp,
     /// What to do.
     pub kind: OrderKind,
 }
@@ -66,6 +73,8 @@ pub enum OrderKind {
         /// The replica that should lead.
         to: ReplicaId,
     },
+    /// Nothing but to refuse older orders. Since level 3.
+    Fence,
 }
 
 /// One thing to do now.
@@ -92,6 +101,8 @@ pub struct Reconciler {
     /// Stores that gave a sign of life at the last steps.
     heard: BTreeSet<u64>,
     ordered: BTreeMap<GroupId, Duration>,
+    /// Which orders may still be on their way.
+    fences: Fences,
     /// Epoch at which planning had nothing to change; until the next one, planning again would find the same.
     planned: Option<u64>,
     /// Configuration changes that reports have shown finished; for people.
@@ -182,7 +193,8 @@ impl Reconciler {
             }
             let moved = seen.report.term < report.term
                 || seen.report.configuration_index < report.configuration_index
-                || seen.report.configuration_committed != report.configuration_committed;
+                || seen.report.configuration_committed != report.configuration_committed
+                || seen.report.fence < report.fence;
             if moved {
                 self.ordered.remove(&report.group);
                 self.finished += 1;
@@ -284,16 +296,19 @@ impl Reconciler {
         (stands || is_new).then_some(&seen.report)
     }
 
-    /// What to do now. `alive`: stores that gossip sees alive, the only ones that leaderships move to (S5, S18).
+    /// What to do now, as the leader of the system group in `term`. `alive`: stores that gossip sees alive, the only ones that
+    /// leaderships move to (S5, S18).
     pub fn steps(
         &mut self,
         now: Duration,
+        term: Term,
         state: &SystemState,
         alive: &BTreeSet<u64>,
     ) -> Vec<Step> {
         if state.founding.is_none() {
             return Vec::new();
         }
+        self.fences.lead(term);
         let heard = self.heard(now, alive);
         self.watch.look(now, state, &heard);
         self.heard = heard;
@@ -346,7 +361,14 @@ impl Reconciler {
             };
             let lost = |replica| self.lost.contains_key(&(*group, replica));
             let begun = arrivals.count(*group, entry, report, alive, lost);
-            match next_step(*group, entry, state, report, alive) {
+            let mut next = next_step(*group, entry, state, report, alive);
+            if let Next::Take(Step::Propose(SystemCommand::Retire { replica, .. })) = next
+                && state.level >= FENCED
+                && !self.fences.shut_out(report, replica)
+            {
+                next = Next::Take(Step::Order(order(report, OrderKind::Fence)));
+            }
+            match next {
                 Next::Take(Step::Propose(SystemCommand::Allot { .. })) => {
                     copies_wanted.push((copies_there(report), *group, begun));
                 }
@@ -357,6 +379,11 @@ impl Reconciler {
                 Next::Take(Step::Order(order))
                     if self.ordered.len() < CHANGES_MAX && !self.ordered.contains_key(group) =>
                 {
+                    let order = Order {
+                        stamp: self.fences.stamp(state.epoch),
+                        ..order
+                    };
+                    self.fences.gave(&order);
                     self.ordered.insert(*group, now);
                     steps.push(Step::Order(order));
                 }
@@ -449,13 +476,7 @@ fn next_step(
             && caught_up(id, report)
             && alive.contains(&ReplicaAddress::of(id).store)
     };
-    let order = |kind| {
-        Next::Take(Step::Order(Order {
-            group,
-            leader: report.leader,
-            kind,
-        }))
-    };
+    let order = |kind| Next::Take(Step::Order(order(report, kind)));
     let change = |voters, learners| {
         order(OrderKind::Change {
             expected: report.configuration_index,
@@ -516,6 +537,17 @@ fn next_step(
         // A learner cannot lead, and of two copies one is a learner (E24).
         Some(to) if to != report.leader && configuration.voters.contains(&to) => Next::Wait,
         _ => Next::Settled,
+    }
+}
+
+/// An order to a group's leader, without its stamp.
+fn order(report: &GroupReport, kind: OrderKind) -> Order {
+    Order {
+        group: report.group,
+        leader: report.leader,
+        term: report.term,
+        stamp: Stamp::default(),
+        kind,
     }
 }
 

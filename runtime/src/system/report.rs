@@ -8,6 +8,7 @@ use core::time::Duration;
 use serde::{Deserialize, Serialize};
 use synod_consensus::{Configuration, GroupId, LogIndex, ReplicaId, Status, Term};
 
+use super::fence::{Fence, Stamp};
 use super::reconcile::caught_up;
 
 /// A peer that answered within this time can take a leadership over: two heartbeats and their way.
@@ -41,11 +42,14 @@ pub struct GroupReport {
     /// The group rests: this stays true until its leader says otherwise, or its node is not heard any more.
     #[serde(default)]
     pub resting: bool,
+    /// Older orders than this are refused.
+    #[serde(default)]
+    pub fence: Stamp,
 }
 
 impl GroupReport {
-    /// What a leader with this status says now.
-    pub fn of(status: Status, now: Duration) -> Self {
+    /// What a leader with this status and fence says now.
+    pub fn of(status: Status, fence: Fence, now: Duration) -> Self {
         Self {
             group: status.group,
             term: status.term,
@@ -55,6 +59,7 @@ impl GroupReport {
             configuration_index: status.configuration_index,
             last: status.last.index,
             resting: status.resting,
+            fence: fence.stamp(),
             // What a peer once had says nothing of one that no longer answers: it could not take over.
             matched: status
                 .peers
@@ -124,6 +129,7 @@ mod tests {
             last: LogIndex::new(1_000),
             matched: vec![(LEARNER, LogIndex::new(matched))],
             resting: false,
+            fence: Stamp::default(),
         }
     }
 

@@ -315,7 +315,7 @@ impl World {
         if replica.leadership.is_none() || !due {
             return;
         }
-        let report = GroupReport::of(replica.group.status(), now);
+        let report = GroupReport::of(replica.group.status(), replica.fence, now);
         replica.reported = Some((report.clone(), now));
         process.reports.insert(group, report);
         if force {
@@ -330,13 +330,17 @@ impl World {
         let Some(replica) = self.replica(store, group) else {
             return Ok(());
         };
-        if order.leader != replica.key.replica
-            || replica.leadership.is_none()
+        let status = replica.group.status();
+        if replica.leadership.is_none()
             || replica.handing_over.is_some()
+            || !replica
+                .fence
+                .accept(&order, replica.key.replica, status.term)
         {
             return Ok(());
         }
         match order.kind {
+            OrderKind::Fence => self.report_if_due(store, group, true),
             OrderKind::Change {
                 expected,
                 voters,

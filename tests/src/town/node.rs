@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use synod::system::{
-    BUILD_LEVEL, Description, GroupReport, Reconciler, Retirements, Said, SystemState, newest,
+    BUILD_LEVEL, Description, Fence, GroupReport, Reconciler, Retirements, Said, SystemState,
+    newest,
 };
 use synod_consensus::{
     CheckedOptions, Configuration, Entry, Group, GroupId, LogIndex, LogStore, MemoryStore,
@@ -125,6 +126,7 @@ pub(super) struct Replica {
     pub(super) leader: Option<ReplicaId>,
     pub(super) handing_over: Option<ReplicaId>,
     pub(super) reported: Option<(GroupReport, Duration)>,
+    pub(super) fence: Fence,
     pub(super) waiting: BTreeMap<LogIndex, (Term, Waits)>,
     pub(super) wake: Option<Duration>,
     pub(super) shelf: Shelf,
@@ -393,6 +395,7 @@ pub(super) fn host(
         leader: None,
         handing_over: None,
         reported: None,
+        fence: Fence::default(),
         waiting: BTreeMap::new(),
         wake: None,
         shelf: Shelf::default(),

@@ -5,7 +5,7 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
 use synod::system::{
-    Alignment, BUILD_LEVEL, GroupReport, Order, OrderKind, Reconciler, ReplicaAddress, Step,
+    Alignment, BUILD_LEVEL, GroupReport, Order, OrderKind, Reconciler, ReplicaAddress, Stamp, Step,
     SystemCommand, SystemOutcome,
 };
 use synod_consensus::{GroupId, LogIndex, ReplicaId, ReplicaKey, Restored};
@@ -66,6 +66,7 @@ impl Moment {
             Step::Order(order) => match order.kind {
                 OrderKind::Change { .. } => Some(Self::Change),
                 OrderKind::Transfer { .. } => Some(Self::Transfer),
+                OrderKind::Fence => None,
             },
             Step::Propose(_) => None,
         }
@@ -361,6 +362,10 @@ impl World {
         let Some(process) = self.process(store) else {
             return Ok(());
         };
+        let system = process.hosted.get(&GroupId::ZERO);
+        let Some(term) = system.and_then(|replica| replica.leadership) else {
+            return Ok(());
+        };
         let announced = process.announced(store);
         let raised = process.system.next_level(BUILD_LEVEL, &announced);
         let steps = if process.system.founding.is_none() {
@@ -372,7 +377,7 @@ impl World {
             let news = process.news().filter(|_| !is_deaf);
             let zoneless = forgets_zones.then(|| without_zones(&process.system));
             let state = zoneless.as_ref().unwrap_or(&process.system);
-            news.chain(process.reconciler.steps(now, state, &alive))
+            news.chain(process.reconciler.steps(now, term, state, &alive))
                 .collect()
         };
         let steps = self.tampered_steps(steps);
@@ -554,6 +559,8 @@ impl World {
                 let order = Order {
                     group,
                     leader: replica.key.replica,
+                    term: status.term,
+                    stamp: Stamp::default(),
                     kind: OrderKind::Transfer { to: heir.replica },
                 };
                 self.carry_out(store, order)?;

@@ -14,7 +14,7 @@ use super::GroupActor;
 use crate::group::evaluator::Pause;
 use crate::group::lock;
 use crate::group::shared::Counters;
-use crate::system::{GroupReport, Order, OrderKind, PEER_ACTIVE, ReplicaAddress};
+use crate::system::{GroupReport, Order, OrderKind, PEER_ACTIVE, ReplicaAddress, Stamp};
 
 /// How long commands may wait for a leadership to move before they are evaluated here after all.
 const TRANSFER_PAUSE: Duration = Duration::from_millis(400);
@@ -42,7 +42,7 @@ impl GroupActor {
             Some(known) if known.0.resting && self.group.is_resting() => false,
             Some(known) => now.saturating_sub(known.1) >= known.0.again_after(),
         };
-        due.then(|| GroupReport::of(self.group.status(), now))
+        due.then(|| GroupReport::of(self.group.status(), self.fence, now))
     }
 
     /// Reports when the system leader may go on by it; costs nothing while nothing is under way.
@@ -55,7 +55,7 @@ impl GroupActor {
         if looks.is_none_or(|pause| now.saturating_sub(*at) < pause) {
             return;
         }
-        let report = GroupReport::of(self.group.status(), now);
+        let report = GroupReport::of(self.group.status(), self.fence, now);
         if report.is_further_than(last) {
             self.post(report);
         }
@@ -75,14 +75,15 @@ impl GroupActor {
     }
 
     pub(super) fn carry_out(&mut self, order: Order, ctx: &mut Context<Self>) {
-        if order.leader != self.key.replica
-            || self.leadership.is_none()
+        if self.leadership.is_none()
             || self.handing_over.to().is_some()
+            || !self.fence.accept(&order, self.key.replica, self.role.1)
         {
             return;
         }
         let now = self.now();
         match order.kind {
+            OrderKind::Fence => self.report(true),
             OrderKind::Change {
                 expected,
                 voters,
@@ -215,6 +216,8 @@ impl Handler<StepAside> for GroupActor {
             let order = Order {
                 group: self.key.group,
                 leader: self.key.replica,
+                term: self.role.1,
+                stamp: Stamp::default(), // this node's own wish
                 kind: OrderKind::Transfer { to: heir.replica },
             };
             self.carry_out(order, ctx);

@@ -39,6 +39,7 @@ fn report(state: &SystemState, voters: &[u64], learners: &[u64], behind: &[u64])
         configuration_committed: true,
         last: LogIndex::new(900),
         resting: false,
+        fence: Default::default(),
     }
 }
 

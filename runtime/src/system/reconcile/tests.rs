@@ -4,12 +4,15 @@ mod arriving;
 mod silent;
 
 use super::*;
-use crate::system::command::{GivingUp, SystemOutcome};
-use crate::system::level::Level;
+use crate::system::command::{BUILD_LEVEL, GivingUp, SystemOutcome};
+use crate::system::fence::Fence;
 use crate::system::state::{Founding, MemberEntry};
 use crate::wire::Sharding;
 use bytes::Bytes;
 use synod_consensus::Term;
+
+/// A term of the system leader's.
+const TERM: Term = Term::new(5);
 
 /// A world in which every order is carried out at once: the fixed point is what the reconciler aims at.
 struct World {
@@ -17,6 +20,10 @@ struct World {
     groups: BTreeMap<GroupId, GroupReport>,
     orders: usize,
     smallest_voters: usize,
+    /// The system leader's.
+    term: Term,
+    /// What the groups' leaders refuse.
+    fences: BTreeMap<GroupId, Fence>,
     /// New copies have what the leader has after so many rounds at most.
     catches_up_every: u64,
     /// Stores that said goodbye.
@@ -54,16 +61,21 @@ impl World {
                     last: LogIndex::new(10),
                     matched: Vec::new(),
                     resting: false,
+                    fence: Stamp::default(),
                 };
                 (group, report)
             })
             .collect();
         state.take(LogIndex::new(1), SystemCommand::Found(founding));
+        let (epoch, level) = (state.epoch, BUILD_LEVEL);
+        state.take(LogIndex::new(2), SystemCommand::Raise { epoch, level });
         Self {
             state,
             groups,
             orders: 0,
             smallest_voters: usize::MAX,
+            term: Term::new(1),
+            fences: BTreeMap::new(),
             catches_up_every: 5,
             away: BTreeSet::new(),
             lost: Vec::new(),
@@ -77,7 +89,7 @@ impl World {
             capacity: 1,
             zone: None,
             nonce: name.len() as u64,
-            level: Level::FIRST,
+            level: BUILD_LEVEL,
             described: 0,
         };
         let outcome = self.commit(SystemCommand::Admit(member));
@@ -95,7 +107,12 @@ impl World {
     fn carry_out(&mut self, order: Order) {
         self.orders += 1;
         let report = self.groups.get_mut(&order.group).expect("a group");
-        assert_eq!(report.leader, order.leader);
+        let fence = self.fences.entry(order.group).or_default();
+        assert!(
+            fence.accept(&order, report.leader, report.term),
+            "{order:?}"
+        );
+        report.fence = fence.stamp();
         match order.kind {
             OrderKind::Change {
                 expected,
@@ -133,6 +150,7 @@ impl World {
                     ..Configuration::default()
                 };
             }
+            OrderKind::Fence => {}
             OrderKind::Transfer { to } => {
                 assert!(report.configuration.voters.contains(&to));
                 report.leader = to;
@@ -164,6 +182,8 @@ impl World {
     /// The same, and shows the world after each round.
     fn settle_watched(&mut self, mut watch: impl FnMut(&Self)) -> usize {
         let mut reconciler = Reconciler::new(None);
+        // Each time this is called another node leads the system group.
+        self.term = self.term.next();
         for round in 0..2_000u64 {
             let now = Duration::from_millis(round * 100);
             for (group, replica) in &self.lost {
@@ -173,7 +193,7 @@ impl World {
             for report in self.groups.values() {
                 reconciler.reported(heard, report.clone());
             }
-            let steps = reconciler.steps(now, &self.state, &self.alive());
+            let steps = reconciler.steps(now, self.term, &self.state, &self.alive());
             if steps.is_empty() && reconciler.unsettled(now, &self.state, &self.away) == 0 {
                 return round as usize;
             }
@@ -192,6 +212,7 @@ impl World {
             // A system leader lost at any moment leaves a fresh reconciler behind (S2).
             if round % 7 == 3 {
                 reconciler = Reconciler::new(None);
+                self.term = self.term.next();
             }
         }
         panic!("did not settle");
@@ -326,7 +347,7 @@ fn a_lost_replica_stays_while_its_group_was_not_heard_without_it() {
         }
         reconciler.reported(reported, report.clone());
         let alive = world.alive();
-        let steps = reconciler.steps(now, &world.state, &alive);
+        let steps = reconciler.steps(now, TERM, &world.state, &alive);
         assert_eq!(steps, Vec::new(), "{case}");
         let unsettled = reconciler.unsettled(now, &world.state, &world.away);
         assert!(unsettled > 0, "{case}");
@@ -337,7 +358,7 @@ fn a_lost_replica_stays_while_its_group_was_not_heard_without_it() {
     let later = heard + REPORT_STALE * 2;
     reconciler.reported(later, report);
     assert_eq!(
-        reconciler.steps(later, &world.state, &world.alive()),
+        reconciler.steps(later, TERM, &world.state, &world.alive()),
         Vec::new()
     );
 }
@@ -364,7 +385,7 @@ fn a_replica_that_is_lost_again_and_again_is_replaced_ever_more_rarely() {
         if let Some(replica) = world.state.replica_on(group, store) {
             reconciler.lost(now, group, replica);
         }
-        for step in reconciler.steps(now, &world.state, &world.alive()) {
+        for step in reconciler.steps(now, world.term, &world.state, &world.alive()) {
             match step {
                 Step::Propose(command) => {
                     retired += u32::from(matches!(command, SystemCommand::Retire { .. }));

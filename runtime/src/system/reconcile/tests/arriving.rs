@@ -89,7 +89,7 @@ fn groups_that_lost_a_copy_go_first() {
     }
     let (mut placed, mut allotted) = (false, Vec::new());
     for _ in 0..3 {
-        for step in reconciler.steps(now, &world.state, &world.alive()) {
+        for step in reconciler.steps(now, TERM, &world.state, &world.alive()) {
             if let Step::Propose(command) = step {
                 placed |= matches!(command, SystemCommand::Place { .. });
                 if let SystemCommand::Allot { group, .. } = command {
@@ -119,7 +119,7 @@ fn copies_that_stopped_for_good_hold_no_others_up() {
     }
     let mut allotted = BTreeSet::new();
     for round in 0..6 {
-        for step in reconciler.steps(now, &world.state, &world.alive()) {
+        for step in reconciler.steps(now, TERM, &world.state, &world.alive()) {
             if let Step::Propose(command) = step {
                 if let SystemCommand::Allot { group, .. } = command {
                     allotted.insert(group);

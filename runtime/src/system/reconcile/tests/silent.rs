@@ -46,7 +46,7 @@ impl World {
                 }
             }
             let alive = self.alive();
-            for step in reconciler.steps(now, &self.state, &alive) {
+            for step in reconciler.steps(now, self.term, &self.state, &alive) {
                 match step {
                     Step::Propose(command) => {
                         self.commit(command);
