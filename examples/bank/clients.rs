@@ -57,11 +57,11 @@ impl Default for Tally {
 }
 
 impl Tally {
-    /// Fewest acknowledgements in a whole one of the first `seconds` seconds.
-    pub(crate) fn slowest_second(&self, seconds: f64) -> u64 {
+    /// Fewest acknowledgements in a whole one of the first `seconds` seconds; `None`: there is no whole one.
+    pub(crate) fn slowest_second(&self, seconds: f64) -> Option<u32> {
         let whole = 0..seconds.floor() as usize;
         let counts = whole.map(|second| self.seconds.get(second).copied().unwrap_or(0));
-        counts.min().map_or(0, u64::from)
+        counts.min()
     }
 
     /// Counts one that ended `at` after counting began.
@@ -287,9 +287,10 @@ mod tests {
             let at = Duration::from_millis(at);
             tally.add(&End::Acknowledged, Duration::ZERO, at);
         }
-        assert_eq!(tally.slowest_second(2.5), 1);
-        assert_eq!(tally.slowest_second(3.5), 0);
-        assert_eq!(tally.slowest_second(9.0), 0);
+        assert_eq!(tally.slowest_second(0.9), None);
+        assert_eq!(tally.slowest_second(2.5), Some(1));
+        assert_eq!(tally.slowest_second(3.5), Some(0));
+        assert_eq!(tally.slowest_second(9.0), Some(0));
     }
 
     #[test]

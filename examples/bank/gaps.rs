@@ -41,6 +41,14 @@ impl Gaps {
         }
     }
 
+    /// What this phase is about has happened now: only commands that are asked from here on prove that a shard is well.
+    pub(crate) fn prove_from(&mut self, now: Duration) {
+        self.began = now;
+        for shard in &mut self.shards {
+            shard.answered = false;
+        }
+    }
+
     /// The shard's prober begins to wait. It goes on waiting until [`acknowledged`](Self::acknowledged), whatever
     /// becomes of its attempts.
     pub(crate) fn asked(&mut self, shard: usize, now: Duration) {
@@ -111,6 +119,20 @@ mod tests {
             (gaps.longest(ms(2_000)), gaps.all_probed()),
             (ms(1_000), true)
         );
+    }
+
+    #[test]
+    fn what_was_answered_before_the_event_proves_nothing_and_still_counts_as_a_wait() {
+        let mut gaps = Gaps::new(1);
+        gaps.asked(0, ms(10));
+        gaps.acknowledged(0, ms(60));
+        gaps.asked(0, ms(70));
+        gaps.prove_from(ms(80));
+        gaps.acknowledged(0, ms(90));
+        assert_eq!((gaps.probed(), gaps.longest(ms(90))), (0, ms(50)));
+        gaps.asked(0, ms(100));
+        gaps.acknowledged(0, ms(101));
+        assert_eq!(gaps.probed(), 1);
     }
 
     #[test]

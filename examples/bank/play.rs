@@ -299,6 +299,7 @@ impl Play {
         let began = Instant::now();
         let processor = self.processor_time();
         self.bring_about(scene, event, node).await?;
+        scene.gaps.borrow_mut().prove_from(scene.desk.now());
         // At least its planned length, and until all has recovered.
         let mut whole = matches!(event, Event::Quiet | Event::Probe | Event::Kill);
         let recovered = loop {

@@ -64,7 +64,7 @@ pub(crate) struct Phase {
     /// It began with a kill.
     pub(crate) kills: bool,
     /// Acknowledged in its worst second.
-    pub(crate) slowest_second: u64,
+    pub(crate) slowest_second: Option<u32>,
     /// Commands of the load that were refused, failed, or ended with nobody knowing.
     pub(crate) not_acked: u64,
     /// Elections won, as far as nodes said so before they were killed.
@@ -101,8 +101,9 @@ impl Phase {
     pub(crate) fn line(&self) -> String {
         let gap = match (self.wait(0.99), self.wait(1.0)) {
             (Some(p99), Some(worst)) => format!(
-                ", slowest second {:>5}, shards waited {} (p99) and {} ms (worst of {}){}{}",
-                self.slowest_second,
+                "{}, shards waited {} (p99) and {} ms (worst of {}){}{}",
+                self.slowest_second
+                    .map_or_else(String::new, |count| format!(", slowest second {count:>5}")),
                 p99.as_millis(),
                 worst.as_millis(),
                 self.shards_probed,

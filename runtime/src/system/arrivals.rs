@@ -29,8 +29,9 @@ pub(super) struct Arrivals {
 
 impl Arrivals {
     /// Counts the copies of this group that are on their way to a store that is `alive`. Those to a dead one hold nobody up, nor do
-    /// those of groups that nobody reports, and those that are `lost`, stopped and not retired yet: all these may be stuck for long. The
-    /// system group is everywhere and small; it does not count. Returns whether there are any.
+    /// those of groups that nobody reports, and those that are `lost`, stopped and not retired yet: all these may be stuck for long; nor
+    /// does a learner that stays one and only lags. The system group is everywhere and small; it does not count. Returns whether there
+    /// are any.
     pub(super) fn count(
         &mut self,
         group: GroupId,
@@ -42,13 +43,21 @@ impl Arrivals {
         if group == GroupId::ZERO {
             return false;
         }
+        let configuration = &report.configuration;
+        let present = configuration.voters.union(&configuration.learners);
+        let on_goal = |id: &ReplicaId| {
+            let store = ReplicaAddress::of(*id).store;
+            entry.placement.stores.contains(&store)
+        };
+        let is_home = present.iter().all(on_goal) && present.len() == entry.placement.stores.len();
         let before = self.all;
         for replica in &entry.replicas {
             let store = ReplicaAddress::of(*replica).store;
-            let arrives = entry.placement.stores.contains(&store)
+            let arrives = !is_home
+                && on_goal(replica)
                 && alive.contains(&store)
                 && !lost(*replica)
-                && !report.configuration.voters.contains(replica)
+                && !configuration.voters.contains(replica)
                 && !caught_up(*replica, report);
             if arrives {
                 self.add(store);

@@ -121,6 +121,9 @@ impl Fences {
     /// [`OrderKind::Fence`] helps.
     pub(super) fn shut_out(&self, report: &GroupReport, replica: ReplicaId) -> bool {
         let named = self.named.get(&report.group);
+        if named.is_some_and(|named| named.expected > report.configuration_index) {
+            return false; // a report of before that order
+        }
         let named = named.filter(|named| named.expected == report.configuration_index);
         let epoch = match named {
             // It left the goal since: the placement has a later epoch.

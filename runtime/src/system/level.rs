@@ -153,6 +153,11 @@ impl SystemState {
                 self.level,
                 self.name_of(store)
             )),
+            None if !self.level.is_first() => Err(format!(
+                "`{}` was not heard yet, and the cluster is at level {}: start it first",
+                self.name_of(store),
+                self.level
+            )),
             _ => Ok(()),
         }
     }

@@ -8,6 +8,7 @@
 //! The one path of every change (DESIGN section 11): allot -> add learner -> catch up -> joint change -> move the
 //! leadership -> remove the old replicas -> retire them.
 
+use core::cmp::Reverse;
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -173,14 +174,20 @@ impl Reconciler {
         alive.iter().copied().chain(answered).collect()
     }
 
-    /// Takes a leader's report in; true when it says something new. Reports of a lower term are late and ignored.
+    /// Takes a leader's report in; true when it says something new. Late ones are ignored: of a lower term, of an earlier configuration,
+    /// of before an order that was reported.
     pub fn reported(&mut self, now: Duration, report: GroupReport) -> bool {
         let mut news = true;
         if !self.seen.contains_key(&report.group) {
             self.calm = None;
         }
         if let Some(seen) = self.seen.get(&report.group) {
-            if seen.report.term > report.term {
+            let is_older = |seen: &GroupReport| {
+                let place = |report: &GroupReport| (report.configuration_index, report.fence);
+                seen.term == report.term
+                    && (place(seen).0 > place(&report).0 || place(seen).1 > place(&report).1)
+            };
+            if seen.report.term > report.term || is_older(&seen.report) {
                 return false;
             }
             let told = GroupReport {
@@ -350,6 +357,7 @@ impl Reconciler {
             return Vec::new();
         }
         let mut steps = self.bury(now, state);
+        let mourned = self.mourned(state);
         self.ordered
             .retain(|_, at| now.saturating_sub(*at) < ORDER_RETRY);
         let mut commands = steps.len();
@@ -361,7 +369,14 @@ impl Reconciler {
             };
             let lost = |replica| self.lost.contains_key(&(*group, replica));
             let begun = arrivals.count(*group, entry, report, alive, lost);
-            let mut next = next_step(*group, entry, state, report, alive);
+            let lost: Vec<ReplicaId> = { mourned.iter() }
+                .filter(|(of, _, _)| of == group)
+                .map(|(_, replica, _)| *replica)
+                .collect();
+            let mut next = match lost.is_empty() {
+                true => next_step(*group, entry, state, report, alive),
+                false => next_without(&lost, *group, entry, state, report, alive),
+            };
             if let Next::Take(Step::Propose(SystemCommand::Retire { replica, .. })) = next
                 && state.level >= FENCED
                 && !self.fences.shut_out(report, replica)
@@ -370,7 +385,7 @@ impl Reconciler {
             }
             match next {
                 Next::Take(Step::Propose(SystemCommand::Allot { .. })) => {
-                    copies_wanted.push((copies_there(report), *group, begun));
+                    copies_wanted.push((copies_missing(entry, report), *group, begun));
                 }
                 Next::Take(Step::Propose(command)) if commands < COMMANDS_MAX => {
                     commands += 1;
@@ -391,8 +406,8 @@ impl Reconciler {
             }
         }
         let nothing_wanted = copies_wanted.is_empty();
-        // Who has the fewest copies left gets one first: a loss is mended before loads are evened out.
-        copies_wanted.sort_by_key(|(copies, _, _)| *copies);
+        // Who lacks most copies gets one first: a loss is mended before loads are evened out.
+        copies_wanted.sort_by_key(|(missing, _, _)| Reverse(*missing));
         for (_, group, begun) in copies_wanted {
             let stores = state.unallotted(group);
             if commands < COMMANDS_MAX && arrivals.admit(&stores, begun) {
@@ -443,6 +458,26 @@ enum Next {
     Wait,
     /// This brings it nearer.
     Take(Step),
+}
+
+/// The same while some of its replicas stopped for good: none of them comes in or is promoted, and what lacks one of them waits until it
+/// is retired.
+fn next_without(
+    lost: &[ReplicaId],
+    group: GroupId,
+    entry: &GroupEntry,
+    state: &SystemState,
+    report: &GroupReport,
+    alive: &BTreeSet<u64>,
+) -> Next {
+    let configuration = &report.configuration;
+    let present = configuration.voters.union(&configuration.learners);
+    if !lost.iter().all(|id| present.contains(id)) {
+        return Next::Wait;
+    }
+    let mut report = report.clone();
+    report.matched.retain(|(peer, _)| !lost.contains(peer));
+    next_step(group, entry, state, &report, alive)
 }
 
 /// The one step that brings a group nearer to its goal. `alive`: the stores that a leadership may move to; a preferred
@@ -589,11 +624,14 @@ fn wanted_voters(
     ranked.into_iter().collect()
 }
 
-/// How many voters of a group answer, its leader included.
-fn copies_there(report: &GroupReport) -> usize {
-    let answers = |id: &&ReplicaId| report.matched.iter().any(|(peer, _)| peer == *id);
-    let voters = report.configuration.voters.iter();
-    1 + voters.filter(answers).count()
+/// How many copies a group lacks, of those that it has when all is well: who does not answer has none.
+fn copies_missing(entry: &GroupEntry, report: &GroupReport) -> usize {
+    let present = (report.configuration.voters).union(&report.configuration.learners);
+    let answers = |id: &&ReplicaId| {
+        **id == report.leader || report.matched.iter().any(|(peer, _)| peer == *id)
+    };
+    let there = present.iter().filter(answers).count();
+    entry.placement.stores.len().saturating_sub(there)
 }
 
 /// How long a store's next replica of a group must have stood before it is replaced again: 1 s, then twice as long each

@@ -17,8 +17,10 @@ pub(crate) const PEER_ACTIVE: Duration = Duration::from_millis(1_200);
 const REPORT_AGAIN: Duration = Duration::from_secs(4);
 /// While a replica catches up the system leader waits for its progress.
 const PROGRESS_AGAIN: Duration = Duration::from_millis(100);
-/// It looks so often whether a replica has just caught up. A step towards a goal takes as long as its news.
+/// With many peers, as the system group has, it looks so often whether a replica has just caught up.
 const PROGRESS_LOOK: Duration = Duration::from_millis(5);
+/// With so few it looks each time. A step towards a goal takes as long as its news.
+const PEERS_FEW: usize = 8;
 
 /// What the leader of a group says about it.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -91,6 +93,7 @@ impl GroupReport {
     pub fn look_after(&self) -> Option<Duration> {
         match (self.is_settled(), self.configuration_committed) {
             (true, _) => None,
+            (false, true) if self.matched.len() <= PEERS_FEW => Some(Duration::ZERO),
             (false, true) => Some(PROGRESS_LOOK),
             (false, false) => Some(Duration::ZERO),
         }
@@ -139,7 +142,10 @@ mod tests {
         assert_eq!(uncommitted.look_after(), Some(Duration::ZERO));
         assert!(report(true, 0).is_further_than(&uncommitted));
         let committed = report(true, 0);
-        assert_eq!(committed.look_after(), Some(PROGRESS_LOOK));
+        assert_eq!(committed.look_after(), Some(Duration::ZERO));
+        let mut large = committed.clone();
+        large.matched = vec![(LEARNER, LogIndex::ZERO); 100];
+        assert_eq!(large.look_after(), Some(PROGRESS_LOOK));
         assert!(
             !report(true, 500).is_further_than(&committed),
             "still far behind"

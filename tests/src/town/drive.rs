@@ -346,6 +346,15 @@ impl World {
                 voters,
                 learners,
             } => {
+                let present = status.configuration.members();
+                let mut named = voters.iter().chain(&learners);
+                let late = self.process(store).is_some_and(|process| {
+                    let retired = |id| process.system.is_retired(group, id);
+                    named.any(|id| !present.contains(id) && retired(*id))
+                });
+                if late {
+                    return Ok(());
+                }
                 let (voters, learners) = self.tampered(group, voters, learners);
                 let Some(replica) = self.replica(store, group) else {
                     return Ok(());

@@ -87,6 +87,8 @@ fn a_member_that_was_not_heard_or_is_absent_holds_a_raise_up_and_a_drained_one_d
     let reason = raised.must_stay_drained(store, &older).unwrap_err();
     assert!(reason.contains("`n4` knows up to level 1"), "{reason}");
     assert_eq!(raised.must_stay_drained(1, &older), Ok(()));
+    let reason = raised.must_stay_drained(store, &heard).unwrap_err();
+    assert!(reason.contains("was not heard yet"), "{reason}");
     apply(&mut state, SystemCommand::Remove { store });
     assert_eq!(state.next_level(TWO, &older), Some(TWO));
 }

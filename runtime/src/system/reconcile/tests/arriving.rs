@@ -138,3 +138,56 @@ fn copies_that_stopped_for_good_hold_no_others_up() {
     }
     assert!(allotted.len() > TO_A_NODE_MAX, "{allotted:?}");
 }
+
+#[test]
+fn learners_that_stay_learners_and_lag_take_nobodys_place() {
+    // Of two copies one is a learner. A node that comes back after long has thousands of them that lag.
+    let mut world = World::grown(8, &["a"]);
+    for report in world.groups.values_mut() {
+        let leader = report.leader;
+        let others = report.matched.iter_mut().filter(|(id, _)| *id != leader);
+        others.for_each(|(_, at)| *at = LogIndex::ZERO);
+    }
+    let mut arrivals = Arrivals::default();
+    for (group, entry) in &world.state.groups {
+        let report = &world.groups[group];
+        let arrives = arrivals.count(*group, entry, report, &world.alive(), |_| false);
+        assert!(!arrives, "group {group}");
+    }
+}
+
+#[test]
+fn a_copy_that_stopped_before_it_came_in_does_not_come_in() {
+    // It is retired: an order on its way would bring a retired replica in.
+    let mut world = World::grown(16, &["a", "bb"]);
+    world.join("ccc");
+    let mut reconciler = Reconciler::new(None);
+    let now = Duration::from_secs(1);
+    for report in world.groups.values() {
+        reconciler.reported(now, report.clone());
+    }
+    let mut allotted = BTreeSet::new();
+    for _ in 0..2 {
+        for step in reconciler.steps(now, TERM, &world.state, &world.alive()) {
+            if let Step::Propose(command) = step {
+                if let SystemCommand::Allot { group, .. } = command {
+                    allotted.insert(group);
+                }
+                world.commit(command);
+            }
+        }
+    }
+    let lost = *allotted.first().expect("one was allotted");
+    let replica = world.state.replica_on(lost, 4).expect("just now");
+    let later = now + Duration::from_millis(50);
+    reconciler.lost(later, lost, replica);
+    for heard in [now, later + Duration::from_millis(1)] {
+        reconciler.reported(heard, world.groups[&lost].clone());
+        let steps = reconciler.steps(later, TERM, &world.state, &world.alive());
+        let ordered = |group| {
+            let mut steps = steps.iter();
+            steps.any(|step| matches!(step, Step::Order(order) if order.group == group))
+        };
+        assert!(!ordered(lost), "{steps:?}");
+    }
+}
