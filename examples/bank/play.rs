@@ -29,8 +29,9 @@ use super::probe;
 use super::report::{Phase, Progress, Report};
 use super::script::Event;
 
-/// A phase that has not recovered so long after its planned end has failed.
-const RECOVERY_PATIENCE: Duration = Duration::from_secs(30);
+/// A phase that has not recovered so long after its planned end has failed. A node that was killed again and again leads nothing for a
+/// while, each time twice as long, up to a minute.
+const RECOVERY_PATIENCE: Duration = Duration::from_secs(90);
 /// Load before anything is measured: sessions open, caches warm.
 const WARM_UP: Duration = Duration::from_secs(1);
 /// How often a phase looks whether all is well.
