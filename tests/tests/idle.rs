@@ -17,6 +17,7 @@ const SEEDS: u64 = 60;
 
 #[test]
 fn groups_rest_and_wake_in_every_storm() {
+    // H50.
     let started = Instant::now();
     let seeds = seeds(SEEDS);
     let mut coverage = Coverage::default();
@@ -63,6 +64,7 @@ const SOON: Duration = Duration::from_secs(2);
 
 #[test]
 fn trace_1_the_leaders_replica_dies_while_its_node_beats_on() {
+    // E16, H52.
     let mut trace = Trace::at_rest();
     trace.replica_stops(trace.leader);
     assert!(trace.until_led_by_one_of(&trace.others.clone()).unwrap() < SOON);
@@ -70,6 +72,7 @@ fn trace_1_the_leaders_replica_dies_while_its_node_beats_on() {
 
 #[test]
 fn trace_2_the_leaders_thread_stands_still_while_its_node_beats_on() {
+    // E18, H52.
     let mut trace = Trace::at_rest();
     trace.thread_stands_still(trace.leader);
     assert!(trace.until_led_by_one_of(&trace.others.clone()).unwrap() < SOON);
@@ -77,8 +80,8 @@ fn trace_2_the_leaders_thread_stands_still_while_its_node_beats_on() {
 
 #[test]
 fn trace_3_the_news_that_a_claim_does_not_stand_is_lost() {
-    // The beats arrive all the while. First the stream comes back: the list is sent anew. Then it does not: whoever holds an old list
-    // does not trust it for ever.
+    // E17, H53. The beats arrive all the while. First the stream comes back: the list is sent anew. Then it does not: whoever holds an
+    // old list does not trust it for ever.
     for lasts in [Duration::from_millis(250), Duration::from_secs(20)] {
         let mut trace = Trace::at_rest();
         let [one, two] = trace.others;
@@ -102,7 +105,7 @@ fn trace_3_the_news_that_a_claim_does_not_stand_is_lost() {
 
 #[test]
 fn trace_4_one_way_links_and_reads_at_a_leader_that_is_none() {
-    // The leader hears everybody; nobody hears it. The others elect one of them, which takes commands; what the old one then answers
+    // E19. The leader hears everybody; nobody hears it. The others elect one of them, which takes commands; what the old one then answers
     // from the past, the watch would see.
     let mut trace = Trace::at_rest();
     let (old, [one, two]) = (trace.leader, trace.others);
@@ -120,7 +123,7 @@ fn trace_4_one_way_links_and_reads_at_a_leader_that_is_none() {
 
 #[test]
 fn trace_5_a_restart_remembers_no_claim() {
-    // Of a follower: it learns who leads although nobody beats for the group any more, and elects nobody.
+    // H50. Of a follower: it learns who leads although nobody beats for the group any more, and elects nobody.
     let mut trace = Trace::at_rest();
     let (leader, [one, _]) = (trace.leader, trace.others);
     let term = trace.term(leader);
@@ -143,7 +146,7 @@ fn trace_5_a_restart_remembers_no_claim() {
 
 #[test]
 fn trace_6_a_node_that_slept_through_everything_hears_of_it() {
-    // A whole life of the group happens while one node is stopped: a command, rest without it, another leader, rest.
+    // E21, H55. A whole life of the group happens while one node is stopped: a command, rest without it, another leader, rest.
     let mut trace = Trace::at_rest();
     let (leader, [one, two]) = (trace.leader, trace.others);
     trace.crash(two);
@@ -164,7 +167,7 @@ fn trace_6_a_node_that_slept_through_everything_hears_of_it() {
 
 #[test]
 fn trace_7_pause_and_resume() {
-    // Of a follower: it judges nobody by what it has not read yet, and the group goes on resting under the same leader.
+    // E22. Of a follower: it judges nobody by what it has not read yet, and the group goes on resting under the same leader.
     let mut trace = Trace::at_rest();
     let (leader, [one, _]) = (trace.leader, trace.others);
     let term = trace.term(leader);
@@ -189,7 +192,7 @@ fn trace_7_pause_and_resume() {
 
 #[test]
 fn trace_8_a_read_at_one_that_rests_asks_the_leader() {
-    // And wakes it: it answers, with what was acknowledged before.
+    // E23, H52, H53. And wakes it: it answers, with what was acknowledged before.
     let mut trace = Trace::at_rest();
     assert!(trace.command(trace.leader));
     trace.until_all_rest();
@@ -234,7 +237,7 @@ fn without_a_rule_its_trace_ends_badly() {
 
 #[test]
 fn a_learner_that_is_made_long_after_its_leader_would_rest_is_not_forgotten() {
-    // A learner never speaks first: as long as its node lives, its leader goes on looking for it.
+    // E21, H54. A learner never speaks first: as long as its node lives, its leader goes on looking for it.
     let mut trace = Trace::with_late_learner(Duration::from_secs(20));
     trace.wait(25);
     let learner = trace.learner();
@@ -249,7 +252,7 @@ fn a_learner_that_is_made_long_after_its_leader_would_rest_is_not_forgotten() {
 
 #[test]
 fn a_learner_that_was_away_hears_what_was_decided_without_it() {
-    // Also from a leader whose process has never heard its node before.
+    // H51. Also from a leader whose process has never heard its node before.
     let mut trace = Trace::with_late_learner(Duration::ZERO);
     trace.until_all_rest();
     let learner = trace.learner();

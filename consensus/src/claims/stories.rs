@@ -302,6 +302,7 @@ fn another_life_ends_all_claims_on_both_sides() {
 
 #[test]
 fn a_claim_withdrawn_while_its_follower_is_asked_leaves_nobody_asleep() {
+    // H53.
     let mut two = Two::new();
     two.claims([1]);
     let _beat = two.leader.beat(FOLLOWER);

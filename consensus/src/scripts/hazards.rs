@@ -1,17 +1,12 @@
 //! The table of hazards: bugs that other systems shipped, and what answers each of them here.
 //!
-//! Here: every H line of the project's list of hazards and the lines E24 to E28, each with the tests that name it or one sentence
+//! Here: every H line of the project's list of hazards and the lines E16 to E29, each with the tests that name it or one sentence
 //! why this design cannot have it, and the test that holds the table against the sources. The tests live with their subjects: the
 //! machine's stories here, the store's in `tests/tests/storage`, those about nodes and placement in `runtime`.
 
 use super::answers::{Answer, check};
 
 use Answer::{CannotBe, Tests};
-
-/// Why nothing can go wrong about sleep: there is none.
-const AWAKE: Answer = CannotBe(
-    "no group sleeps yet: every leader beats and every follower times out as long as it lives; the line is due with quiescence (DESIGN.md section 9).",
-);
 
 /// Line, what went wrong elsewhere, answer.
 const HAZARDS: &[(&str, &str, Answer)] = &[
@@ -365,17 +360,57 @@ const HAZARDS: &[(&str, &str, Answer)] = &[
             "a_group_that_knows_no_voters_elects_nobody",
         ]),
     ),
-    ("H50", "a leader sleeps, a follower does not", AWAKE),
-    ("H51", "a group sleeps with work left", AWAKE),
-    ("H52", "a sleeping group has lost its leader", AWAKE),
-    ("H53", "a wake-up is lost", AWAKE),
+    (
+        "H50",
+        "a leader sleeps, a follower does not",
+        Tests(&[
+            "trace_5_a_restart_remembers_no_claim",
+            "groups_rest_and_wake_in_every_storm",
+        ]),
+    ),
+    (
+        "H51",
+        "a group sleeps with work left",
+        Tests(&[
+            "a_leader_with_work_left_lets_nobody_rest",
+            "a_learner_that_was_away_hears_what_was_decided_without_it",
+        ]),
+    ),
+    (
+        "H52",
+        "a sleeping group has lost its leader",
+        Tests(&[
+            "trace_1_the_leaders_replica_dies_while_its_node_beats_on",
+            "trace_2_the_leaders_thread_stands_still_while_its_node_beats_on",
+            "trace_8_a_read_at_one_that_rests_asks_the_leader",
+        ]),
+    ),
+    (
+        "H53",
+        "a wake-up is lost",
+        Tests(&[
+            "trace_3_the_news_that_a_claim_does_not_stand_is_lost",
+            "a_claim_withdrawn_while_its_follower_is_asked_leaves_nobody_asleep",
+            "trace_8_a_read_at_one_that_rests_asks_the_leader",
+        ]),
+    ),
     (
         "H54",
         "a follower stays searched for while its leader sleeps",
-        AWAKE,
+        Tests(&["a_learner_that_is_made_long_after_its_leader_would_rest_is_not_forgotten"]),
     ),
-    ("H55", "one dead node keeps everybody awake", AWAKE),
-    ("H56", "late messages of the dead put elections off", AWAKE),
+    (
+        "H55",
+        "one dead node keeps everybody awake",
+        Tests(&["trace_6_a_node_that_slept_through_everything_hears_of_it"]),
+    ),
+    (
+        "H56",
+        "late messages of the dead put elections off",
+        CannotBe(
+            "a message that comes late puts the discovery off once, by one time of silence, and the dead send no more; nothing else is kept of it.",
+        ),
+    ),
     (
         "H57",
         "two leaders have a lease after a restart",
@@ -559,6 +594,62 @@ const HAZARDS: &[(&str, &str, Answer)] = &[
         ]),
     ),
     (
+        "E16",
+        "the leader's replica stops while its node beats on",
+        Tests(&["trace_1_the_leaders_replica_dies_while_its_node_beats_on"]),
+    ),
+    (
+        "E17",
+        "the word that a claim ended is lost, and followers refuse who would lead",
+        Tests(&[
+            "trace_3_the_news_that_a_claim_does_not_stand_is_lost",
+            "a_leader_that_starts_again_is_not_refused_for_its_own_sake",
+        ]),
+    ),
+    (
+        "E18",
+        "the thread of a group stands still while its node beats on",
+        Tests(&["trace_2_the_leaders_thread_stands_still_while_its_node_beats_on"]),
+    ),
+    (
+        "E19",
+        "one-way links keep a leader that nobody hears",
+        Tests(&[
+            "trace_4_one_way_links_and_reads_at_a_leader_that_is_none",
+            "hearing_others_extends_no_lease",
+        ]),
+    ),
+    (
+        "E20",
+        "a restart forgets a promise, or waits for one that nobody holds",
+        Tests(&[
+            "a_replica_that_restarts_keeps_what_it_may_have_promised",
+            "a_sole_voter_waits_for_no_promise",
+            "a_sole_voter_leads_at_once_only_when_nobody_else_can_read",
+        ]),
+    ),
+    (
+        "E21",
+        "what was made or restarted while others slept is not noticed",
+        Tests(&[
+            "trace_6_a_node_that_slept_through_everything_hears_of_it",
+            "a_learner_that_is_made_long_after_its_leader_would_rest_is_not_forgotten",
+        ]),
+    ),
+    (
+        "E22",
+        "after a pause timers are judged before what waits is read",
+        Tests(&[
+            "trace_7_pause_and_resume",
+            "one_that_was_late_itself_judges_nobody",
+        ]),
+    ),
+    (
+        "E23",
+        "a sleeper claims to be fresh",
+        Tests(&["trace_8_a_read_at_one_that_rests_asks_the_leader"]),
+    ),
+    (
         "E24",
         "two voters are worse than one",
         Tests(&[
@@ -600,13 +691,18 @@ const HAZARDS: &[(&str, &str, Answer)] = &[
             "put_survives_the_power_loss_right_after_it",
         ]),
     ),
+    (
+        "E29",
+        "snapshots stall what shows that a node lives",
+        Tests(&["bulk_has_a_connection_of_its_own"]),
+    ),
 ];
 
 #[test]
 fn every_hazard_has_its_answer() {
     let lines = (1..=80)
         .map(|line| format!("H{line}"))
-        .chain((24..=28).map(|line| format!("E{line}")));
+        .chain((16..=29).map(|line| format!("E{line}")));
     let table = HAZARDS.iter().map(|(line, ..)| (*line).to_owned());
     assert!(lines.eq(table), "each line once, in order");
     check(

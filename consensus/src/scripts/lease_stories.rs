@@ -181,7 +181,7 @@ fn whoever_told_another_to_campaign_reads_by_no_lease_any_more() {
 
 #[test]
 fn a_replica_that_restarts_keeps_what_it_may_have_promised() {
-    // H57: 2 heard nothing for long, 3 promised and restarted; without memory they would elect 2 inside 1's lease.
+    // H57, E20: 2 heard nothing for long, 3 promised and restarted; without memory they would elect 2 inside 1's lease.
     let mut net = Net::with(3, GroupOptions::default());
     net.elect(1);
     net.isolate(2);

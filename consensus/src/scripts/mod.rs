@@ -28,6 +28,7 @@ mod preference_stories;
 mod prevote_stories;
 mod read_stories;
 mod recovery_stories;
+mod rest_stories;
 mod scenarios;
 mod shelf;
 mod shipment_stories;
