@@ -17,7 +17,7 @@ const SEEDS: u64 = 60;
 
 #[test]
 fn groups_rest_and_wake_in_every_storm() {
-    // H50.
+    // H50, S17.
     let started = Instant::now();
     let seeds = seeds(SEEDS);
     let mut coverage = Coverage::default();
@@ -167,7 +167,7 @@ fn trace_6_a_node_that_slept_through_everything_hears_of_it() {
 
 #[test]
 fn trace_7_pause_and_resume() {
-    // E22. Of a follower: it judges nobody by what it has not read yet, and the group goes on resting under the same leader.
+    // E22, S1. Of a follower: it judges nobody by what it has not read yet, and the group goes on resting under the same leader.
     let mut trace = Trace::at_rest();
     let (leader, [one, _]) = (trace.leader, trace.others);
     let term = trace.term(leader);

@@ -50,6 +50,7 @@ fn run(seeds: &[u64], scale: Scale, test: &str) -> Coverage {
 
 #[test]
 fn small_clusters_come_to_rest_after_every_storm() {
+    // S2, S10.
     let seeds = seeds(SEEDS);
     let test = "small_clusters_come_to_rest_after_every_storm";
     let coverage = run(&seeds, Scale::SMALL, test);

@@ -94,6 +94,7 @@ fn a_move_by_hand_is_made_up_for_by_one_other_and_stays() {
 
 #[test]
 fn a_drained_node_gives_everything_up_unless_nobody_else_can_take_it() {
+    // S6.
     let mut sites: Vec<Site> = (1..=4).map(|store| site(store, None)).collect();
     let mut shards = shards(256);
     settle(&sites, &mut shards);

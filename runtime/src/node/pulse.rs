@@ -190,6 +190,7 @@ mod tests {
 
     #[test]
     fn an_arbiter_is_stuck_after_its_bound_and_well_again_after_as_long() {
+        // S11.
         let mut watched = Watched::new(Tenants::Groups, LOOK);
         assert_eq!(watched.bound, 15);
         assert!(!watched.look(1));

@@ -204,7 +204,7 @@ fn a_store_of_another_cluster_is_refused() {
 
 #[test]
 fn an_unreachable_member_is_mentioned_once_and_tried_until_told_to_give_up() {
-    // Issue 2: keeps trying, says so once and then rarely, gives up only if told to.
+    // S21. Issue 2: keeps trying, says so once and then rarely, gives up only if told to.
     let home = Home::new();
     let nobody = UdpSocket::bind("127.0.0.1:0").expect("a free port");
     let address = nobody.local_addr().expect("bound").to_string();
@@ -374,6 +374,7 @@ fn certificates_that_exist_are_not_replaced() {
 
 #[test]
 fn nobody_at_the_address_is_said_in_time() {
+    // S21.
     let home = Home::new();
     printed(&home.run(&["certs", "--dir", &home.path().display().to_string()]));
     let nobody = UdpSocket::bind("127.0.0.1:0").expect("a free port");

@@ -95,7 +95,7 @@ async fn a_stopped_node_hands_over_and_nobody_notices() {
 
 #[actix_rt::test]
 async fn a_cluster_grows_under_load_and_the_new_node_leads() {
-    // S13: a new node does not stay cold. E34: the founder does not lead every group for ever.
+    // S13, S3: a new node does not stay cold. E34: the founder does not lead every group for ever.
     let home = Home::new();
     let (mut nodes, client) = home.settled_three().await;
     let adders = adders(&client, 24, SOON);

@@ -7,7 +7,7 @@ use super::harness::{Home, Node, PATIENCE, one_sentence, printed, sentence, sett
 
 #[actix_rt::test]
 async fn a_drained_node_is_removed_under_load_and_nobody_notices() {
-    // S5: what it leads moves before anything stops. M21: its store is none of the cluster's any more.
+    // S5, S3: what it leads moves before anything stops. M21: its store is none of the cluster's any more.
     let home = Arc::new(Home::new());
     let (mut nodes, client) = home.settled_three().await;
     let adders = adders(&client, 12, PATIENCE);

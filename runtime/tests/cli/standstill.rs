@@ -127,6 +127,7 @@ async fn a_node_that_stands_still_for_a_moment_goes_on_as_before() {
 
 #[actix_rt::test]
 async fn a_node_that_stands_still_for_long_is_held_dead_and_comes_back() {
+    // S1.
     stands_still_for(Duration::from_secs(30), async |client, sleeper, others| {
         until("it is held dead", async || {
             for by in others {

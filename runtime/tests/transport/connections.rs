@@ -71,7 +71,7 @@ fn bulk_has_a_connection_of_its_own() {
 
 #[test]
 fn datagrams_arrive_and_one_above_the_path_is_refused() {
-    // M48: a datagram above the path's MTU is an error, so budgets follow the path.
+    // M48, S24: a datagram above the path's MTU is an error, so budgets follow the path.
     let world = World::new();
     let (a, mut b) = world.pair();
     a.transport
@@ -214,7 +214,7 @@ fn both_dial_at_once_and_exactly_one_connection_stays() {
 
 #[test]
 fn an_older_start_of_a_store_is_refused() {
-    // DESIGN 10: a peer that has seen a higher start count of a store refuses a lower one.
+    // S12. DESIGN 10: a peer that has seen a higher start count of a store refuses a lower one.
     let world = World::new();
     let mut a = world.node("n1", 1, 1);
     let newer = world.node("n2", 2, 5);

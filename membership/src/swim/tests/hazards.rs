@@ -49,7 +49,7 @@ fn stale_claims_are_answered_with_the_newer_record() {
 
 #[test]
 fn restarted_node_learns_at_its_first_packet_that_it_is_accused() {
-    // M2, and Lifeguard's buddy: whoever is held for dead is told so with whatever is sent to it.
+    // S12. M2, and Lifeguard's buddy: whoever is held for dead is told so with whatever is sent to it.
     let mut bench = Bench::of(3);
     bench.hear(2, vec![accused(3, 1, 0, Verdict::Dead, 2)]);
     bench.settle();

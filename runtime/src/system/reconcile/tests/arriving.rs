@@ -35,6 +35,7 @@ fn most_while_settling(world: &mut World) -> (usize, usize) {
 
 #[test]
 fn a_node_that_joins_gets_few_copies_at_a_time() {
+    // S2.
     let mut world = World::founded(256);
     world.join("a");
     world.join("bb");
@@ -47,6 +48,7 @@ fn a_node_that_joins_gets_few_copies_at_a_time() {
 
 #[test]
 fn many_nodes_that_join_at_once_get_no_more_than_the_cluster_can_send() {
+    // S7.
     let mut world = World::founded(256);
     world.join("a");
     world.join("bb");
