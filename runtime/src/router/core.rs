@@ -340,6 +340,12 @@ impl RouterCore {
         self.want_table(now);
     }
 
+    /// Whether the table says where the store is.
+    pub(super) fn knows(&self, store: u64) -> bool {
+        let table = self.table.as_ref();
+        table.is_some_and(|table| table.stores.iter().any(|known| known.store == store))
+    }
+
     /// Asks for a table, unless it did so a moment ago.
     pub(super) fn want_table(&mut self, now: Duration) {
         if now < self.next_table_ask {

@@ -166,20 +166,23 @@ impl RouterCore {
         if lane.leader.is_some_and(|known| known != from) {
             return; // somebody else is believed: they will say themselves if they are not
         }
-        match leader {
-            Some(store)
-                if store != from
-                    && lane.redirects < REDIRECTS_MAX
-                    && !self.peers.doubted(store) =>
-            {
-                lane.leader = Some(store);
-                lane.verified = false;
-                lane.redirects += 1;
-                self.counters.redirects += 1;
-                self.release(now, number);
-            }
-            _ => self.lose_leader(now, number, from),
+        let Some(store) = leader.filter(|store| *store != from) else {
+            return self.lose_leader(now, number, from);
+        };
+        if !self.knows(store) {
+            // It joined after the table was made. Sending there would only find out that the way is unknown, and make it doubted.
+            self.want_table(now);
+            return self.lose_leader(now, number, from);
         }
+        let lane = &mut self.lanes[number as usize];
+        if lane.redirects >= REDIRECTS_MAX || self.peers.doubted(store) {
+            return self.lose_leader(now, number, from);
+        }
+        lane.leader = Some(store);
+        lane.verified = false;
+        lane.redirects += 1;
+        self.counters.redirects += 1;
+        self.release(now, number);
     }
 
     /// `store` is not, or no longer, worth sending to: the next probe goes past it, after a pause.

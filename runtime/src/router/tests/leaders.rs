@@ -278,6 +278,27 @@ fn calls_before_the_first_table_leave_with_it() {
 }
 
 #[test]
+fn a_leader_that_joined_after_the_table_was_made_is_found_with_the_next_table() {
+    // S3, S4: its first calls waited for a third of a second when it was taken for one that cannot be reached.
+    let mut rig = Rig::new();
+    rig.query(5_000);
+    let [asked] = rig.take();
+    rig.not_leader(&asked, Some(4));
+    assert_eq!(rig.table_wanted, 1, "asked for at once");
+    assert!(
+        rig.sent.iter().all(|sent| sent.to != 4),
+        "nobody knows the way"
+    );
+    let mut newer = table(2, 1, Some(4));
+    let grown = Arc::make_mut(&mut newer);
+    grown.stores.push(store(4));
+    grown.shards[0].replicas = vec![2, 3, 4];
+    rig.sent.clear();
+    rig.table(newer);
+    assert_eq!(rig.take::<1>()[0].to, 4);
+}
+
+#[test]
 fn an_older_table_and_another_clusters_table_change_nothing() {
     // Clients pin the cluster id; tables may overtake each other.
     let mut rig = Rig::new();

@@ -26,13 +26,16 @@ fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// Three stores, `shards` shards, each on all three, led as `leader` says.
-fn table(epoch: u64, shards: u32, leader: Option<u64>) -> Arc<RoutingTable> {
-    let store = |store| StoreAddress {
+fn store(store: u64) -> StoreAddress {
+    StoreAddress {
         store,
         name: format!("n{store}"),
         addresses: Vec::new(),
-    };
+    }
+}
+
+/// Three stores, `shards` shards, each on all three, led as `leader` says.
+fn table(epoch: u64, shards: u32, leader: Option<u64>) -> Arc<RoutingTable> {
     Arc::new(RoutingTable {
         cluster: 1,
         epoch,
