@@ -166,6 +166,8 @@ impl RouterCore {
         if lane.leader.is_some_and(|known| known != from) {
             return; // somebody else is believed: they will say themselves if they are not
         }
+        // Whoever led until now knows to whom it gave that: a store that was gone has come back.
+        let handed_over = lane.leader == Some(from) && lane.verified;
         let Some(store) = leader.filter(|store| *store != from) else {
             return self.lose_leader(now, number, from);
         };
@@ -173,6 +175,9 @@ impl RouterCore {
             // It joined after the table was made. Sending there would only find out that the way is unknown, and make it doubted.
             self.want_table(now);
             return self.lose_leader(now, number, from);
+        }
+        if handed_over {
+            self.peers.trust(store);
         }
         let lane = &mut self.lanes[number as usize];
         if lane.redirects >= REDIRECTS_MAX || self.peers.doubted(store) {

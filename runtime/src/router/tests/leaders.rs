@@ -278,6 +278,31 @@ fn calls_before_the_first_table_leave_with_it() {
 }
 
 #[test]
+fn a_leader_that_was_gone_and_came_back_is_asked_as_soon_as_its_successor_says_so() {
+    // S20: replicas that believe in the dead are not believed, but its successor gave the leadership back.
+    let mut rig = Rig::new();
+    rig.query(5_000);
+    let [first] = rig.take();
+    assert_eq!(first.to, 1);
+    rig.core.disconnected(rig.now, 1);
+    rig.drain();
+    let [probe] = rig.take();
+    rig.not_leader(&probe, Some(1));
+    assert!(
+        rig.sent.iter().all(|sent| sent.to != 1),
+        "it may only not know yet"
+    );
+    rig.pass_until_sent();
+    let [next] = rig.take();
+    rig.answer(&next, false, b"0");
+    rig.query(5_000);
+    let [asked] = rig.take();
+    assert_eq!(asked.to, next.to);
+    rig.not_leader(&asked, Some(1));
+    assert_eq!(rig.take::<1>()[0].to, 1);
+}
+
+#[test]
 fn a_leader_that_joined_after_the_table_was_made_is_found_with_the_next_table() {
     // S3, S4: its first calls waited for a third of a second when it was taken for one that cannot be reached.
     let mut rig = Rig::new();
