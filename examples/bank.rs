@@ -2,9 +2,9 @@
 //!
 //! `cargo run --release --example bank` starts the nodes (by running itself again), puts load on them from outside, kills
 //! and restarts the node that leads most, adds a fourth, kills another, and then reads every account and compares it
-//! with the journal of what was asked. The rooms: [`bank::script`] (which events, in which order), [`bank::play`] (bringing them about), [`bank::cluster`] and
-//! [`bank::node`] (processes), [`bank::load`] and [`bank::probe`] (clients), [`bank::journal`] (the oracle),
-//! [`bank::account`] (the entity), [`bank::report`] (lines, table, JSON).
+//! with the journal of what was asked. The rooms: [`bank::script`] (which events, in which order), [`bank::play`] (bringing
+//! them about), [`bank::cluster`] and [`bank::node`] (processes), [`bank::load`] and [`bank::probe`] (clients),
+//! [`bank::journal`] (the oracle), [`bank::account`] (the entity), [`bank::report`] (lines, table, JSON).
 
 mod bank {
     pub(crate) mod account;

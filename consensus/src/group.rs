@@ -480,8 +480,9 @@ impl Group {
         }
     }
 
-    /// The log is empty, or a claim stands for heartbeats: this group is at rest, and gives back what busy times left behind, also what one heartbeat needs: to allocate
-    /// that anew costs less, twice a second, than to hold it in each of thousands of such groups. A busy one keeps its buffers.
+    /// The log is empty, or a claim stands for heartbeats: this group is at rest, and gives back what busy times left behind, also what
+    /// one heartbeat needs: to allocate that anew costs less, twice a second, than to hold it in each of thousands of such groups. A busy
+    /// one keeps its buffers.
     fn release_buffers(&mut self) {
         self.outputs.shrink_to_fit();
         self.log.release_buffers();

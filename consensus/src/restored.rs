@@ -49,16 +49,14 @@ impl Restored {
             entries,
         } = recovered;
         // An empty state is of the configuration that the log begins with: a checkpoint or snapshot that is made of it later says so.
-        let mut state = state.unwrap_or_else(|| SnapshotMeta {
-            position: Position::ZERO,
+        let position = state
+            .as_ref()
+            .map_or(Position::ZERO, |state| state.position);
+        let named = state.filter(|state| state.configuration != Configuration::default());
+        let state = named.unwrap_or_else(|| SnapshotMeta {
+            position,
             ..base.clone()
         });
-        if state.configuration == Configuration::default() {
-            state = SnapshotMeta {
-                position: state.position,
-                ..base.clone()
-            };
-        }
         Self {
             hard_state,
             state,

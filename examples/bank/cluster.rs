@@ -1,8 +1,8 @@
 //! The node processes of the demo and what they say of themselves.
 //!
-//! Here: [`Cluster`] (start, kill -9, stop, restart, take out, status, memory). Every process has its own store below one directory and
-//! is ended by its id, at the latest when the cluster is dropped. Not here: what a node does (`node`), when which one is
-//! killed (`play`).
+//! Here: [`Cluster`] (start, kill -9, stop, restart, take out, status, memory). Every process has its own store below one
+//! directory and is ended by its id, at the latest when the cluster is dropped. Not here: what a node does (`node`), when
+//! which one is killed (`play`).
 
 use std::error::Error;
 use std::fs::{self, File};

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use synod_consensus::{GroupId, ReplicaId};
 
+use super::moves::is_home;
 use super::reconcile::caught_up;
 use super::report::GroupReport;
 use super::state::{GroupEntry, ReplicaAddress};
@@ -38,26 +39,18 @@ impl Arrivals {
         entry: &GroupEntry,
         report: &GroupReport,
         alive: &BTreeSet<u64>,
-        lost: impl Fn(ReplicaId) -> bool,
+        lost: &[ReplicaId],
     ) -> bool {
-        if group == GroupId::ZERO {
+        if group == GroupId::ZERO || is_home(entry, report) {
             return false;
         }
-        let configuration = &report.configuration;
-        let present = configuration.voters.union(&configuration.learners);
-        let on_goal = |id: &ReplicaId| {
-            let store = ReplicaAddress::of(*id).store;
-            entry.placement.stores.contains(&store)
-        };
-        let is_home = present.iter().all(on_goal) && present.len() == entry.placement.stores.len();
         let before = self.all;
         for replica in &entry.replicas {
             let store = ReplicaAddress::of(*replica).store;
-            let arrives = !is_home
-                && on_goal(replica)
+            let arrives = entry.placement.stores.contains(&store)
                 && alive.contains(&store)
-                && !lost(*replica)
-                && !configuration.voters.contains(replica)
+                && !lost.contains(replica)
+                && !report.configuration.voters.contains(replica)
                 && !caught_up(*replica, report);
             if arrives {
                 self.add(store);

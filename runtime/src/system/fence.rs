@@ -13,11 +13,12 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use synod_consensus::{GroupId, LogIndex, Members, ReplicaId, Term};
+use synod_consensus::{Configuration, GroupId, LogIndex, Members, ReplicaId, Term};
 
 use super::level::Level;
 use super::reconcile::{Order, OrderKind};
 use super::report::GroupReport;
+use super::state::SystemState;
 
 /// Builds from this level on stamp orders and refuse late ones.
 pub(super) const FENCED: Level = Level::new(3);
@@ -36,6 +37,22 @@ pub struct Stamp {
 /// The greatest stamp that a group's leader has seen.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Fence(Stamp);
+
+impl Order {
+    /// Whether it would bring a replica into this configuration that `state` knows as retired: one must not come in any more, whoever
+    /// ordered it. Asked where it is carried out; that node's copy of the log may know.
+    pub fn brings_retired(&self, state: &SystemState, configuration: &Configuration) -> bool {
+        let OrderKind::Change {
+            voters, learners, ..
+        } = &self.kind
+        else {
+            return false;
+        };
+        let present = configuration.members();
+        let mut named = voters.iter().chain(learners);
+        named.any(|id| !present.contains(id) && state.is_retired(self.group, *id))
+    }
+}
 
 impl Fence {
     /// What it has seen, for reports.
@@ -84,16 +101,22 @@ impl Fences {
         }
     }
 
-    /// What an order that is given now carries.
-    pub(super) const fn stamp(&self, epoch: u64) -> Stamp {
+    const fn stamp(&self, epoch: u64) -> Stamp {
         Stamp {
             term: self.term,
             epoch,
         }
     }
 
-    /// Notes an order that is given.
-    pub(super) fn gave(&mut self, order: &Order) {
+    /// Stamps an order that is given now, on the placement of `epoch`, and remembers whom it names.
+    pub(super) fn give(&mut self, order: Order, epoch: u64) -> Order {
+        let stamp = self.stamp(epoch);
+        let order = Order { stamp, ..order };
+        self.note(&order);
+        order
+    }
+
+    fn note(&mut self, order: &Order) {
         let OrderKind::Change {
             expected,
             voters,

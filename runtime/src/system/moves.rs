@@ -114,7 +114,7 @@ impl Moves {
 }
 
 /// Whether a group's copies are just where they belong: nearly always, so it is found without a set.
-fn is_home(entry: &GroupEntry, report: &GroupReport) -> bool {
+pub(super) fn is_home(entry: &GroupEntry, report: &GroupReport) -> bool {
     let configuration = &report.configuration;
     let (voters, learners) = (&configuration.voters, &configuration.learners);
     let goal = &entry.placement.stores;

@@ -10,6 +10,7 @@
 
 use core::cmp::Reverse;
 use core::time::Duration;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
@@ -182,12 +183,12 @@ impl Reconciler {
             self.calm = None;
         }
         if let Some(seen) = self.seen.get(&report.group) {
-            let is_older = |seen: &GroupReport| {
-                let place = |report: &GroupReport| (report.configuration_index, report.fence);
-                seen.term == report.term
-                    && (place(seen).0 > place(&report).0 || place(seen).1 > place(&report).1)
-            };
-            if seen.report.term > report.term || is_older(&seen.report) {
+            let known = &seen.report;
+            let is_late = known.term > report.term
+                || known.term == report.term
+                    && (known.configuration_index > report.configuration_index
+                        || known.fence > report.fence);
+            if is_late {
                 return false;
             }
             let told = GroupReport {
@@ -252,10 +253,7 @@ impl Reconciler {
                 entry.is_some_and(|entry| entry.replicas.contains(id))
             };
             let is_lost = |id: &ReplicaId| mourned.iter().any(|(_, lost, _)| lost == id);
-            let lives = |id: &ReplicaId| {
-                let active = report.matched.iter().any(|(peer, _)| peer == id);
-                listed(id) && !is_lost(id) && (active || *id == report.leader)
-            };
+            let lives = |id: &ReplicaId| listed(id) && !is_lost(id) && report.shows(*id);
             if is_lost(&report.leader) || !has_majority(&report.configuration, lives) {
                 continue;
             }
@@ -357,7 +355,6 @@ impl Reconciler {
             return Vec::new();
         }
         let mut steps = self.bury(now, state);
-        let mourned = self.mourned(state);
         self.ordered
             .retain(|_, at| now.saturating_sub(*at) < ORDER_RETRY);
         let mut commands = steps.len();
@@ -367,15 +364,13 @@ impl Reconciler {
             let Some(report) = self.report(now, *group) else {
                 continue;
             };
-            let lost = |replica| self.lost.contains_key(&(*group, replica));
-            let begun = arrivals.count(*group, entry, report, alive, lost);
-            let lost: Vec<ReplicaId> = { mourned.iter() }
-                .filter(|(of, _, _)| of == group)
-                .map(|(_, replica, _)| *replica)
+            let lost: Vec<ReplicaId> = { entry.replicas.iter().copied() }
+                .filter(|id| self.lost.contains_key(&(*group, *id)))
                 .collect();
-            let mut next = match lost.is_empty() {
-                true => next_step(*group, entry, state, report, alive),
-                false => next_without(&lost, *group, entry, state, report, alive),
+            let begun = arrivals.count(*group, entry, report, alive, &lost);
+            let mut next = match without(&lost, report) {
+                Some(report) => next_step(*group, entry, state, &report, alive),
+                None => Next::Wait,
             };
             if let Next::Take(Step::Propose(SystemCommand::Retire { replica, .. })) = next
                 && state.level >= FENCED
@@ -394,13 +389,8 @@ impl Reconciler {
                 Next::Take(Step::Order(order))
                     if self.ordered.len() < CHANGES_MAX && !self.ordered.contains_key(group) =>
                 {
-                    let order = Order {
-                        stamp: self.fences.stamp(state.epoch),
-                        ..order
-                    };
-                    self.fences.gave(&order);
                     self.ordered.insert(*group, now);
-                    steps.push(Step::Order(order));
+                    steps.push(Step::Order(self.fences.give(order, state.epoch)));
                 }
                 _ => {}
             }
@@ -409,7 +399,7 @@ impl Reconciler {
         // Who lacks most copies gets one first: a loss is mended before loads are evened out.
         copies_wanted.sort_by_key(|(missing, _, _)| Reverse(*missing));
         for (_, group, begun) in copies_wanted {
-            let stores = state.unallotted(group);
+            let stores: Vec<u64> = state.unallotted(group).collect();
             if commands < COMMANDS_MAX && arrivals.admit(&stores, begun) {
                 commands += stores.len();
                 let allot = |store| Step::Propose(SystemCommand::Allot { group, store });
@@ -460,24 +450,22 @@ enum Next {
     Take(Step),
 }
 
-/// The same while some of its replicas stopped for good: none of them comes in or is promoted, and what lacks one of them waits until it
-/// is retired.
-fn next_without(
-    lost: &[ReplicaId],
-    group: GroupId,
-    entry: &GroupEntry,
-    state: &SystemState,
-    report: &GroupReport,
-    alive: &BTreeSet<u64>,
-) -> Next {
-    let configuration = &report.configuration;
-    let present = configuration.voters.union(&configuration.learners);
-    if !lost.iter().all(|id| present.contains(id)) {
-        return Next::Wait;
+/// What a group's leader reports while some of its replicas are `lost`, stopped for good: none of them has caught up, so none is promoted.
+/// `None` while one of them is not in the configuration: it must not come in, and what lacks it waits until it is retired.
+fn without<'a>(lost: &[ReplicaId], report: &'a GroupReport) -> Option<Cow<'a, GroupReport>> {
+    let mut report = Cow::Borrowed(report);
+    if !lost.is_empty() {
+        let Configuration {
+            voters, learners, ..
+        } = &report.configuration;
+        let present = |id| voters.contains(id) || learners.contains(id);
+        if !lost.iter().all(present) {
+            return None;
+        }
+        let matched = &mut report.to_mut().matched;
+        matched.retain(|(peer, _)| !lost.contains(peer));
     }
-    let mut report = report.clone();
-    report.matched.retain(|(peer, _)| !lost.contains(peer));
-    next_step(group, entry, state, &report, alive)
+    Some(report)
 }
 
 /// The one step that brings a group nearer to its goal. `alive`: the stores that a leadership may move to; a preferred
@@ -496,7 +484,7 @@ fn next_step(
     {
         return Next::Wait;
     }
-    if let Some(&store) = state.unallotted(group).first() {
+    if let Some(store) = state.unallotted(group).next() {
         return Next::Take(Step::Propose(SystemCommand::Allot { group, store }));
     }
     let goal: Members = entry
@@ -627,10 +615,7 @@ fn wanted_voters(
 /// How many copies a group lacks, of those that it has when all is well: who does not answer has none.
 fn copies_missing(entry: &GroupEntry, report: &GroupReport) -> usize {
     let present = (report.configuration.voters).union(&report.configuration.learners);
-    let answers = |id: &&ReplicaId| {
-        **id == report.leader || report.matched.iter().any(|(peer, _)| peer == *id)
-    };
-    let there = present.iter().filter(answers).count();
+    let there = present.iter().filter(|id| report.shows(**id)).count();
     entry.placement.stores.len().saturating_sub(there)
 }
 

@@ -88,15 +88,25 @@ impl GroupReport {
             && self.configuration_committed
     }
 
+    /// Whether this replica is the leader, or answers it.
+    pub(super) fn shows(&self, replica: ReplicaId) -> bool {
+        replica == self.leader || self.matched.iter().any(|(peer, _)| *peer == replica)
+    }
+
     /// How soon after this report its leader looks whether it got further ([`is_further_than`](Self::is_further_than)); `None`: it
-    /// need not.
+    /// need not, for nothing is awaited. That is so of learners that stay learners, too, once they have caught up: a look at each
+    /// command would be dear.
     pub fn look_after(&self) -> Option<Duration> {
-        match (self.is_settled(), self.configuration_committed) {
-            (true, _) => None,
-            (false, true) if self.matched.len() <= PEERS_FEW => Some(Duration::ZERO),
-            (false, true) => Some(PROGRESS_LOOK),
-            (false, false) => Some(Duration::ZERO),
+        if !self.configuration_committed {
+            return Some(Duration::ZERO);
         }
+        if self.matched.len() > PEERS_FEW {
+            return (!self.is_settled()).then_some(PROGRESS_LOOK);
+        }
+        let voters = self.configuration.voters.iter();
+        let mut members = voters.chain(&self.configuration.learners);
+        let awaited = members.any(|id| !caught_up(*id, self));
+        (!self.is_settled() && awaited).then_some(Duration::ZERO)
     }
 
     /// Whether the system leader may have something to do that it could not do by `last`: a configuration was committed, or a copy has

@@ -469,12 +469,11 @@ impl SystemState {
     }
 
     /// The members that should hold a copy of a group and were not allotted one.
-    pub(super) fn unallotted(&self, group: GroupId) -> Vec<u64> {
+    pub(super) fn unallotted(&self, group: GroupId) -> impl Iterator<Item = u64> {
         let goal = self.groups.get(&group).into_iter();
         let goal = goal.flat_map(|entry| &entry.placement.stores).copied();
         goal.filter(|store| self.members.contains_key(store))
-            .filter(|store| self.replica_on(group, *store).is_none())
-            .collect()
+            .filter(move |store| self.replica_on(group, *store).is_none())
     }
 
     /// The replica that the placement would like to lead a group.

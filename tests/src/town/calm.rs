@@ -122,11 +122,15 @@ impl World {
 
     /// The replica that leads a group and decides; of several the newest.
     pub(super) fn leader_of(&self, group: GroupId) -> Option<&Replica> {
-        let hosted = self
-            .processes()
-            .filter_map(|(_, process)| process.hosted.get(&group));
-        let leaders = hosted.filter(|replica| replica.leadership.is_some());
-        leaders.max_by_key(|replica| replica.leadership)
+        self.leaders_of(group)
+            .max_by_key(|replica| replica.leadership)
+    }
+
+    /// All that lead it and believe that they may decide.
+    pub(super) fn leaders_of(&self, group: GroupId) -> impl Iterator<Item = &Replica> {
+        let processes = self.processes();
+        let hosted = processes.filter_map(move |(_, process)| process.hosted.get(&group));
+        hosted.filter(|replica| replica.leadership.is_some())
     }
 
     fn unled(&self) -> Option<GroupId> {

@@ -327,7 +327,11 @@ impl World {
     pub(super) fn carry_out(&mut self, store: u64, order: Order) -> Result<(), Violation> {
         let now = self.now;
         let group = order.group;
-        let Some(replica) = self.replica(store, group) else {
+        let Some(process) = self.process(store) else {
+            return Ok(());
+        };
+        let hosted = process.hosted.get_mut(&group);
+        let Some(replica) = hosted.filter(|replica| !replica.stopped) else {
             return Ok(());
         };
         let status = replica.group.status();
@@ -336,6 +340,7 @@ impl World {
             || !replica
                 .fence
                 .accept(&order, replica.key.replica, status.term)
+            || order.brings_retired(&process.system, &status.configuration)
         {
             return Ok(());
         }
@@ -346,15 +351,6 @@ impl World {
                 voters,
                 learners,
             } => {
-                let present = status.configuration.members();
-                let mut named = voters.iter().chain(&learners);
-                let late = self.process(store).is_some_and(|process| {
-                    let retired = |id| process.system.is_retired(group, id);
-                    named.any(|id| !present.contains(id) && retired(*id))
-                });
-                if late {
-                    return Ok(());
-                }
                 let (voters, learners) = self.tampered(group, voters, learners);
                 let Some(replica) = self.replica(store, group) else {
                     return Ok(());

@@ -8,6 +8,7 @@
 use core::time::Duration;
 
 use rand::Rng;
+use synod::system::ReplicaAddress;
 use synod_consensus::GroupId;
 
 use super::faults::links_apart;
@@ -89,9 +90,9 @@ impl World {
     }
 
     fn is_led_but_by(&self, group: GroupId, store: u64) -> bool {
-        let others = self.processes().filter(|(other, _)| *other != store);
-        let mut replicas = others.filter_map(|(_, process)| process.hosted.get(&group));
-        replicas.any(|replica| replica.leadership.is_some() && !replica.stopped)
+        let mut leaders = self.leaders_of(group);
+        leaders
+            .any(|leader| ReplicaAddress::of(leader.key.replica).store != store && !leader.stopped)
     }
 
     /// The longest time that any group is without a leader from now until everything is at rest.

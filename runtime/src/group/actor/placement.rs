@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use actix::{AsyncContext, Context, Handler};
-use synod_consensus::{Change, ReplicaId};
+use synod_consensus::Change;
 
 use super::GroupActor;
 use crate::group::evaluator::Pause;
@@ -81,6 +81,11 @@ impl GroupActor {
         {
             return;
         }
+        let configuration = self.group.status().configuration;
+        if order.brings_retired(&lock(&self.shared.system), &configuration) {
+            tracing::debug!(group = %self.key.group, "an order brings a retired replica in");
+            return;
+        }
         let now = self.now();
         match order.kind {
             OrderKind::Fence => self.report(true),
@@ -89,15 +94,6 @@ impl GroupActor {
                 voters,
                 learners,
             } => {
-                // Whoever was retired must not come in any more, whoever ordered it (H77); this node's copy of the log may know.
-                let present = self.group.status().configuration.members();
-                let retired = |id: &ReplicaId| {
-                    !present.contains(id) && lock(&self.shared.system).is_retired(order.group, *id)
-                };
-                if voters.iter().chain(&learners).any(retired) {
-                    tracing::debug!(group = %self.key.group, "an order brings a retired replica in");
-                    return;
-                }
                 match self.group.change(
                     now,
                     Change {

@@ -88,14 +88,13 @@ fn a_replica_is_shut_out_once_the_leader_has_seen_an_order_that_cannot_name_it()
     assert!(fence.accept(&order(1, 10, &[]), LEADER, TERM));
     assert!(!fences.shut_out(&report(fence), COPY));
     // Any order of this leader's turns it away.
-    let here = order(2, 11, &[]);
-    fences.gave(&here);
+    let here = fences.give(order(2, 11, &[]), 11);
     assert!(!fences.shut_out(&report(fence), COPY), "not heard yet");
     assert!(fence.accept(&here, LEADER, TERM));
     assert!(fences.shut_out(&report(fence), COPY));
     // This leader's own order names it, and another on the same placement does not.
-    fences.gave(&order(2, 12, &[COPY]));
-    fences.gave(&order(2, 12, &[]));
+    fences.give(order(2, 12, &[COPY]), 12);
+    fences.give(order(2, 12, &[]), 12);
     assert!(fence.accept(&order(2, 12, &[]), LEADER, TERM));
     assert!(!fences.shut_out(&report(fence), COPY));
     assert!(
@@ -106,7 +105,7 @@ fn a_replica_is_shut_out_once_the_leader_has_seen_an_order_that_cannot_name_it()
         kind: OrderKind::Fence,
         ..order(2, 13, &[])
     };
-    fences.gave(&later);
+    let later = fences.give(later, 13);
     assert!(fence.accept(&later, LEADER, TERM));
     assert!(fences.shut_out(&report(fence), COPY));
     assert!(
@@ -114,7 +113,7 @@ fn a_replica_is_shut_out_once_the_leader_has_seen_an_order_that_cannot_name_it()
         "it stays out"
     );
     // What was ordered of another configuration cannot happen any more.
-    fences.gave(&order(2, 14, &[COPY]));
+    fences.give(order(2, 14, &[COPY]), 14);
     assert!(!fences.shut_out(&report(fence), COPY));
     let changed = GroupReport {
         configuration_index: LogIndex::new(4),
