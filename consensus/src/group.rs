@@ -621,6 +621,7 @@ impl Group {
                 self.me,
                 self.log.last_index().next(),
                 self.now,
+                Some(self.options.first_contact),
             );
         }
         self.outputs.push_back(Output::Configuration {

@@ -23,6 +23,12 @@ impl Group {
         let Some(leadership) = &self.leadership else {
             return;
         };
+        if leadership.contact.is_due(self.now) {
+            self.ask_newcomers();
+        }
+        let Some(leadership) = &self.leadership else {
+            return;
+        };
         let heartbeat_at = leadership.heartbeat_at.get();
         if self.resting || self.now < heartbeat_at {
             return;

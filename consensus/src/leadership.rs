@@ -7,6 +7,7 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
+use crate::contact::Contact;
 use crate::group::Group;
 use crate::nanos::Nanos;
 use crate::options::Sabotage;
@@ -34,6 +35,8 @@ pub(crate) struct Leadership {
     pub(crate) heartbeat_at: Nanos,
     /// When followers that no append told are told of the commit index.
     pub(crate) notice_at: Option<Nanos>,
+    /// When newcomers that never answered are asked again.
+    pub(crate) contact: Contact,
     /// The last heartbeat round.
     pub(crate) round: u64,
     /// Somebody was told to campaign over all promises: no lease in this term any more (H59).
@@ -77,13 +80,15 @@ impl Leadership {
             .binary_search_by_key(&replica, |peer| peer.replica)
     }
 
-    /// Another configuration is effective: newcomers are probed, those who left are fed for a while longer so that they learn of it.
+    /// Another configuration is effective: newcomers are probed, and asked again after `first_contact` (none when the leadership has just
+    /// begun); those who left are fed for a while longer so that they learn of it.
     pub(crate) fn reconfigure(
         &mut self,
         configuration: &Configuration,
         me: ReplicaId,
         next: LogIndex,
         now: Duration,
+        first_contact: Option<Duration>,
     ) {
         for peer in &mut self.peers {
             peer.departed_at = if configuration.contains(peer.replica) {
@@ -99,7 +104,12 @@ impl Leadership {
             if let Err(place) = self.place(member)
                 && member != me
             {
-                self.peers.insert(place, Progress::new(member, next, now));
+                let mut peer = Progress::new(member, next, now);
+                if let Some(gap) = first_contact {
+                    peer.unheard = true;
+                    self.contact.begin(now, gap);
+                }
+                self.peers.insert(place, peer);
             }
         }
         self.renumber(configuration, me);
@@ -161,8 +171,10 @@ impl Leadership {
     }
 
     pub(crate) fn wake_at(&self) -> Duration {
-        let notice_at = self.notice_at.unwrap_or(self.heartbeat_at);
-        notice_at.min(self.heartbeat_at).get()
+        let others = [self.notice_at, self.contact.wake_at()];
+        let due = others.into_iter().flatten().min();
+        due.map_or(self.heartbeat_at, |at| at.min(self.heartbeat_at))
+            .get()
     }
 }
 
@@ -178,6 +190,7 @@ impl Group {
             acknowledged: true,
             heartbeat_at: self.next_beat().into(),
             notice_at: None,
+            contact: Contact::default(),
             round: 0,
             lease_given_up: false,
             round_wanted: false,
@@ -192,7 +205,7 @@ impl Group {
         self.set_role(Role::Leader, Some(self.me));
         let configuration = self.configuration().clone();
         let leadership = self.leadership.as_mut().expect("begun just now");
-        leadership.reconfigure(&configuration, self.me, last.next(), self.now);
+        leadership.reconfigure(&configuration, self.me, last.next(), self.now, None);
         self.lead_entry(EntryKind::Noop, Bytes::new());
         // The first append goes out in the same drawing up of effects or, when votes came with a completion, in the next.
         self.dirty = true;

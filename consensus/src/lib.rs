@@ -17,6 +17,7 @@ mod chain;
 pub mod claims;
 mod configuration;
 pub mod conformance;
+mod contact;
 mod election;
 mod entries;
 mod entry;

@@ -16,6 +16,9 @@ pub struct GroupOptions {
     pub election_stagger: Duration,
     /// How soon followers learn that something was committed when no append carries the news. Default 50 ms.
     pub commit_notice: Duration,
+    /// How soon a newcomer that said nothing yet is asked again, and then after twice as long each time, up to `heartbeat_interval`: its
+    /// node may start it only after the first append came. Above a round trip. Default 20 ms.
+    pub first_contact: Duration,
     /// Payload of one append, in bytes; a single larger entry still goes alone. Default 512 KiB.
     pub append_bytes: usize,
     /// Appends on the way to one follower. Default 128.
@@ -134,6 +137,7 @@ impl Default for GroupOptions {
             election_timeout: Duration::from_millis(1_500),
             election_stagger: Duration::from_millis(150),
             commit_notice: Duration::from_millis(50),
+            first_contact: Duration::from_millis(20),
             append_bytes: 512 << 10,
             inflight_appends: 128,
             inflight_bytes: 8 << 20,
@@ -210,6 +214,7 @@ impl GroupOptions {
             ("heartbeat_interval", !self.heartbeat_interval.is_zero()),
             ("election_stagger", !self.election_stagger.is_zero()),
             ("commit_notice", !self.commit_notice.is_zero()),
+            ("first_contact", !self.first_contact.is_zero()),
             ("append_bytes", self.append_bytes > 0),
             ("inflight_appends", self.inflight_appends > 0),
             ("inflight_bytes", self.inflight_bytes > 0),

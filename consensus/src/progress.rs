@@ -33,6 +33,8 @@ pub(crate) struct Progress {
     pub(crate) departed_at: Option<Nanos>,
     /// It holds the present claim.
     pub(crate) rests: bool,
+    /// Added while this leader led, and it has said nothing yet.
+    pub(crate) unheard: bool,
 }
 
 #[derive(Debug)]
@@ -113,6 +115,7 @@ impl Progress {
             probed_in: 0,
             departed_at: None,
             rests: false,
+            unheard: false,
         }
     }
 

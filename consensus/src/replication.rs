@@ -117,6 +117,7 @@ impl Group {
         let leadership = self.leadership.as_mut()?;
         let place = leadership.place(from).ok()?;
         let peer = &mut leadership.peers[place];
+        peer.unheard = false;
         if peer.acknowledged(matched) {
             peer.active_at = self.now.into();
             leadership.acknowledged = true;
@@ -139,6 +140,7 @@ impl Group {
         let Some(peer) = leadership.peer(from) else {
             return;
         };
+        peer.unheard = false;
         let stale = match peer.feed {
             Feed::Probe { .. } => rejected != peer.next.previous(),
             // A follower's hint lies before what it holds of this log only until it holds it: who says less was overtaken by its own

@@ -1,7 +1,9 @@
 //! Changing who belongs.
 
+use core::time::Duration;
+
 use super::*;
-use crate::{ChangeError, LogIndex, Output, Role, Term};
+use crate::{ChangeError, GroupOptions, LogIndex, Output, Role, Term};
 
 fn grow(net: &mut Net, newcomers: &[u64]) {
     let leader = net.leader().unwrap();
@@ -41,6 +43,58 @@ fn one_voter_becomes_three_in_one_joint_change() {
         net.leader()
             .is_some_and(|leader| leader != 1 && net.status(leader).term > Term::new(1))
     );
+}
+
+/// How long it takes until 2, which its node starts `late` ms after it was added, has the log.
+fn first_word_after(late: u64, options: GroupOptions) -> u64 {
+    let mut net = Net::with(1, options);
+    net.elect(1);
+    net.propose(1, "before");
+    net.run_ms(1_234);
+    net.change(1, &[1], &[2]);
+    net.run_ms(late);
+    assert!(net.on_wire("append", 2) == 0, "nobody was there to take it");
+    net.add_newcomer(2);
+    let there = net.now;
+    while net.applied(2) != ["before"] {
+        net.run_ms(1);
+        assert!(net.now < there + Duration::from_secs(2));
+    }
+    u64::try_from((net.now - there).as_millis()).expect("some seconds")
+}
+
+#[test]
+fn a_newcomer_that_starts_after_it_was_spoken_to_is_spoken_to_again_soon() {
+    // H77: what comes before it exists is dropped. It learns what is committed at the notice after it holds it.
+    let notice = 50;
+    assert!(first_word_after(1, Net::options()) <= 20 + notice);
+    assert!(first_word_after(25, Net::options()) <= 40 + notice);
+    assert!(
+        first_word_after(250, Net::options()) <= 250 + notice,
+        "then the next heartbeat is near"
+    );
+    // Without the question, the next heartbeat would be the first that it answers.
+    let patient = GroupOptions {
+        first_contact: Duration::from_secs(60),
+        ..Net::options()
+    };
+    assert!(first_word_after(1, patient) > 200);
+}
+
+#[test]
+fn a_newcomer_that_never_comes_is_left_to_the_heartbeats() {
+    let mut net = Net::led(1, 1);
+    net.change(1, &[1], &[2]);
+    net.settle();
+    let mut asked = Vec::new();
+    let added = net.now;
+    for _ in 0..3_000 {
+        net.pass_ms(1);
+        if !net.take("append", 2).is_empty() {
+            asked.push((net.now - added).as_millis());
+        }
+    }
+    assert_eq!(asked, [20, 60, 140, 300, 620]);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! Directory (lock, start count) -> certificates -> endpoint -> cluster (known, founded, or joined) -> log and
 //! checkpoints -> replicas -> gossip, beats, steward. What fails on the way unwinds everything before it.
 
+use core::time::Duration;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
@@ -46,6 +47,9 @@ use crate::transport::{
 const KEEP_ENTRIES: u64 = 64;
 /// Heartbeats without anything to do before a shard's group rests: two seconds.
 const REST_AFTER: u16 = 4;
+/// How soon members learn what the system group committed. Its entries are few, and each step of a copy's way waits for its node to learn
+/// one.
+const SYSTEM_NOTICE: Duration = Duration::from_millis(10);
 /// Bytes of one snapshot on the way to one peer: four snapshots at once (`group::freight`) take half of the 8 MiB that the bulk lane
 /// of a peer holds, and 1 MiB in a round trip of 5 ms, with the receiver's disk in it, is 200 MB/s.
 const CHUNK_WINDOW_BYTES: usize = 1 << 20;
@@ -289,8 +293,9 @@ async fn launch(
         let shared = shared.clone();
         arbiter.spawn_fn(move || Outbox::install(shared, sink));
     }
-    let group_options = |rest_after| {
+    let group_options = |rest_after, commit_notice| {
         let options = GroupOptions {
+            commit_notice,
             keep_entries: KEEP_ENTRIES,
             chunk_window_bytes: CHUNK_WINDOW_BYTES,
             lease_reads: builder.lease_reads,
@@ -310,8 +315,8 @@ async fn launch(
             consensus: consensus.clone(),
             entity: entity.clone(),
         },
-        options: group_options(REST_AFTER),
-        system_options: group_options(0),
+        options: group_options(REST_AFTER, GroupOptions::default().commit_notice),
+        system_options: group_options(0, SYSTEM_NOTICE),
         evaluation: Arc::new(evaluation.check().expect("the defaults hang together")),
         kinds: Arc::new(builder.kinds.clone()),
         seed,

@@ -17,9 +17,9 @@ use super::state::{GroupEntry, ReplicaAddress};
 
 /// Copies on their way to one node: enough that round trips overlap when most copies are small, few enough that it takes commands
 /// meanwhile. How many large ones are sent at a time is bounded by their senders.
-pub const TO_A_NODE_MAX: usize = 128;
+pub const TO_A_NODE_MAX: usize = 8;
 /// Copies on their way in the whole cluster.
-pub const IN_CLUSTER_MAX: usize = 512;
+pub const IN_CLUSTER_MAX: usize = 64;
 
 /// Copies on their way.
 #[derive(Debug, Default)]
