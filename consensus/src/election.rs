@@ -37,6 +37,9 @@ impl Draw {
     }
 }
 
+/// How often the wait for the next round doubles at most.
+const DOUBLED_MAX: u8 = 8;
+
 /// When this replica campaigns, and how the campaign goes.
 #[derive(Debug)]
 pub(crate) struct Campaign {
@@ -54,6 +57,8 @@ pub(crate) struct Campaign {
     heard_at: Option<Nanos>,
     /// A failure detector says that the leader is silent.
     suspected: bool,
+    /// Rounds in which votes were asked for since a leader was known.
+    rounds: u8,
     /// Who should lead if all are equally ready.
     preferred: Option<ReplicaId>,
     /// The present round; `None` while this replica does not campaign.
@@ -81,6 +86,7 @@ impl Campaign {
             rank: 0,
             heard_at: None,
             suspected: false,
+            rounds: 0,
             preferred: None,
             ballots: None,
             granted: false,
@@ -149,9 +155,10 @@ impl Group {
         self.campaign.rank = u32::try_from(rank).expect("ranks are below the number of voters");
     }
 
+    /// Ranks stay apart by two thirds of a step, the time in which the one before finds its majority.
     fn stagger(&mut self) -> Duration {
         let step = self.options.election_stagger;
-        step * self.campaign.rank + self.campaign.draw.below(step)
+        step * self.campaign.rank + self.campaign.draw.below(step / 3)
     }
 
     /// A new timeout, counted from now.
@@ -327,12 +334,20 @@ impl Group {
         self.campaign.announced = self.term;
         if self.leader != leader {
             self.forget_questions();
-            self.leader = leader;
+            let led = core::mem::replace(&mut self.leader, leader) == Some(self.me);
             self.campaign.heard_at = None;
             self.campaign.suspected = false;
-            self.derive_rank();
-            if leader.is_some() && role == Role::Follower {
-                self.arm_election();
+            // Until another one is known, who led last goes last: it is dead, or it stepped down for a reason.
+            match leader {
+                Some(_) => self.derive_rank(),
+                None if led => self.campaign.rank = self.configuration().voters.len() as u32,
+                None => {}
+            }
+            if leader.is_some() {
+                self.campaign.rounds = 0;
+                if role == Role::Follower {
+                    self.arm_election();
+                }
             }
         }
         if changed {
@@ -346,6 +361,7 @@ impl Group {
     }
 
     fn pre_campaign(&mut self) {
+        self.campaign.rounds = self.campaign.rounds.saturating_add(1);
         self.campaign.ballots = Some(Box::new(Ballots {
             votes: vec![(self.me, true)],
             request: None,
@@ -451,6 +467,11 @@ impl Group {
         match self.tally(from, granted) {
             Verdict::Won => self.campaign_for(campaign, false),
             Verdict::Lost => self.lose(),
+            // The others, among them perhaps a dead leader, may never answer.
+            Verdict::Open if !granted => {
+                let soon = self.now + self.patience_after_refusal() + self.stagger();
+                self.campaign.at = self.campaign.at.min(soon.into());
+            }
             Verdict::Open => {}
         }
     }
@@ -503,11 +524,19 @@ impl Group {
         }
     }
 
-    /// The others answered and refused: some still hoped for the old leader, or votes split. One of them will soon be ready, and
-    /// ranks keep the next round apart.
+    /// The others answered and refused: some still hoped for the old leader, or votes split.
     fn lose(&mut self) {
         self.become_follower(self.term, None);
-        let base = self.options.election_stagger;
+        let base = self.patience_after_refusal();
         self.redraw(base);
+    }
+
+    /// One of those who refused will soon be ready, and ranks keep the next round apart. Who is refused again and again, because it alone
+    /// cannot hear the leader, asks less and less often, but still as often as one that is not answered.
+    fn patience_after_refusal(&self) -> Duration {
+        let first = self.options.election_stagger / 3;
+        let doubled = self.campaign.rounds.saturating_sub(1).min(DOUBLED_MAX);
+        let most = self.options.election_timeout / 3;
+        most.min(first * (1 << doubled))
     }
 }

@@ -11,8 +11,8 @@ pub struct GroupOptions {
     /// Silence after which a follower campaigns, and during which it refuses to vote for others. At least 3 heartbeats, so that
     /// two lost ones elect nobody. Default 1,500 ms; a failure detector shortens it by `Group::peer_silent`.
     pub election_timeout: Duration,
-    /// Added per rank of the voter, plus a random part below it, redrawn per election (E33). Above the time of one election
-    /// (two round trips and one sync). Default 150 ms.
+    /// Added per rank of the voter, plus a random part below a third of it, redrawn per election (E33). Two thirds should be above the
+    /// time of one election (two round trips and one sync). Default 150 ms.
     pub election_stagger: Duration,
     /// How soon followers learn that something was committed when no append carries the news. Default 50 ms.
     pub commit_notice: Duration,

@@ -1,5 +1,7 @@
 //! Asking before campaigning, and what it meets: terms apart, logs apart, leaders that are still heard.
 
+use core::time::Duration;
+
 use super::*;
 use crate::message::Body;
 use crate::{ChangeError, LogIndex, Role, Term};
@@ -53,6 +55,48 @@ fn a_pre_vote_round_ends_when_the_term_moves() {
         (net.status(1).role, net.status(1).term),
         (Role::Follower, Term::new(4))
     );
+}
+
+/// When 3, which does not hear 1 from now on and is told so, asks 2 for a vote in the next `millis`.
+fn asks_of_a_deaf_one(net: &mut Net, millis: u64) -> Vec<Duration> {
+    net.cut_one_way(1, 3);
+    let cut = net.now;
+    net.group(3).peer_silent(cut, id(1));
+    let mut asked = Vec::new();
+    for _ in 0..millis {
+        net.pass_ms(1);
+        if net.on_wire("pre_vote", 2) > 0 {
+            asked.push(net.now - cut);
+        }
+        net.settle();
+    }
+    asked
+}
+
+#[test]
+fn who_alone_cannot_hear_the_leader_asks_soon_again_and_then_less_often() {
+    // A detector speaks a little earlier here than there: the first refusal must not cost the others' patience. But a thousand groups
+    // that cannot hear a node must not ask ten times a second for as long as that lasts.
+    let mut net = Net::led(3, 1);
+    net.run_ms(1_000);
+    let asked = asks_of_a_deaf_one(&mut net, 10_000);
+    assert_eq!(net.leader(), Some(1), "it is heard by 2");
+    let rank = 150 * u64::from(asked[0] >= Duration::from_millis(150));
+    let gaps: Vec<_> = asked.windows(2).map(|two| two[1] - two[0]).collect();
+    for (gap, base) in gaps.iter().zip([50, 100, 200, 400, 500, 500]) {
+        let [least, most] = [0, 51].map(|more| Duration::from_millis(base + rank + more));
+        assert!(
+            (least..=most).contains(gap),
+            "{gap:?}, not {least:?} to {most:?}"
+        );
+    }
+    assert!((12..=22).contains(&asked.len()), "{asked:?}");
+    net.heal();
+    net.run_ms(1_000);
+    assert_eq!(net.status(3).leader, Some(id(1)));
+    // Known again, lost again: it begins anew.
+    let asked = asks_of_a_deaf_one(&mut net, rank + 51 + rank + 101);
+    assert_eq!(asked.len(), 2);
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! Tells live processes from dead ones within half a second.
 //!
-//! Here: [`Beats`], a thread that sends a datagram ten times a second to every member of a group of this node, and notes which leader of
-//! a group here was silent too long. Its verdict is a hint that makes groups ask for an election early; it is never evidence for a
-//! vote (DESIGN section 9). A beat also says which claims stand between the two nodes (`group::rest`): groups that rest live by it
+//! Here: [`Beats`], a thread that sends a datagram ten times a second to every member of a group of this node, and tells groups here whose
+//! leader was silent too long (`silence`) or has nobody at its port (`ports`): a hint that makes them ask for an election early, never
+//! evidence for a vote (DESIGN section 9). A beat also says which claims stand between the two nodes (`group::rest`): groups that rest live by it
 //! alone. Who shares no group with this node gets no beat: that would keep a connection to everybody.
 //! The same thread looks at the node itself: if one of its arbiters is stuck (`pulse`), what it leads goes to others while its beats
 //! go on. Not here: membership (`gossip`), elections (`synod-consensus`).
@@ -14,7 +14,9 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use super::gossip::{Sight, TAG_BEAT, tag};
+use super::ports::Ports;
 use super::pulse::Pulse;
+use super::silence::{Silence, Silent};
 use crate::group::actor::{PeerSilent, StepAside};
 use crate::group::{Clock, Counters, Hosted, Rouse, Shared, lock};
 use synod_consensus::{GroupId, ReplicaKey};
@@ -22,11 +24,6 @@ use synod_membership::MemberState;
 
 /// Gap between beats.
 pub(super) const INTERVAL: Duration = Duration::from_millis(100);
-/// Silence after which groups led by that store are told. Four lost or late beats: on a loaded two-core machine with
-/// three nodes a process can be off the processor for 100 ms and more.
-pub(super) const SILENT_AFTER: Duration = Duration::from_millis(450);
-/// Groups that still follow a silent store are told again this often.
-const TELL_AGAIN: Duration = Duration::from_millis(500);
 /// A node that is not well asks this often that its leaderships be taken over.
 const GIVE_WAY_AGAIN: Duration = Duration::from_millis(500);
 /// A node on which only handlers block keeps a group for so long from the moment when it led it. Otherwise a command whose handler
@@ -138,54 +135,106 @@ impl Drop for Beats {
     }
 }
 
-fn run(shared: &Shared, heard: &LastHeard, sight: &Sight, mut pulse: Pulse, stop: &AtomicBool) {
-    let mut gave_way: Option<Duration> = None;
-    // Since when this node leads what it leads.
-    let mut leads: BTreeMap<GroupId, Duration> = BTreeMap::new();
-    let mut told: BTreeMap<u64, Duration> = BTreeMap::new();
-    // Since when beats are expected from whom: what was heard before was heard by chance.
-    let mut expected: BTreeMap<u64, Duration> = BTreeMap::new();
-    // As it was at so many changes of the registry.
-    let mut groups: Vec<(GroupId, Arc<Hosted>)> = Vec::new();
-    let mut ties = Ties::default();
-    let mut looked_at = None;
+/// What the thread keeps between two rounds.
+struct Rounds<'a> {
+    shared: &'a Shared,
+    heard: &'a LastHeard,
+    sight: &'a Sight,
+    pulse: Pulse,
+    /// When it last asked that its leaderships be taken over.
+    gave_way: Option<Duration>,
+    /// Since when this node leads what it leads.
+    leads: BTreeMap<GroupId, Duration>,
+    /// As it was at so many changes of the registry.
+    groups: Vec<(GroupId, Arc<Hosted>)>,
+    ties: Ties,
+    looked_at: Option<u64>,
+    silence: Silence,
+    ports: Ports,
+}
+
+fn run(shared: &Shared, heard: &LastHeard, sight: &Sight, pulse: Pulse, stop: &AtomicBool) {
+    let mut rounds = Rounds {
+        shared,
+        heard,
+        sight,
+        pulse,
+        gave_way: None,
+        leads: BTreeMap::new(),
+        groups: Vec::new(),
+        ties: Ties::default(),
+        looked_at: None,
+        silence: Silence::default(),
+        ports: Ports::default(),
+    };
     let mut due = shared.clock.now() + INTERVAL;
+    // Between two rounds when somebody would be silent then.
+    let mut wake_at = due;
     while !stop.load(Ordering::Relaxed) {
         let now = shared.clock.now();
-        if now < due {
-            std::thread::park_timeout(due - now);
+        if now < wake_at {
+            std::thread::park_timeout(wake_at - now);
             continue;
         }
-        let late = now - due > LATE;
-        due = now + INTERVAL;
-        let changes = shared.registry.changes().load(Ordering::Acquire);
-        if looked_at.replace(changes) != Some(changes) {
-            groups = shared.registry.all();
-            let led = groups.iter().filter(|(_, hosted)| hosted.leads());
-            follow_leaderships(&mut leads, led.map(|(group, _)| *group), now);
-            let circles = groups.iter();
-            ties = Ties::of(
-                shared.store,
+        let late = now - wake_at > LATE;
+        if now >= due {
+            due = now + INTERVAL;
+            rounds.beat(now);
+        }
+        let early = if late { None } else { rounds.listen(now) };
+        wake_at = early.map_or(due, |early| early.clamp(now, due));
+    }
+}
+
+impl Rounds<'_> {
+    /// Says that this node lives and what it claims, and looks at the node itself.
+    fn beat(&mut self, now: Duration) {
+        let shared = self.shared;
+        self.follow_registry(now);
+        let partners: Vec<u64> = shared.claims(|claims| claims.partners().collect());
+        let seen = self.sight.all();
+        for (store, member) in &seen {
+            if (self.ties.fellows.contains(store) || partners.contains(store))
+                && matches!(member.state, MemberState::Alive | MemberState::Suspect)
+            {
+                let beat = shared.claims(|claims| claims.beat(*store));
+                // Refused = no connection and none to be had now: silence is what the other side will notice.
+                let beat = tag(TAG_BEAT, &beat.encode());
+                let _refused = shared.transport.datagram(*store, beat);
+            }
+        }
+        shared.claims(|claims| claims.judge(now, |store| self.heard.of(store)));
+        self.look_inside(now);
+        let place = |store: &u64| {
+            let member = seen.get(store)?;
+            Some((*store, (member.generation, *member.addresses.first()?)))
+        };
+        let places = self.ties.leaders.iter().filter_map(place).collect();
+        self.ports.knock(now, &places, |store| self.heard.of(store));
+    }
+
+    fn follow_registry(&mut self, now: Duration) {
+        let changes = self.shared.registry.changes().load(Ordering::Acquire);
+        if self.looked_at.replace(changes) != Some(changes) {
+            self.groups = self.shared.registry.all();
+            let led = self.groups.iter().filter(|(_, hosted)| hosted.leads());
+            follow_leaderships(&mut self.leads, led.map(|(group, _)| *group), now);
+            let circles = self.groups.iter();
+            self.ties = Ties::of(
+                self.shared.store,
                 circles.map(|(group, hosted)| Circle::of(*group, hosted)),
             );
         }
-        let partners: Vec<u64> = shared.claims(|claims| claims.partners().collect());
-        for (store, member) in sight.all() {
-            if (ties.fellows.contains(&store) || partners.contains(&store))
-                && matches!(member.state, MemberState::Alive | MemberState::Suspect)
-            {
-                let beat = shared.claims(|claims| claims.beat(store));
-                // Refused = no connection and none to be had now: silence is what the other side will notice.
-                let beat = tag(TAG_BEAT, &beat.encode());
-                let _refused = shared.transport.datagram(store, beat);
-            }
-        }
-        shared.claims(|claims| claims.judge(now, |store| heard.of(store)));
-        let stuck = pulse.look();
+    }
+
+    /// What is led on a thread that stands still goes to others.
+    fn look_inside(&mut self, now: Duration) {
+        let shared = self.shared;
+        let stuck = self.pulse.look();
         if stuck > 0 {
             // What rests under claims from a thread that stands still needs another leader, for all that this node beats on.
-            for (group, hosted) in &groups {
-                if hosted.leads() && !pulse.hears(*group) {
+            for (group, hosted) in &self.groups {
+                if hosted.leads() && !self.pulse.hears(*group) {
                     let (group, replica) = (*group, hosted.replica);
                     shared.claims(|claims| claims.gone(ReplicaKey { group, replica }));
                     // When it goes on it may still lead, and claims nobody any more.
@@ -195,7 +244,7 @@ fn run(shared: &Shared, heard: &LastHeard, sight: &Sight, mut pulse: Pulse, stop
         }
         let counter = &shared.counters.arbiters_stuck;
         counter.fetch_add(stuck as u64, Ordering::Relaxed);
-        let well = pulse.is_well();
+        let well = self.pulse.is_well();
         if shared.degraded.swap(!well, Ordering::Relaxed) == well {
             tracing::info!(
                 degraded = !well,
@@ -203,41 +252,41 @@ fn run(shared: &Shared, heard: &LastHeard, sight: &Sight, mut pulse: Pulse, stop
             );
             shared.touch();
         }
-        if !well && gave_way.is_none_or(|last| now.saturating_sub(last) >= GIVE_WAY_AGAIN) {
-            gave_way = Some(now);
-            let keeps = if pulse.only_handlers_ail() {
+        let long_ago = |last: Duration| now.saturating_sub(last) >= GIVE_WAY_AGAIN;
+        if !well && self.gave_way.is_none_or(long_ago) {
+            self.gave_way = Some(now);
+            let keeps = if self.pulse.only_handlers_ail() {
                 KEEPS_LEADING
             } else {
                 Duration::ZERO
             };
-            let spared: BTreeSet<GroupId> = kept(&leads, keeps, now).collect();
-            give_way(shared, sight, &pulse, &spared);
+            let spared: BTreeSet<GroupId> = kept(&self.leads, keeps, now).collect();
+            give_way(shared, self.sight, &self.pulse, &spared);
         }
-        if late {
-            continue;
-        }
-        expected.retain(|store, _| ties.leaders.contains(store));
-        told.retain(|store, _| ties.leaders.contains(store));
-        for store in ties.leaders.iter().copied() {
-            let since = *expected.entry(store).or_insert(now);
-            let Some(at) = heard.of(store) else { continue };
-            if now.saturating_sub(at.max(since)) < SILENT_AFTER {
-                told.remove(&store);
-            } else if told
-                .get(&store)
-                .is_none_or(|last| now - *last >= TELL_AGAIN)
-            {
-                if told.insert(store, now).is_none() {
-                    Counters::bump(&shared.counters.peers_silent);
-                    tracing::info!(store, "silent: the groups it led look for another leader");
-                }
-                for (_, hosted) in &groups {
-                    if hosted.leader_store() == Some(store) {
-                        hosted.group.do_send(PeerSilent(store));
-                    }
+    }
+
+    /// Tells the groups of those that are silent. Returns when the next one would be.
+    fn listen(&mut self, now: Duration) -> Option<Duration> {
+        let heard = |store| self.heard.of(store);
+        let closed = |store| self.ports.is_closed(store);
+        let leaders = &self.ties.leaders;
+        for Silent { store, news } in self.silence.look(now, leaders, heard, closed) {
+            if news {
+                Counters::bump(&self.shared.counters.peers_silent);
+                let closed = closed(store);
+                tracing::info!(
+                    store,
+                    closed,
+                    "silent: the groups it led look for another leader"
+                );
+            }
+            for (_, hosted) in &self.groups {
+                if hosted.leader_store() == Some(store) {
+                    hosted.group.do_send(PeerSilent(store));
                 }
             }
         }
+        self.silence.due(heard, closed)
     }
 }
 

@@ -29,6 +29,7 @@ use super::lookout::look_out;
 use super::pulse::Pulse;
 use super::replicas::{Arbiters, Replicas};
 use super::running::Node;
+use super::silence::SILENT_AFTER;
 use super::steward::{Steward, TableSlot};
 use crate::evaluation::EvaluatorOptions;
 use crate::group::registry::Completions;
@@ -264,7 +265,7 @@ async fn launch(
     // Of beats there is one rhythm, whatever lives by it.
     let claims = ClaimsOptions {
         interval: beats::INTERVAL,
-        silent_after: beats::SILENT_AFTER,
+        silent_after: SILENT_AFTER,
         ..ClaimsOptions::default()
     };
     let shared = Arc::new(Shared {
