@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 
 use bytes::Bytes;
 use rand::{Rng, SeedableRng};
@@ -10,6 +10,7 @@ use rand_chacha::ChaCha8Rng;
 use tokio::sync::Notify;
 
 use super::builder::ConnectError;
+use super::doubts::Doubts;
 use super::{CALL_PATIENCE, decode_answer};
 use crate::group::lock;
 use crate::node::{Answer, Call, NodeFrame, resolve};
@@ -33,6 +34,7 @@ pub(super) struct ClientCourier {
     road: Arc<Road>,
     router: Router,
     refresher: tokio::task::JoinHandle<()>,
+    doubter: tokio::task::JoinHandle<()>,
 }
 
 #[derive(Debug)]
@@ -41,6 +43,7 @@ struct Road {
     seeds: Vec<String>,
     table: RwLock<Arc<RoutingTable>>,
     wanted: Notify,
+    doubts: Doubts,
     closed: AtomicBool,
 }
 
@@ -48,6 +51,7 @@ struct Road {
 #[derive(Debug)]
 struct ClientInbound {
     router: OnceLock<Router>,
+    road: OnceLock<Weak<Road>>,
     /// Share of replies to lose, with the source of chance.
     losing: Option<(f64, Mutex<ChaCha8Rng>)>,
 }
@@ -57,6 +61,9 @@ impl Inbound for ClientInbound {
         let (Some(router), Some(store), Lane::Reply) = (self.router.get(), from.store, lane) else {
             return;
         };
+        if let Some(road) = self.road.get().and_then(Weak::upgrade) {
+            road.doubts.heard(store);
+        }
         let mut replies: Vec<wire::Reply> = frames
             .iter()
             .filter_map(|frame| wire::decode(frame).ok())
@@ -87,6 +94,9 @@ impl Inbound for ClientInbound {
 
 impl Courier for Road {
     fn send(&self, store: u64, requests: Vec<Request>) -> Result<(), Vec<Request>> {
+        if requests.iter().any(|request| request.attempt > 1) {
+            self.doubts.late(store);
+        }
         let frames: Vec<Bytes> = requests.iter().map(NodeFrame::request).collect();
         self.transport
             .send(store, Lane::Request, frames)
@@ -166,6 +176,7 @@ impl ClientCourier {
     ) -> Result<Arc<Self>, ConnectError> {
         let inbound = Arc::new(ClientInbound {
             router: OnceLock::new(),
+            road: OnceLock::new(),
             losing: losing
                 .map(|(ratio, seed)| (ratio, Mutex::new(ChaCha8Rng::seed_from_u64(seed)))),
         });
@@ -196,6 +207,7 @@ impl ClientCourier {
             seeds,
             table: RwLock::new(Arc::new(empty)),
             wanted: Notify::new(),
+            doubts: Doubts::default(),
             closed: AtomicBool::new(false),
         });
         let deadline = std::time::Instant::now() + patience;
@@ -225,11 +237,14 @@ impl ClientCourier {
         if let Some(table) = road.adopt(table) {
             router.table(table);
         }
+        let _first = inbound.road.set(Arc::downgrade(&road));
         let refresher = tokio::spawn(refresh(road.clone(), router.clone()));
+        let doubter = tokio::spawn(doubt(road.clone(), router.clone()));
         Ok(Arc::new(Self {
             road,
             router,
             refresher,
+            doubter,
         }))
     }
 
@@ -257,6 +272,7 @@ impl ClientCourier {
     pub(super) fn close(&self) {
         if !self.road.closed.swap(true, Ordering::Relaxed) {
             self.refresher.abort();
+            self.doubter.abort();
             self.router.close();
             self.road.transport.close();
         }
@@ -267,6 +283,18 @@ impl Drop for ClientCourier {
     fn drop(&mut self) {
         self.close();
     }
+}
+
+/// Tells the router of stores that are no more.
+async fn doubt(road: Arc<Road>, router: Router) {
+    let address = |store| {
+        let table = road.table.read().unwrap_or_else(PoisonError::into_inner);
+        let known = table.stores.iter().find(|known| known.store == store)?;
+        known.addresses.first().copied()
+    };
+    road.doubts
+        .look(address, |store| router.disconnected(store))
+        .await;
 }
 
 /// Fetches tables when the router asks, and now and then, from whoever answers: members first, seeds last.

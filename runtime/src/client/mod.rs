@@ -5,6 +5,7 @@
 
 mod builder;
 mod courier;
+mod doubts;
 mod wishes;
 
 pub use builder::{ClientBuilder, ConnectError};

@@ -10,9 +10,10 @@
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::thread::JoinHandle;
 
+use super::courier::NodeCourier;
 use super::gossip::{Sight, TAG_BEAT, tag};
 use super::ports::Ports;
 use super::pulse::Pulse;
@@ -112,12 +113,13 @@ impl Beats {
         heard: Arc<LastHeard>,
         sight: Sight,
         pulse: Pulse,
+        courier: Arc<OnceLock<Weak<NodeCourier>>>,
     ) -> std::io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         let thread = std::thread::Builder::new()
             .name(format!("beats-{}", shared.store))
-            .spawn(move || run(&shared, &heard, &sight, pulse, &stopped))?;
+            .spawn(move || run(&shared, &heard, &sight, pulse, &courier, &stopped))?;
         Ok(Self {
             stop,
             thread: Some(thread),
@@ -140,6 +142,8 @@ struct Rounds<'a> {
     shared: &'a Shared,
     heard: &'a LastHeard,
     sight: &'a Sight,
+    /// Who carries this node's own calls, once it runs.
+    courier: &'a OnceLock<Weak<NodeCourier>>,
     pulse: Pulse,
     /// When it last asked that its leaderships be taken over.
     gave_way: Option<Duration>,
@@ -153,11 +157,19 @@ struct Rounds<'a> {
     ports: Ports,
 }
 
-fn run(shared: &Shared, heard: &LastHeard, sight: &Sight, pulse: Pulse, stop: &AtomicBool) {
+fn run(
+    shared: &Shared,
+    heard: &LastHeard,
+    sight: &Sight,
+    pulse: Pulse,
+    courier: &OnceLock<Weak<NodeCourier>>,
+    stop: &AtomicBool,
+) {
     let mut rounds = Rounds {
         shared,
         heard,
         sight,
+        courier,
         pulse,
         gave_way: None,
         leads: BTreeMap::new(),
@@ -279,6 +291,9 @@ impl Rounds<'_> {
                     closed,
                     "silent: the groups it led look for another leader"
                 );
+                if let Some(courier) = self.courier.get().and_then(Weak::upgrade) {
+                    courier.disconnected(store);
+                }
             }
             for (_, hosted) in &self.groups {
                 if hosted.leader_store() == Some(store) {

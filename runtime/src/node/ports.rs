@@ -1,19 +1,15 @@
-//! Whether anybody listens where a node was.
+//! At whose port nobody listens any more.
 //!
-//! QUIC is told nothing when the other process dies, and its sockets ignore what the network says of it, for anybody may say it. But the
-//! kernel of a machine that still runs answers what comes to a closed port at once (port unreachable: RFC 792; RFC 1122, 4.1.3.1), and
-//! processes die more often than machines. Here: [`Ports`], which sends one byte at each beat, over a connected socket of its own, and
-//! reads there whether the last one was refused. That is a hint, and only about a node that also says nothing (`silence`): an address
-//! that was heard of after it refused is believed no more in that life. No answer says nothing: then the time of silence counts alone.
-//! Not here: what follows from it.
+//! Here: [`Ports`], which knocks at each beat (`transport::port` says how, and who answers). What it finds is a hint, and only about a
+//! node that also says nothing (`silence`): an address that was heard of after it refused is believed no more in that life. Not here:
+//! what follows from it.
 
 use core::time::Duration;
 use std::collections::BTreeMap;
-use std::io::{ErrorKind, Result};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 
-/// No QUIC packet begins like this (RFC 9000, 17.2 and 17.3: the fixed bit): whoever gets it drops it.
-const KNOCK: [u8; 1] = [0];
+use crate::transport::Port;
+
 /// Who is heard later than this after a refusal lives: what arrived before may be read so late on a busy machine.
 const CONTRADICTED_AFTER: Duration = Duration::from_millis(500);
 
@@ -24,7 +20,7 @@ pub(super) type Place = (u64, SocketAddr);
 struct Door {
     place: Place,
     /// `None`: it could not be opened, or is not believed any more.
-    socket: Option<UdpSocket>,
+    port: Option<Port>,
     refused: Option<Duration>,
 }
 
@@ -54,7 +50,7 @@ impl Ports {
     pub(super) fn is_closed(&self, store: u64) -> bool {
         self.0
             .get(&store)
-            .is_some_and(|door| door.socket.is_some() && door.refused.is_some())
+            .is_some_and(|door| door.port.is_some() && door.refused.is_some())
     }
 }
 
@@ -62,7 +58,7 @@ impl Door {
     fn new(place: Place) -> Self {
         Self {
             place,
-            socket: open(place.1).ok(),
+            port: Port::open(place.1).ok(),
             refused: None,
         }
     }
@@ -70,37 +66,18 @@ impl Door {
     fn knock(&mut self, now: Duration, heard: Option<Duration>) {
         let contradicts = |refused| heard.is_some_and(|heard| heard > refused + CONTRADICTED_AFTER);
         if self.refused.is_some_and(contradicts) {
-            self.socket = None;
+            self.port = None;
         }
-        let Some(socket) = &self.socket else { return };
-        // The answer to the last knock is told instead of sending; the one to this may be there at once.
-        let before = refuses(socket.send(&KNOCK));
-        let again = before && refuses(socket.send(&KNOCK));
-        let at_once = matches!(socket.take_error(), Ok(Some(error)) if error.kind() == ErrorKind::ConnectionRefused);
-        if before || again || at_once {
-            // Kernels answer seldom: one knock without an answer takes nothing back.
+        if self.port.as_ref().is_some_and(Port::knock) {
             self.refused.get_or_insert(now);
         }
     }
 }
 
-fn open(to: SocketAddr) -> Result<UdpSocket> {
-    let from = match to {
-        SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
-        SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
-    };
-    let socket = UdpSocket::bind(from)?;
-    socket.set_nonblocking(true)?;
-    socket.connect(to)?;
-    Ok(socket)
-}
-
-fn refuses(sent: Result<usize>) -> bool {
-    matches!(sent, Err(error) if error.kind() == ErrorKind::ConnectionRefused)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, UdpSocket};
+
     use super::*;
 
     const STORE: u64 = 7;

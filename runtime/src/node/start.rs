@@ -6,7 +6,7 @@
 use core::time::Duration;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use actix::Actor;
 use actix_rt::Arbiter;
@@ -383,7 +383,14 @@ async fn launch(
     })?;
     let heard = Arc::new(LastHeard::default());
     let pulse = Pulse::start(&consensus, &entity, beats::INTERVAL);
-    let beats = Beats::start(shared.clone(), heard.clone(), sight.clone(), pulse)?;
+    let caller = Arc::new(OnceLock::new());
+    let beats = Beats::start(
+        shared.clone(),
+        heard.clone(),
+        sight.clone(),
+        pulse,
+        caller.clone(),
+    )?;
     // From here on nothing fails: these live on the caller's thread, where nothing unwinds them.
     let gossip = GossipActor::new(swim, shared.clone(), keys.clone(), sight.clone()).start();
     if let Some(admitted) = &place.admitted {
@@ -395,6 +402,7 @@ async fn launch(
     }
     let table = TableSlot::default();
     let courier = NodeCourier::start(shared.clone(), table.clone(), seed);
+    let _first = caller.set(Arc::downgrade(&courier));
     if !founding.others.is_empty() && crate::group::lock(&shared.system).founding.is_none() {
         // Until the log says who is a member, the founders are.
         let founders = founding.members();

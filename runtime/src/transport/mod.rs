@@ -53,6 +53,7 @@ mod options;
 mod outbox;
 mod party;
 mod peer;
+mod port;
 mod rest;
 
 pub use certificates::{
@@ -65,3 +66,4 @@ pub use keys::EndpointKeys;
 pub use lane::Lane;
 pub use options::{Limits, LocalHello, TransportOptions};
 pub use peer::{Peer, ReplyPath};
+pub(crate) use port::Port;
