@@ -53,6 +53,8 @@ pub(crate) struct Campaign {
     /// Place among the voters that could succeed the leader, rotated by group id so that the groups of a dead node spread over
     /// the survivors (E33).
     rank: u32,
+    /// Who led last, as far as this replica knows.
+    former: Option<ReplicaId>,
     /// When the leader was last heard.
     heard_at: Option<Nanos>,
     /// A failure detector says that the leader is silent.
@@ -84,6 +86,7 @@ impl Campaign {
             patience: Nanos::ZERO,
             announced: Term::ZERO,
             rank: 0,
+            former: None,
             heard_at: None,
             suspected: false,
             rounds: 0,
@@ -140,9 +143,19 @@ impl Group {
             && configuration.voters.contains(&self.me)
     }
 
+    /// Who led last goes last: it is dead, or stepped down for a reason. But voters that do not know the same of that may have the same
+    /// rank, so from the second round on all count.
     pub(crate) fn derive_rank(&mut self) {
         let voters = &self.log.configuration().1.voters;
-        let heirs = || voters.iter().filter(|voter| Some(**voter) != self.leader);
+        let last = match self.campaign.rounds {
+            0 | 1 => self.leader.or(self.campaign.former),
+            _ => self.leader,
+        };
+        let heirs = || voters.iter().filter(|voter| Some(**voter) != last);
+        if last == Some(self.me) {
+            self.campaign.rank = u32::try_from(heirs().count()).expect("there are few voters");
+            return;
+        }
         let place = heirs().position(|voter| *voter == self.me).unwrap_or(0) as u64;
         let count = (heirs().count() as u64).max(1);
         let turned = |place: u64| (place + self.id.get() % count) % count;
@@ -155,10 +168,12 @@ impl Group {
         self.campaign.rank = u32::try_from(rank).expect("ranks are below the number of voters");
     }
 
-    /// Ranks stay apart by two thirds of a step, the time in which the one before finds its majority.
+    /// In the first round ranks stay apart by two thirds of a step, the time in which the one before finds its majority. Those of the same
+    /// rank are drawn further apart with each round that they spoil each other.
     fn stagger(&mut self) -> Duration {
         let step = self.options.election_stagger;
-        step * self.campaign.rank + self.campaign.draw.below(step / 3)
+        let thirds = u32::from(self.campaign.rounds).clamp(1, 3);
+        step * self.campaign.rank + self.campaign.draw.below(step / 3 * thirds)
     }
 
     /// A new timeout, counted from now.
@@ -334,20 +349,16 @@ impl Group {
         self.campaign.announced = self.term;
         if self.leader != leader {
             self.forget_questions();
-            let led = core::mem::replace(&mut self.leader, leader) == Some(self.me);
+            let before = core::mem::replace(&mut self.leader, leader);
+            self.campaign.former = before.or(self.campaign.former);
             self.campaign.heard_at = None;
             self.campaign.suspected = false;
-            // Until another one is known, who led last goes last: it is dead, or it stepped down for a reason.
-            match leader {
-                Some(_) => self.derive_rank(),
-                None if led => self.campaign.rank = self.configuration().voters.len() as u32,
-                None => {}
-            }
             if leader.is_some() {
                 self.campaign.rounds = 0;
-                if role == Role::Follower {
-                    self.arm_election();
-                }
+            }
+            self.derive_rank();
+            if leader.is_some() && role == Role::Follower {
+                self.arm_election();
             }
         }
         if changed {
@@ -362,6 +373,9 @@ impl Group {
 
     fn pre_campaign(&mut self) {
         self.campaign.rounds = self.campaign.rounds.saturating_add(1);
+        if self.campaign.rounds == 2 {
+            self.derive_rank();
+        }
         self.campaign.ballots = Some(Box::new(Ballots {
             votes: vec![(self.me, true)],
             request: None,
@@ -467,11 +481,7 @@ impl Group {
         match self.tally(from, granted) {
             Verdict::Won => self.campaign_for(campaign, false),
             Verdict::Lost => self.lose(),
-            // The others, among them perhaps a dead leader, may never answer.
-            Verdict::Open if !granted => {
-                let soon = self.now + self.patience_after_refusal() + self.stagger();
-                self.campaign.at = self.campaign.at.min(soon.into());
-            }
+            Verdict::Open if !granted => self.ask_again_soon(),
             Verdict::Open => {}
         }
     }
@@ -520,8 +530,16 @@ impl Group {
         match self.tally(from, granted) {
             Verdict::Won => self.become_leader(),
             Verdict::Lost => self.lose(),
+            Verdict::Open if !granted => self.ask_again_soon(),
             Verdict::Open => {}
         }
+    }
+
+    /// One refused, and the others, among them perhaps a dead leader, may never answer. What comes to a pre-vote after that counts all the
+    /// same.
+    fn ask_again_soon(&mut self) {
+        let soon = self.now + self.patience_after_refusal() + self.stagger();
+        self.campaign.at = self.campaign.at.min(soon.into());
     }
 
     /// The others answered and refused: some still hoped for the old leader, or votes split.

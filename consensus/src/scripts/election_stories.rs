@@ -353,7 +353,11 @@ fn survivors_stagger_and_groups_share_them_out() {
         let base = GroupOptions::default().election_timeout;
         let (early, late) = (second.min(third), second.max(third));
         assert!(
-            base <= early && early < base + step && base + step <= late && late < base + 2 * step
+            base <= early
+                && early < base + step / 3
+                && base + step <= late
+                && late < base + step * 4 / 3,
+            "two thirds of a step apart"
         );
         first[usize::from(third < second)] += 1;
     }

@@ -93,3 +93,25 @@ fn a_preference_can_be_taken_back() {
     assert_eq!(firsts[1..3], [2, 3]);
     assert_eq!(firsts[0], firsts[3]);
 }
+
+#[test]
+fn who_led_last_goes_last_whatever_is_preferred_meanwhile() {
+    // It stepped down for a reason, or is dead: its turn must not come first while nobody leads.
+    let mut net = Net::led(3, 1);
+    net.run_ms(510);
+    net.isolate(1);
+    net.forget_leader(1);
+    let now = net.now;
+    // 2 and 3 ask each other and are heard by nobody.
+    net.cut(2, 3);
+    net.run_ms(300);
+    assert_eq!(net.status(2).leader, None);
+    for replica in [2, 3] {
+        net.group(replica).prefer(now, Some(id(2)));
+        net.group(replica).prefer(now, None);
+    }
+    net.heal_link(2, 3);
+    let (after, leader) = successor(&mut net);
+    assert!([2, 3].contains(&leader));
+    assert!(after < Duration::from_millis(900), "{after:?}");
+}

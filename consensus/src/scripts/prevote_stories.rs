@@ -81,22 +81,80 @@ fn who_alone_cannot_hear_the_leader_asks_soon_again_and_then_less_often() {
     net.run_ms(1_000);
     let asked = asks_of_a_deaf_one(&mut net, 10_000);
     assert_eq!(net.leader(), Some(1), "it is heard by 2");
-    let rank = 150 * u64::from(asked[0] >= Duration::from_millis(150));
     let gaps: Vec<_> = asked.windows(2).map(|two| two[1] - two[0]).collect();
-    for (gap, base) in gaps.iter().zip([50, 100, 200, 400, 500, 500]) {
-        let [least, most] = [0, 51].map(|more| Duration::from_millis(base + rank + more));
-        assert!(
-            (least..=most).contains(gap),
-            "{gap:?}, not {least:?} to {most:?}"
-        );
-    }
+    // After the first round all three have a rank: 3 is second or third of them, or first.
+    let fits = |rank: u64| {
+        let (mut draw, mut fits) = (50, gaps[0] < Duration::from_millis(50 + 300 + 150));
+        for (gap, base) in gaps.iter().zip([50, 100, 200, 400, 500, 500]).skip(1) {
+            draw = (draw + 50).min(150);
+            let [least, most] =
+                [0, draw].map(|more| Duration::from_millis(base + 150 * rank + more + 1));
+            fits &= (least - Duration::from_millis(1)..=most).contains(gap);
+        }
+        fits
+    };
+    assert!((0..=2).any(fits), "{gaps:?}");
     assert!((12..=22).contains(&asked.len()), "{asked:?}");
     net.heal();
     net.run_ms(1_000);
     assert_eq!(net.status(3).leader, Some(id(1)));
     // Known again, lost again: it begins anew.
-    let asked = asks_of_a_deaf_one(&mut net, rank + 51 + rank + 101);
-    assert_eq!(asked.len(), 2);
+    let again = asks_of_a_deaf_one(&mut net, 1_000);
+    assert!(
+        again[1] - again[0] <= Duration::from_millis(50 + 300 + 101),
+        "{again:?}"
+    );
+}
+
+#[test]
+fn survivors_that_do_not_know_the_same_of_the_dead_elect_one_of_them_soon() {
+    // E33: a voter that restarted knows nobody who led, so its place among the others may be the same as the other survivor's.
+    for dead in 1..=3 {
+        for restarted in (1..=3).filter(|replica| *replica != dead) {
+            let mut net = Net::led(3, dead);
+            net.run_ms(1_000);
+            net.isolate(dead);
+            net.crash(restarted);
+            net.forget_leader(dead);
+            let began = net.now;
+            while net.leader().is_none_or(|leader| leader == dead) {
+                net.run_ms(1);
+                let took = net.now - began;
+                assert!(
+                    took < Duration::from_millis(1_100),
+                    "{dead}, {restarted}: {took:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_split_vote_beside_a_dead_voter_costs_no_more_than_a_lost_one() {
+    // 2 and 3 both are asked for and both vote for themselves; 1 is dead and never answers.
+    let mut net = Net::led(3, 1);
+    net.run_ms(1_000);
+    net.isolate(1);
+    net.forget_leader(1);
+    // Both pre-votes are answered before either's vote is on disk.
+    net.node(2).disk_held = true;
+    net.node(3).disk_held = true;
+    net.campaign(2);
+    net.campaign(3);
+    net.settle();
+    assert_eq!(
+        [2, 3].map(|replica| net.status(replica).role),
+        [Role::Candidate; 2]
+    );
+    net.node(2).disk_held = false;
+    net.node(3).disk_held = false;
+    net.settle();
+    assert_eq!(
+        [2, 3].map(|replica| net.status(replica).role),
+        [Role::Candidate; 2]
+    );
+    net.run_ms(300);
+    assert!(net.leader().is_some_and(|leader| leader != 1));
 }
 
 #[test]

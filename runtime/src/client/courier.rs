@@ -62,7 +62,7 @@ impl Inbound for ClientInbound {
             return;
         };
         if let Some(road) = self.road.get().and_then(Weak::upgrade) {
-            road.doubts.heard(store);
+            road.doubts.heard(store, from.generation);
         }
         let mut replies: Vec<wire::Reply> = frames
             .iter()
@@ -80,6 +80,9 @@ impl Inbound for ClientInbound {
     fn call(&self, _from: &Peer, _frame: Bytes, _answer: CallAnswer) {}
 
     fn connected(&self, peer: &Peer) {
+        if let (Some(road), Some(store)) = (self.road.get().and_then(Weak::upgrade), peer.store) {
+            road.doubts.heard(store, peer.generation);
+        }
         if let (Some(router), Some(store)) = (self.router.get(), peer.store) {
             router.connected(store);
         }
@@ -287,13 +290,15 @@ impl Drop for ClientCourier {
 
 /// Tells the router of stores that are no more.
 async fn doubt(road: Arc<Road>, router: Router) {
-    let address = |store| {
+    let addresses = || {
         let table = road.table.read().unwrap_or_else(PoisonError::into_inner);
-        let known = table.stores.iter().find(|known| known.store == store)?;
-        known.addresses.first().copied()
+        let places = table.stores.iter();
+        places
+            .filter_map(|known| Some((known.store, *known.addresses.first()?)))
+            .collect()
     };
     road.doubts
-        .look(address, |store| router.disconnected(store))
+        .look(addresses, |store| router.disconnected(store))
         .await;
 }
 

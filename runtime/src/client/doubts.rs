@@ -2,19 +2,18 @@
 //!
 //! A router asks a silent leader again after some usual answers' time, and asks others only after half a second. Here: [`Doubts`], where
 //! stores are noted that are asked again, and a task that looks whether anybody still listens there (`transport::port`); if not, it is as
-//! good as a lost connection. A store that was heard of after its port refused is believed no more for a while: then something between
-//! refuses what is no connection. Not here: silence (`router`).
+//! good as a lost connection. Not here: silence (`router`).
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Mutex;
-use std::time::Instant;
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::group::lock;
-use crate::transport::Port;
+use crate::transport::{Door, Place};
 
 /// How long an answer of another machine's kernel is waited for. Later ones are read at the next doubt.
 const ANSWER: Duration = Duration::from_millis(5);
@@ -22,72 +21,39 @@ const ANSWER: Duration = Duration::from_millis(5);
 const PAUSE: Duration = Duration::from_millis(20);
 /// Who is heard within this time is no more dead than it was then.
 const HEARD: Duration = Duration::from_millis(50);
-/// Who is heard later than this after a refusal lives: what arrived before may be read so late on a busy machine.
-const CONTRADICTED_AFTER: Duration = Duration::from_millis(500);
-/// A refusal that was contradicted makes all of that store worthless for so long.
-const DISTRUST: Duration = Duration::from_secs(60);
 
 /// Stores that answer late.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Doubts {
+    origin: Instant,
     late: Mutex<BTreeSet<u64>>,
     news: Notify,
-    heard: Mutex<BTreeMap<u64, Instant>>,
+    heard: Mutex<BTreeMap<u64, Heard>>,
 }
 
-/// What was found at one store's port.
-#[derive(Debug)]
-struct Door {
-    address: SocketAddr,
-    port: Option<Port>,
-    refused: Option<Instant>,
-    distrusted_until: Option<Instant>,
-    /// It was heard of after it refused, so this look decides whether it started again or refuses whoever lives.
-    contradicted: bool,
+/// The last word of a store.
+#[derive(Clone, Copy, Debug)]
+struct Heard {
+    generation: u64,
+    at: Duration,
 }
 
-impl Door {
-    fn at(address: SocketAddr) -> Self {
+impl Default for Doubts {
+    fn default() -> Self {
         Self {
-            address,
-            port: Port::open(address).ok(),
-            refused: None,
-            distrusted_until: None,
-            contradicted: false,
+            origin: Instant::now(),
+            late: Mutex::default(),
+            news: Notify::default(),
+            heard: Mutex::default(),
         }
-    }
-
-    /// The first half of a look. Returns whether it was refused already.
-    fn knock(&mut self, heard: Option<Instant>) -> bool {
-        let later = |refused| heard.is_some_and(|heard| heard > refused + CONTRADICTED_AFTER);
-        self.contradicted = self.refused.is_some_and(later);
-        if self.contradicted {
-            // What earlier knocks met says nothing of this one.
-            self.port = Port::open(self.address).ok();
-            self.refused = None;
-        }
-        self.port.as_ref().is_some_and(Port::knock)
-    }
-
-    /// The second half, a little later. Returns whether nobody is there.
-    fn answer(&mut self, refused: bool, heard: Option<Instant>, now: Instant) -> bool {
-        if !refused && !self.port.as_ref().is_some_and(Port::is_refused) {
-            return false;
-        }
-        if self.contradicted {
-            self.distrusted_until = Some(now + DISTRUST);
-            return false;
-        }
-        self.refused.get_or_insert(now);
-        self.distrusted_until.is_none_or(|until| now >= until)
-            && heard.is_none_or(|heard| now >= heard + HEARD)
     }
 }
 
 impl Doubts {
-    /// A reply of the store arrived.
-    pub(super) fn heard(&self, store: u64) {
-        lock(&self.heard).insert(store, Instant::now());
+    /// Something of the store's life with this start count arrived.
+    pub(super) fn heard(&self, store: u64, generation: u64) {
+        let at = self.origin.elapsed();
+        lock(&self.heard).insert(store, Heard { generation, at });
     }
 
     /// It is asked again.
@@ -96,35 +62,46 @@ impl Doubts {
         self.news.notify_one();
     }
 
-    fn heard_at(&self, store: u64) -> Option<Instant> {
+    fn heard_of(&self, store: u64) -> Option<Heard> {
         lock(&self.heard).get(&store).copied()
     }
 
-    /// Looks whenever somebody is late, and says who is gone.
+    /// Looks whenever somebody is late, and says who is gone. `addresses`: of all stores of the cluster; others are forgotten.
     pub(super) async fn look(
         &self,
-        address: impl Fn(u64) -> Option<SocketAddr>,
+        addresses: impl Fn() -> BTreeMap<u64, SocketAddr>,
         gone: impl Fn(u64),
     ) {
         let mut doors: BTreeMap<u64, Door> = BTreeMap::new();
         loop {
             self.news.notified().await;
             let late = core::mem::take(&mut *lock(&self.late));
+            let addresses = addresses();
+            doors.retain(|store, _| addresses.contains_key(store));
+            lock(&self.heard).retain(|store, _| addresses.contains_key(store));
+            let known = late
+                .iter()
+                .filter_map(|store| Some((*store, *addresses.get(store)?)));
             let mut knocked = Vec::with_capacity(late.len());
-            for store in late {
-                let Some(address) = address(store) else {
-                    continue;
+            for (store, address) in known {
+                let heard = self.heard_of(store);
+                let generation = heard.map_or(0, |heard| heard.generation);
+                let place = Place {
+                    generation,
+                    address,
                 };
-                let door = doors.entry(store).or_insert_with(|| Door::at(address));
-                if door.address != address {
-                    *door = Door::at(address);
-                }
-                knocked.push((store, door.knock(self.heard_at(store))));
+                let door = doors.entry(store).or_insert_with(|| Door::at(place));
+                door.move_to(place);
+                door.knock(self.origin.elapsed(), heard.map(|heard| heard.at));
+                knocked.push(store);
             }
             tokio::time::sleep(ANSWER).await;
-            for (store, refused) in knocked {
+            for store in knocked {
                 let door = doors.get_mut(&store).expect("knocked at above");
-                if door.answer(refused, self.heard_at(store), Instant::now()) {
+                let heard = self.heard_of(store).map(|heard| heard.at);
+                let now = self.origin.elapsed();
+                if door.is_closed(now, heard) && heard.is_none_or(|heard| now >= heard + HEARD) {
+                    tracing::debug!(store, "nobody listens there any more");
                     gone(store);
                 }
             }
@@ -136,45 +113,35 @@ impl Doubts {
 #[cfg(test)]
 mod tests {
     use std::net::{Ipv4Addr, UdpSocket};
+    use std::rc::Rc;
 
     use super::*;
 
-    fn look(door: &mut Door, heard: Option<Instant>, now: Instant) -> bool {
-        let refused = door.knock(heard);
-        door.answer(refused, heard, now)
-    }
-
-    #[test]
-    fn who_is_gone_is_gone_and_who_answers_or_was_heard_just_now_is_not() {
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-        let address = socket.local_addr().expect("it is bound");
-        let now = Instant::now() + Duration::from_secs(9);
-        let mut door = Door::at(address);
-        assert!(!look(&mut door, None, now), "it listens");
-        drop(socket);
-        assert!(!look(&mut door, Some(now), now), "heard just now");
-        assert!(look(&mut door, Some(now), now + HEARD));
-        assert!(look(&mut door, None, now + HEARD));
-        // It starts again at the same address, is heard, and dies.
-        let socket = UdpSocket::bind(address).expect("it is free again");
-        let heard = now + Duration::from_secs(1);
-        assert!(!look(&mut door, Some(heard), heard));
-        assert!(door.distrusted_until.is_none());
-        drop(socket);
-        assert!(look(&mut door, Some(heard), heard + HEARD));
-    }
-
-    #[test]
-    fn an_address_that_refuses_whoever_lives_is_not_believed_for_a_while() {
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-        let address = socket.local_addr().expect("it is bound");
-        drop(socket);
-        let now = Instant::now();
-        let mut door = Door::at(address);
-        assert!(look(&mut door, None, now));
-        let heard = now + Duration::from_secs(1);
-        assert!(!look(&mut door, Some(heard), heard));
-        assert!(!look(&mut door, Some(heard), heard + HEARD));
-        assert!(look(&mut door, Some(heard), heard + DISTRUST));
+    #[actix_rt::test]
+    async fn who_is_late_and_gone_is_said_to_be_gone_and_who_is_late_and_there_is_not() {
+        let doubts = Rc::new(Doubts::default());
+        let here = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        let gone = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        let addresses = [(1, &here), (2, &gone)]
+            .map(|(store, socket)| (store, socket.local_addr().expect("it is bound")));
+        drop(gone);
+        doubts.heard(1, 1);
+        doubts.heard(9, 1); // none of the cluster's any more
+        let (said, mut says) = tokio::sync::mpsc::unbounded_channel();
+        let task = actix_rt::spawn({
+            let doubts = doubts.clone();
+            async move {
+                let all = || BTreeMap::from(addresses);
+                doubts
+                    .look(all, |store| said.send(store).expect("it listens"))
+                    .await;
+            }
+        });
+        for store in [1, 2, 9] {
+            doubts.late(store);
+        }
+        assert_eq!(says.recv().await, Some(2));
+        assert!(doubts.heard_of(9).is_none() && doubts.heard_of(1).is_some());
+        task.abort();
     }
 }

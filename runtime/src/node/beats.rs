@@ -10,16 +10,19 @@
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 
-use super::courier::NodeCourier;
+use actix::Addr;
+
 use super::gossip::{Sight, TAG_BEAT, tag};
 use super::ports::Ports;
 use super::pulse::Pulse;
 use super::silence::{Silence, Silent};
+use super::steward::{FellSilent, Steward};
 use crate::group::actor::{PeerSilent, StepAside};
 use crate::group::{Clock, Counters, Hosted, Rouse, Shared, lock};
+use crate::transport::Place;
 use synod_consensus::{GroupId, ReplicaKey};
 use synod_membership::MemberState;
 
@@ -113,13 +116,13 @@ impl Beats {
         heard: Arc<LastHeard>,
         sight: Sight,
         pulse: Pulse,
-        courier: Arc<OnceLock<Weak<NodeCourier>>>,
+        steward: Arc<OnceLock<Addr<Steward>>>,
     ) -> std::io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         let thread = std::thread::Builder::new()
             .name(format!("beats-{}", shared.store))
-            .spawn(move || run(&shared, &heard, &sight, pulse, &courier, &stopped))?;
+            .spawn(move || run(&shared, &heard, &sight, pulse, &steward, &stopped))?;
         Ok(Self {
             stop,
             thread: Some(thread),
@@ -142,8 +145,8 @@ struct Rounds<'a> {
     shared: &'a Shared,
     heard: &'a LastHeard,
     sight: &'a Sight,
-    /// Who carries this node's own calls, once it runs.
-    courier: &'a OnceLock<Weak<NodeCourier>>,
+    /// Who tells this node's own callers, once it runs.
+    steward: &'a OnceLock<Addr<Steward>>,
     pulse: Pulse,
     /// When it last asked that its leaderships be taken over.
     gave_way: Option<Duration>,
@@ -162,14 +165,14 @@ fn run(
     heard: &LastHeard,
     sight: &Sight,
     pulse: Pulse,
-    courier: &OnceLock<Weak<NodeCourier>>,
+    steward: &OnceLock<Addr<Steward>>,
     stop: &AtomicBool,
 ) {
     let mut rounds = Rounds {
         shared,
         heard,
         sight,
-        courier,
+        steward,
         pulse,
         gave_way: None,
         leads: BTreeMap::new(),
@@ -219,7 +222,15 @@ impl Rounds<'_> {
         self.look_inside(now);
         let place = |store: &u64| {
             let member = seen.get(store)?;
-            Some((*store, (member.generation, *member.addresses.first()?)))
+            let address = *member.addresses.first()?;
+            let generation = member.generation;
+            Some((
+                *store,
+                Place {
+                    generation,
+                    address,
+                },
+            ))
         };
         let places = self.ties.leaders.iter().filter_map(place).collect();
         self.ports.knock(now, &places, |store| self.heard.of(store));
@@ -291,14 +302,14 @@ impl Rounds<'_> {
                     closed,
                     "silent: the groups it led look for another leader"
                 );
-                if let Some(courier) = self.courier.get().and_then(Weak::upgrade) {
-                    courier.disconnected(store);
-                }
             }
             for (_, hosted) in &self.groups {
                 if hosted.leader_store() == Some(store) {
                     hosted.group.do_send(PeerSilent(store));
                 }
+            }
+            if news && let Some(steward) = self.steward.get() {
+                steward.do_send(FellSilent(store));
             }
         }
         self.silence.due(heard, closed)

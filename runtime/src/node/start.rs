@@ -383,13 +383,13 @@ async fn launch(
     })?;
     let heard = Arc::new(LastHeard::default());
     let pulse = Pulse::start(&consensus, &entity, beats::INTERVAL);
-    let caller = Arc::new(OnceLock::new());
+    let told = Arc::new(OnceLock::new());
     let beats = Beats::start(
         shared.clone(),
         heard.clone(),
         sight.clone(),
         pulse,
-        caller.clone(),
+        told.clone(),
     )?;
     // From here on nothing fails: these live on the caller's thread, where nothing unwinds them.
     let gossip = GossipActor::new(swim, shared.clone(), keys.clone(), sight.clone()).start();
@@ -402,7 +402,6 @@ async fn launch(
     }
     let table = TableSlot::default();
     let courier = NodeCourier::start(shared.clone(), table.clone(), seed);
-    let _first = caller.set(Arc::downgrade(&courier));
     if !founding.others.is_empty() && crate::group::lock(&shared.system).founding.is_none() {
         // Until the log says who is a member, the founders are.
         let founders = founding.members();
@@ -425,6 +424,7 @@ async fn launch(
         Some(builder.replace_after).filter(|silence| !silence.is_zero()),
     )
     .start();
+    let _first = told.set(steward.clone());
     let desk = Desk {
         shared: shared.clone(),
         gossip: gossip.clone(),

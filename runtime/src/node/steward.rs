@@ -447,6 +447,18 @@ impl Handler<Look> for Steward {
     }
 }
 
+/// A store that leads groups here fell silent: what this node's own callers asked it is asked elsewhere.
+#[derive(Debug, actix::Message)]
+#[rtype(result = "()")]
+pub(crate) struct FellSilent(pub(crate) u64);
+
+impl Handler<FellSilent> for Steward {
+    type Result = ();
+    fn handle(&mut self, FellSilent(store): FellSilent, _ctx: &mut Self::Context) {
+        self.courier.disconnected(store);
+    }
+}
+
 /// What leaders elsewhere say about their groups.
 #[derive(Debug, actix::Message)]
 #[rtype(result = "()")]

@@ -16,7 +16,8 @@ use super::report::GroupReport;
 use super::state::{GroupEntry, ReplicaAddress};
 
 /// Copies on their way to one node: enough that round trips overlap when most copies are small, few enough that it takes commands
-/// meanwhile. How many large ones are sent at a time is bounded by their senders.
+/// meanwhile. Eight large ones hold up all that is to come after them: they would share its link and its disk anyway, and groups that lack
+/// the most copies set out first.
 pub const TO_A_NODE_MAX: usize = 8;
 /// Copies on their way in the whole cluster.
 pub const IN_CLUSTER_MAX: usize = 64;

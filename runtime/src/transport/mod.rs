@@ -66,4 +66,4 @@ pub use keys::EndpointKeys;
 pub use lane::Lane;
 pub use options::{Limits, LocalHello, TransportOptions};
 pub use peer::{Peer, ReplyPath};
-pub(crate) use port::Port;
+pub(crate) use port::{Door, Place};
