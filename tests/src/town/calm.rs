@@ -19,7 +19,7 @@ impl World {
         let now = self.now;
         self.calm_at = Some(now);
         self.network.heal();
-        self.ambush = None;
+        self.ambushes.clear();
         let stores: Vec<u64> = self.nodes.keys().copied().collect();
         for store in stores {
             let node = self.nodes.get_mut(&store).expect("listed");

@@ -117,7 +117,10 @@ impl World {
                     self.coverage.count("system_leader_crashes");
                     self.crash(leader)?;
                 } else {
-                    self.ambush = Moment::ALL.choose(&mut self.rng).copied();
+                    // The rarest moment is waited for whenever another one is.
+                    let chosen = Moment::ALL.choose(&mut self.rng).copied();
+                    self.ambushes
+                        .extend(chosen.into_iter().chain([Moment::Absent]));
                 }
             }
         }

@@ -381,8 +381,9 @@ impl World {
                 .collect()
         };
         let steps = self.tampered_steps(steps);
-        let strike = { self.ambush }
-            .filter(|ambush| steps.iter().any(|step| Moment::of(step) == Some(*ambush)));
+        let strike = { steps.iter() }
+            .filter_map(Moment::of)
+            .find(|moment| self.ambushes.contains(moment));
         let before = strike.is_some() && rand::Rng::random_bool(&mut self.rng, 0.4);
         if !before {
             self.check_steps(store, &steps)?;
@@ -391,7 +392,7 @@ impl World {
             }
         }
         if let Some(moment) = strike {
-            self.ambush = None;
+            self.ambushes.remove(&moment);
             self.coverage.count(moment.name());
             self.crash(store)?;
         }

@@ -5,7 +5,7 @@
 //! (`drive`), what nodes do (`steward`), what must be so after calm (`calm`).
 
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use rand::{Rng, SeedableRng};
@@ -147,7 +147,7 @@ pub struct World {
     pub(super) network: Network,
     pub(super) ledger: Ledger,
     pub(super) coverage: Coverage,
-    pub(super) ambush: Option<Moment>,
+    pub(super) ambushes: BTreeSet<Moment>,
     pub(super) appended: u64,
     pub(super) zones: u64,
     /// All nodes have one capacity.
@@ -210,7 +210,7 @@ impl World {
             network: Network::draw(&mut rng),
             ledger: Ledger::default(),
             coverage: Coverage::default(),
-            ambush: None,
+            ambushes: BTreeSet::new(),
             appended: 0,
             zones: [0, 0, 2, 3, 4][rng.random_range(0..5)],
             alike: false,
