@@ -15,9 +15,10 @@ use std::thread::JoinHandle;
 
 use actix::Addr;
 
-use super::gossip::{Sight, TAG_BEAT, tag};
+use super::gossip::{TAG_BEAT, tag};
 use super::ports::Ports;
 use super::pulse::Pulse;
+use super::sight::Sight;
 use super::silence::{Silence, Silent};
 use super::steward::{FellSilent, Steward};
 use crate::group::actor::{PeerSilent, StepAside};

@@ -15,8 +15,9 @@ use tokio::sync::mpsc;
 
 use super::founding::{self, Holder};
 use super::gate;
-use super::gossip::{GossipActor, Introduce, Keys, Seen, Sight};
+use super::gossip::{GossipActor, Introduce, Keys};
 use super::protocol::{Admission, Answer, Call, HOPS_MAX, MemberStatus, NodeStatus, given_up};
+use super::sight::{Seen, Sight};
 use super::steward::{Steward, TableSlot, Unsettled, Waiting};
 use crate::group::{Hosted, Shared, lock};
 use crate::system::{Description, MemberEntry, SystemCommand, SystemOutcome};

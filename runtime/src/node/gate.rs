@@ -6,7 +6,7 @@
 use synod_consensus::{EntryKind, GroupId, Recovered, ReplicaKey};
 use tokio::sync::oneshot;
 
-use super::gossip::Sight;
+use super::sight::Sight;
 use crate::group::actor::ProposeSystem;
 use crate::group::{Hosted, Shared, lock};
 use crate::storage::Checkpoint;

@@ -4,7 +4,7 @@
 //! (`synod-membership`), who is a member (`system`).
 
 use core::time::Duration;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -15,8 +15,9 @@ use synod_membership::{
 };
 use tokio::sync::oneshot;
 
+use super::sight::{Seen, Sight};
 use crate::group::{Counters, Shared};
-use crate::system::{Announced, Description, Level, Said};
+use crate::system::{Description, Level};
 use crate::transport::{Lane, PublicKey, Signer};
 
 /// Gossip packets that may wait. Beyond, they are dropped: gossip repeats itself.
@@ -67,70 +68,6 @@ pub(crate) struct RecordSigner(pub(crate) Signer);
 impl synod_membership::Signer for RecordSigner {
     fn sign(&self, bytes: &[u8]) -> Bytes {
         self.0.sign(bytes)
-    }
-}
-
-/// One member, as others of the node read it without asking the actor.
-#[derive(Clone, Debug)]
-pub(crate) struct Seen {
-    pub(crate) state: MemberState,
-    pub(crate) generation: u64,
-    pub(crate) addresses: Vec<std::net::SocketAddr>,
-    /// Level of its build.
-    pub(crate) level: Level,
-    /// What its placement goes by.
-    pub(crate) description: Description,
-    /// What it is for.
-    pub(crate) roles: Vec<String>,
-}
-
-/// What gossip knows, for everybody in the process.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Sight(Arc<RwLock<BTreeMap<u64, Seen>>>);
-
-impl Sight {
-    /// Stores seen alive, this one included.
-    pub(crate) fn alive(&self) -> BTreeSet<u64> {
-        self.in_state(|state| state == MemberState::Alive)
-    }
-
-    /// Stores seen dead, or that said goodbye.
-    pub(crate) fn gone(&self) -> BTreeSet<u64> {
-        self.in_state(|state| matches!(state, MemberState::Dead | MemberState::Left))
-    }
-
-    /// What everybody said of its build, also those that are gone, beside who votes in the system group.
-    pub(crate) fn announced(&self, electorate: BTreeSet<u64>) -> Announced {
-        let seen = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let levels = seen.iter().map(|(store, member)| (*store, member.level));
-        Announced {
-            levels: levels.collect(),
-            electorate,
-        }
-    }
-
-    /// How everybody described itself at its last start that was heard of.
-    pub(crate) fn said(&self) -> BTreeMap<u64, Said> {
-        let seen = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let said = |member: &Seen| Said {
-            generation: member.generation,
-            description: member.description.clone(),
-        };
-        let descriptions = seen.iter().map(|(store, member)| (*store, said(member)));
-        descriptions.collect()
-    }
-
-    fn in_state(&self, wanted: impl Fn(MemberState) -> bool) -> BTreeSet<u64> {
-        let seen = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let matching = seen.iter().filter(|(_, member)| wanted(member.state));
-        matching.map(|(store, _)| *store).collect()
-    }
-
-    pub(crate) fn all(&self) -> BTreeMap<u64, Seen> {
-        self.0
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
     }
 }
 
@@ -256,7 +193,7 @@ impl GossipActor {
                 },
             );
         }
-        *self.sight.0.write().unwrap_or_else(PoisonError::into_inner) = seen;
+        self.sight.publish(seen);
         self.shared.touch();
     }
 

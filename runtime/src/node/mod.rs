@@ -1,12 +1,13 @@
 //! One node: everything of one process put together, started and stopped.
 //!
 //! Here: [`NodeBuilder`] and [`Node`] (start, stop), the order of a start (`start`), joining and founding (`enter`), founding by
-//! several seeds (`founding`), the lookout for members that are missed (`lookout`), what arrives (`inbound`), gossip and beats driven
-//! (`gossip`, `beats`), whether builds are far enough (`gate`), the node's own health (`pulse`), replicas created and deleted (`replicas`), the steps of the system
+//! several seeds (`founding`), the lookout for members that are missed (`lookout`, `addresses`), what arrives (`inbound`), gossip and beats driven
+//! (`gossip`, `sight`, `beats`), whether builds are far enough (`gate`), the node's own health (`pulse`), replicas created and deleted (`replicas`), the steps of the system
 //! leader (`steward`), answers to calls (`calls`), operators' wishes (`wishes`), what
 //! is hosted here, one by one (`shards`), the routing table (`table`), routers of this process (`courier`).
 //! Not here: rules that can be pure (`system`, `router`, `evaluation`, `synod-consensus`, `synod-membership`).
 
+mod addresses;
 mod beats;
 mod builder;
 mod calls;
@@ -23,6 +24,7 @@ mod pulse;
 mod replicas;
 mod running;
 mod shards;
+mod sight;
 mod silence;
 mod start;
 mod steward;

@@ -16,6 +16,7 @@ use synod_consensus::{GroupOptions, LogStore, ReplicaKey};
 use synod_membership::{LocalMember, Metadata, StoreId, Swim, SwimOptions, Versions};
 use tokio::sync::watch;
 
+use super::addresses::{Addresses, keep};
 use super::beats::{self, Beats, LastHeard};
 use super::builder::{Checked, CheckedEntrance, NodeBuilder, StartError, is_label};
 use super::calls::{Calls, Desk};
@@ -23,12 +24,13 @@ use super::courier::NodeCourier;
 use super::enter::{COPIES, enter};
 use super::founding::{Holder, Kept};
 use super::gate;
-use super::gossip::{GossipActor, Learn, RecordSigner, Sight};
+use super::gossip::{GossipActor, Learn, RecordSigner};
 use super::inbound::{NodeInbound, Running};
 use super::lookout::look_out;
 use super::pulse::Pulse;
 use super::replicas::{Arbiters, Replicas};
 use super::running::Node;
+use super::sight::Sight;
 use super::silence::SILENT_AFTER;
 use super::steward::{Steward, TableSlot};
 use crate::evaluation::EvaluatorOptions;
@@ -452,14 +454,12 @@ async fn launch(
         CheckedEntrance::Seeds(seats) => seats.addresses_of_others(&name),
         CheckedEntrance::Found | CheckedEntrance::Known => Vec::new(),
     };
-    let seeker = actix_rt::spawn(look_out(
-        shared.clone(),
-        gossip.clone(),
-        sight,
-        seeds,
-        mine,
-        path.clone(),
-    ));
+    let known = Addresses::load(&path);
+    let keeper = keep(store, sight.clone(), path.clone(), known.clone());
+    let lookout = look_out(shared.clone(), gossip.clone(), sight, seeds, mine, known);
+    let seeker = actix_rt::spawn(async move {
+        tokio::join!(keeper, lookout);
+    });
     let arbiters = unwind.keep();
     tracing::info!(node = %name, store, address = %transport.local_addr(), "node started");
     Ok(Node::new(

@@ -15,10 +15,11 @@ use synod_consensus::{GroupId, LogIndex, ReplicaId, Term};
 
 use super::courier::NodeCourier;
 use super::gate;
-use super::gossip::{Admitted, GivenUp, GossipActor, Keys, Sight};
+use super::gossip::{Admitted, GivenUp, GossipActor, Keys};
 use super::protocol::{NodeFrame, given_up};
 use super::replicas::Replicas;
 use super::shards::MoveStatus;
+use super::sight::Sight;
 use super::table;
 use crate::group::actor::{CarryOut, CheckpointNow, ReportAgain};
 use crate::group::{Shared, lock};

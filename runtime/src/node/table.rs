@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use synod_membership::MemberState;
 
-use super::gossip::Seen;
+use super::sight::Seen;
 use crate::group::Registry;
 use crate::system::{ReplicaAddress, SystemState};
 use crate::wire::{RoutingTable, ShardId, ShardPlace, StoreAddress};

@@ -288,13 +288,7 @@ impl RouterCore {
             }
         }
         self.table_asks = 0;
-        self.peers.retain(|store| {
-            table.stores.iter().any(|known| known.store == store)
-                || table
-                    .shards
-                    .iter()
-                    .any(|place| place.replicas.contains(&store))
-        });
+        self.peers.retain(|store| table.names(store));
         for (number, place) in table.shards.iter().enumerate().take(self.lanes.len()) {
             self.place_shard(now, number as u32, &place.replicas, place.leader);
         }
@@ -340,10 +334,9 @@ impl RouterCore {
         self.want_table(now);
     }
 
-    /// Whether the table says where the store is.
+    /// Whether the table knows the store.
     pub(super) fn knows(&self, store: u64) -> bool {
-        let table = self.table.as_ref();
-        table.is_some_and(|table| table.stores.iter().any(|known| known.store == store))
+        self.table.as_ref().is_some_and(|table| table.names(store))
     }
 
     /// Asks for a table, unless it did so a moment ago.

@@ -24,6 +24,17 @@ pub struct RoutingTable {
     pub shards: Vec<ShardPlace>,
 }
 
+impl RoutingTable {
+    /// Whether the store is a member or holds a replica, as far as this table says.
+    pub fn names(&self, store: u64) -> bool {
+        self.stores.iter().any(|known| known.store == store)
+            || self
+                .shards
+                .iter()
+                .any(|place| place.replicas.contains(&store))
+    }
+}
+
 /// One store and its addresses.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct StoreAddress {
