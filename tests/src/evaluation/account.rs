@@ -142,7 +142,7 @@ impl Handler<Spoil> for Account {
         self.record(msg.id);
         self.balance += 1_000_000;
         if msg.wait_ms > 0 {
-            clock::sleep(Duration::from_millis(msg.wait_ms)).await;
+            clock::sleep(Duration::from_millis(msg.wait_ms)).await; // of the virtual clock: what it waits for is the test's subject
         }
         // A panic in all but the message on the terminal.
         std::panic::resume_unwind(Box::new("spoiled on purpose"));
@@ -152,7 +152,7 @@ impl Handler<Spoil> for Account {
 impl Handler<SlowAdd> for Account {
     async fn handle(&mut self, msg: SlowAdd, _cx: &mut Context<Self>) -> u64 {
         let seen = self.balance;
-        clock::sleep(Duration::from_millis(msg.wait_ms)).await;
+        clock::sleep(Duration::from_millis(msg.wait_ms)).await; // of the virtual clock: what it waits for is the test's subject
         self.record(msg.id);
         self.balance = seen + msg.amount;
         self.balance
@@ -175,7 +175,7 @@ impl Answer<Balance> for Account {
 impl Answer<SlowBalance> for Account {
     async fn answer(&self, q: SlowBalance, _cx: &View<Self>) -> u64 {
         let seen = self.balance;
-        clock::sleep(Duration::from_millis(q.wait_ms)).await;
+        clock::sleep(Duration::from_millis(q.wait_ms)).await; // of the virtual clock, as above
         assert_eq!(seen, self.balance, "one handler at a time per entity");
         seen
     }
