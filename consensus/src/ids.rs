@@ -4,6 +4,7 @@
 //! Called by everybody. Source: Raft paper, figure 2.
 
 use core::fmt;
+use core::num::NonZeroU64;
 
 use serde::{Deserialize, Serialize};
 
@@ -52,11 +53,54 @@ number! {
     /// One Raft group. Group 0 is the system group.
     GroupId
 }
-number! {
-    /// One incarnation of one node's part of a group; never reused, so a wiped disk comes back as somebody else.
-    /// Opaque here: `synod` puts the store id into its upper half.
-    ReplicaId
+/// One incarnation of one node's part of a group; never reused, so a wiped disk comes back as somebody else.
+/// Opaque here: `synod` puts the store id into its upper half. `Option<ReplicaId>` takes eight bytes too: a group that rests holds some.
+#[derive(Clone, Copy, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(from = "u64", into = "u64")] // the same bytes as a bare u64
+pub struct ReplicaId(NonZeroU64);
+
+impl ReplicaId {
+    /// Names the number `value`. `u64::MAX`, which nobody allots, counts as the number before it.
+    pub const fn new(value: u64) -> Self {
+        Self(NonZeroU64::MIN.saturating_add(value))
+    }
+
+    /// The bare number, for formats and arithmetic that this type does not name.
+    pub const fn get(self) -> u64 {
+        self.0.get() - 1
+    }
 }
+
+impl Default for ReplicaId {
+    fn default() -> Self {
+        Self::new(0)
+    }
+}
+
+impl From<u64> for ReplicaId {
+    fn from(value: u64) -> Self {
+        Self::new(value)
+    }
+}
+
+impl From<ReplicaId> for u64 {
+    fn from(replica: ReplicaId) -> Self {
+        replica.get()
+    }
+}
+
+impl fmt::Debug for ReplicaId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ReplicaId").field(&self.get()).finish()
+    }
+}
+
+impl fmt::Display for ReplicaId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.get().fmt(f)
+    }
+}
+
 number! {
     /// A leader's reign. Grows with every election.
     Term
@@ -138,5 +182,26 @@ mod tests {
     #[test]
     fn an_id_is_as_long_as_its_number_on_the_wire() {
         assert_eq!(rmp_serde::to_vec_named(&ReplicaId::new(7)).unwrap(), [7]);
+        assert_eq!(rmp_serde::to_vec_named(&GroupId::new(7)).unwrap(), [7]);
+    }
+
+    #[test]
+    fn every_replica_keeps_its_number_and_none_costs_nothing() {
+        for value in [0, 1, 7 << 32, u64::MAX - 1] {
+            let replica = ReplicaId::new(value);
+            assert_eq!(replica.get(), value);
+            assert_eq!(
+                format!("{replica} {replica:?}"),
+                format!("{value} ReplicaId({value})")
+            );
+            let bytes = rmp_serde::to_vec_named(&replica).unwrap();
+            assert_eq!(bytes, rmp_serde::to_vec_named(&value).unwrap());
+            assert_eq!(rmp_serde::from_slice::<ReplicaId>(&bytes).unwrap(), replica);
+        }
+        assert!(ReplicaId::new(1) < ReplicaId::new(2));
+        let damaged = rmp_serde::to_vec_named(&u64::MAX).unwrap();
+        let read: ReplicaId = rmp_serde::from_slice(&damaged).unwrap();
+        assert_eq!(read.get(), u64::MAX - 1, "no input stops a process");
+        assert_eq!(size_of::<Option<ReplicaId>>(), 8);
     }
 }

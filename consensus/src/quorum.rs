@@ -206,7 +206,7 @@ mod tests {
         #[test]
         fn what_a_quorum_reached_is_what_the_naive_formula_says((configuration, values, _) in group()) {
             // H22, H30: the greatest value v such that more than half of each half has at least v.
-            let halves = Halves::new(&configuration, ReplicaId::ZERO, |voter| voter.get() as usize);
+            let halves = Halves::new(&configuration, ReplicaId::new(0), |voter| voter.get() as usize);
             let reached = halves.reached(None, values[0], |place| values[place]);
             let naive = (0..12).rev().find(|v| quorum(&configuration, |replica| values[replica] >= *v));
             prop_assert_eq!(reached, naive);

@@ -177,7 +177,8 @@ impl<R> Query<R> {
         self
     }
 
-    /// Asks the nearest replica, which may lag behind by at most `max_age`; the answer says by how much.
+    /// Asks the nearest replica, which may lag behind by at most `max_age`; the answer says by how much. For now only the leader knows how
+    /// old its state is (not at all), and every other replica passes the question on: an answer is never wrong, but costs a way round.
     pub fn stale(mut self, max_age: Duration) -> StaleQuery<R> {
         self.raw.set_mode(Mode::Stale { max_age });
         StaleQuery {

@@ -57,6 +57,7 @@ pub(super) const HAZARDS: &[Row] = &[
     (
         "S7",
         "everything is made anew at once after a restart",
+        // Of copies. A node reads its own log once for all groups, and entities are made when somebody asks for them.
         Tests(&["many_nodes_that_join_at_once_get_no_more_than_the_cluster_can_send"]),
     ),
     (

@@ -57,6 +57,7 @@ pub(super) const HAZARDS: &[Row] = &[
     (
         "E23",
         "a sleeper claims to be fresh",
+        // Stale reads are answered by leaders alone, so that nobody claims anything; the test is of reads that must not be stale.
         Tests(&["trace_8_a_read_at_one_that_rests_asks_the_leader"]),
     ),
     (

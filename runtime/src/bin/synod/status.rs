@@ -1,6 +1,7 @@
 //! `synod status`: what every member says of itself, as a table or as JSON.
 
 use std::error::Error;
+use std::time::Duration;
 
 use serde::Serialize;
 use synod::Client;
@@ -9,6 +10,9 @@ use synod::node::{MemberStatus, NodeStatus};
 use crate::connection::{any_status, connect};
 use crate::options::StatusOptions;
 use crate::table::aligned;
+
+/// How long somebody whom gossip holds gone is waited for.
+const GONE_PATIENCE: Duration = Duration::from_millis(500);
 
 /// The cluster as its members describe it.
 #[derive(Debug, Serialize)]
@@ -37,29 +41,45 @@ async fn look(client: &Client, addresses: &[String]) -> Result<View, Box<dyn Err
         nodes: Vec::new(),
         silent: Vec::new(),
     };
-    for member in &first.members {
-        if member.store == first.store {
-            continue;
-        }
-        let mut found = None;
-        for address in &member.addresses {
-            found = client
-                .status(&address.to_string())
-                .await
-                .ok()
-                .filter(|status| status.store == member.store);
-            if found.is_some() {
-                break;
-            }
-        }
-        match found {
-            Some(status) => view.nodes.push(status),
-            None => view.silent.push(member.clone()),
+    let others = first
+        .members
+        .iter()
+        .filter(|member| member.store != first.store);
+    let asked: Vec<_> = others
+        .map(|member| actix_rt::spawn(ask(client.clone(), member.clone())))
+        .collect();
+    for answer in asked {
+        match answer.await? {
+            Ok(status) => view.nodes.push(status),
+            Err(member) => view.silent.push(member),
         }
     }
     view.nodes.insert(0, first);
     view.nodes.sort_by_key(|node| node.store);
     Ok(view)
+}
+
+/// What a member says of itself, or the member when it does not answer. All are asked at once, so that the silent cost no more than one of
+/// them.
+async fn ask(client: Client, member: MemberStatus) -> Result<NodeStatus, MemberStatus> {
+    let answer = async {
+        for address in &member.addresses {
+            let status = client.status(&address.to_string()).await.ok();
+            let found = status.filter(|status| status.store == member.store);
+            if found.is_some() {
+                return found;
+            }
+        }
+        None
+    };
+    let found = if ["dead", "left"].contains(&member.state.as_str()) {
+        // It may only be cut off from the one that says so.
+        let patience = tokio::time::timeout(GONE_PATIENCE, answer).await;
+        patience.unwrap_or_default()
+    } else {
+        answer.await
+    };
+    found.ok_or(member)
 }
 
 /// What gossip says, what the operator wished, and whether others hold its copies because it was silent for too long.
