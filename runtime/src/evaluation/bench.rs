@@ -413,7 +413,10 @@ impl Bench {
 
     pub(super) fn balance(&self, key: &str) -> u64 {
         let state = self.state.lock().unwrap();
-        let image = state.image("account", key).expect("the account exists");
+        let image = state
+            .image("account", key)
+            .unwrap()
+            .expect("the account exists");
         wire::decode::<Account>(&image.bytes).unwrap().balance
     }
 }

@@ -13,33 +13,42 @@
 
 mod admission;
 mod attempts;
+mod base;
 mod batch;
 #[cfg(test)]
 mod bench;
-mod copying;
 mod env;
 mod evaluator;
+mod export;
 mod gates;
 mod guard;
 #[cfg(test)]
 mod hazards;
+#[cfg(test)]
+mod layers;
 mod leadership;
 mod options;
 mod output;
+mod overlay;
 mod paths;
 mod pipeline;
+mod rows;
 mod running;
 mod sabotage;
+mod sealed;
 mod slots;
+mod snapshot;
 mod stale;
 mod state;
-mod state_copy;
 
+pub use base::{Base, BaseError, BaseRow, BaseRows};
 pub use evaluator::Evaluator;
+pub use export::{export, import};
 pub use options::{CheckedEvaluatorOptions, EvaluatorOptions, EvaluatorOptionsError};
 pub use output::{Counters, EvaluatorOutput, ReplyToken};
 #[doc(hidden)]
 pub use sabotage::Sabotage;
+pub use sealed::{RowChange, Sealed};
+pub use snapshot::SnapshotError;
 pub use stale::stale_query;
-pub use state::{ApplyError, Image, ShardState, SnapshotError};
-pub(crate) use state_copy::StateCopy;
+pub use state::{ApplyError, Image, ShardState};

@@ -186,7 +186,8 @@ impl Leadership {
             return self.sound(env, at, decoded);
         }
         env.counters.activations += 1;
-        let image = env.state().image(kind.name, &at.key).cloned();
+        let image = env.state().image(kind.name, &at.key);
+        let image = self.sound(env, at, Ok(image.map_err(|error| error.to_string())))?;
         let (state, base, exists, version) = match image {
             Some(image) => {
                 let decoded = guard::call(|| kind.decode(&image.bytes));

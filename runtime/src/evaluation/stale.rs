@@ -61,7 +61,9 @@ fn prepare(
     };
     let image = state
         .image(kind.name, &request.key)
-        .map(|image| image.bytes.clone());
+        // This replica is about to stop; another one has the row.
+        .map_err(|_| Outcome::Refused(Refusal::NotLeader { leader: None }))?
+        .map(|image| image.bytes);
     let kinds = Rc::clone(kinds);
     let request = request.clone();
     let scope = Scope {

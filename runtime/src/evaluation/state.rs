@@ -1,21 +1,28 @@
 //! Everything replicated of one shard, as the log has made it so far.
 //!
 //! Here: [`ShardState`]: entities with image and version, sessions with their stored replies, log time. Every replica
-//! applies the same entries and holds the same state; the leader's evaluator reads it, nobody else writes it.
-//! Not here: anything speculative (`leadership`), the log (`synod-consensus`), files (`storage`).
+//! applies the same entries and holds the same state; the leader's evaluator reads it, nobody else writes it. Entities lie in up to
+//! three layers: what changed since the last checkpoint was begun, what that checkpoint is writing, and the base. Without a base
+//! everything is in the first. Sessions are few and stay in memory; their changed rows are written, too.
+//! Not here: anything speculative (`leadership`), the log (`synod-consensus`), files (`storage`), the layers (`overlay`, `base`),
+//! what is written of them (`sealed`).
 //!
 //! An effect names the version it was computed from. A mismatch means that an acknowledged effect is about to be lost,
 //! so [`ShardState::apply`] refuses and the replica has to stop ([`ApplyError::ChainBroken`]): a bug, never an outcome.
 
 use std::collections::BTreeMap;
-use std::ops::Bound;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 use synod_consensus::LogIndex;
 
+use super::base::{Base, BaseError, BaseRow};
 use super::batch::{BATCH_VERSION, Batch, Effect, Stored};
-use super::copying::Copies;
+use super::overlay::Overlay;
+use super::rows::{
+    ENTITIES, Head, SESSIONS, entity_key, entity_of, found_in, image_of, session_of,
+};
+use super::snapshot::{self, Sink, SnapshotError, SnapshotWriter};
 use crate::wire::{Outcome, SessionId};
 
 /// An entity's committed state.
@@ -40,16 +47,48 @@ pub(super) struct Session {
     pub(super) bytes: usize,
 }
 
+impl Session {
+    /// One that was written down.
+    pub(super) fn kept(
+        router: u128,
+        used_ms: u64,
+        lowest: u64,
+        replies: BTreeMap<u64, Outcome>,
+    ) -> Self {
+        Self {
+            router,
+            used_ms,
+            lowest,
+            bytes: replies.values().map(size_of_outcome).sum(),
+            replies,
+        }
+    }
+}
+
 /// The replicated state of one shard.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct ShardState {
-    applied: LogIndex,
-    clock_ms: u64,
-    entities: BTreeMap<Box<str>, BTreeMap<Box<str>, Image>>,
-    sessions: BTreeMap<SessionId, Session>,
+    pub(super) applied: LogIndex,
+    pub(super) clock_ms: u64,
+    /// What changed since the last seal.
+    pub(super) fresh: Overlay,
+    /// What a checkpoint is writing, and up to where.
+    pub(super) sealed: Option<(LogIndex, Arc<Overlay>)>,
+    pub(super) base: Option<Arc<dyn Base>>,
+    /// Entities that exist.
+    pub(super) entities: u64,
+    /// Bytes of their kinds, keys and images.
+    pub(super) bytes: u64,
+    pub(super) sessions: BTreeMap<SessionId, Arc<Session>>,
     routers: BTreeMap<u128, SessionId>,
-    /// A copy that is being taken.
-    pub(super) copies: Copies,
+}
+
+/// Two states are equal when they say the same, wherever their rows lie.
+impl PartialEq for ShardState {
+    fn eq(&self, other: &Self) -> bool {
+        self.try_encode()
+            .is_ok_and(|bytes| other.try_encode().is_ok_and(|others| bytes == others))
+    }
 }
 
 /// Why an entry could not be applied. Nothing of it was; the replica must stop and say so.
@@ -88,6 +127,9 @@ pub enum ApplyError {
         /// What the decoder said.
         detail: String,
     },
+    /// What it was computed from cannot be read.
+    #[error(transparent)]
+    Unreadable(#[from] BaseError),
     /// A newer version of Synod wrote the entry.
     #[error(
         "entry {index} has batch format {got}, this build reads up to {BATCH_VERSION}; upgrade this node"
@@ -98,60 +140,6 @@ pub enum ApplyError {
         /// Its format.
         got: u16,
     },
-}
-
-/// Why a snapshot was not taken over.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum SnapshotError {
-    /// The bytes are no snapshot.
-    #[error("the shard snapshot does not decode: {0}")]
-    Undecodable(#[from] rmp_serde::decode::Error),
-    /// A newer version of Synod wrote it.
-    #[error(
-        "the shard snapshot has format {got}, this build reads up to {SNAPSHOT_VERSION}; upgrade this node"
-    )]
-    TooNew {
-        /// Its format.
-        got: u16,
-    },
-}
-
-pub(super) const SNAPSHOT_VERSION: u16 = 1;
-
-#[derive(Serialize)]
-struct SnapshotRef<'a> {
-    version: u16,
-    applied: u64,
-    clock_ms: u64,
-    entities: Vec<EntityRow<&'a str>>,
-    sessions: Vec<SessionRow<&'a BTreeMap<u64, Outcome>>>,
-}
-
-#[derive(Deserialize)]
-struct Snapshot {
-    version: u16,
-    applied: u64,
-    clock_ms: u64,
-    entities: Vec<EntityRow<Box<str>>>,
-    sessions: Vec<SessionRow<BTreeMap<u64, Outcome>>>,
-}
-
-#[derive(Deserialize, Serialize)]
-pub(super) struct EntityRow<S> {
-    pub(super) kind: S,
-    pub(super) key: S,
-    pub(super) version: u64,
-    pub(super) image: Bytes,
-}
-
-#[derive(Deserialize, Serialize)]
-pub(super) struct SessionRow<R> {
-    pub(super) session: SessionId,
-    pub(super) router: u128,
-    pub(super) used_ms: u64,
-    pub(super) lowest: u64,
-    pub(super) replies: R,
 }
 
 impl ShardState {
@@ -167,7 +155,12 @@ impl ShardState {
 
     /// Number of entities that exist.
     pub fn entities(&self) -> usize {
-        self.entities.values().map(BTreeMap::len).sum()
+        usize::try_from(self.entities).unwrap_or(usize::MAX)
+    }
+
+    /// Bytes of all entities' kinds, keys and images.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// Number of open sessions.
@@ -175,49 +168,61 @@ impl ShardState {
         self.sessions.len()
     }
 
-    /// The committed image of an entity.
-    pub fn image(&self, kind: &str, key: &str) -> Option<&Image> {
-        self.entities.get(kind)?.get(key)
+    /// The committed image of an entity: from memory, else from the base.
+    pub fn image(&self, kind: &str, key: &str) -> Result<Option<Image>, BaseError> {
+        if let Some(known) = self.in_memory(kind, key) {
+            return Ok(known.cloned());
+        }
+        self.in_base(kind, key)?
+            .map(|row| image_of(&row))
+            .transpose()
     }
 
-    /// Every entity's kind, key and image, in order.
-    pub fn images(&self) -> impl Iterator<Item = (&str, &str, &Image)> {
-        self.entities.iter().flat_map(|(kind, rows)| {
-            rows.iter()
-                .map(move |(key, image)| (&**kind, &**key, image))
-        })
+    fn in_memory(&self, kind: &str, key: &str) -> Option<Option<&Image>> {
+        let sealed = || self.sealed.as_ref()?.1.find(kind, key);
+        self.fresh.find(kind, key).or_else(sealed)
     }
 
-    /// The entities behind `after`, in order.
-    pub(super) fn images_after<'a>(
-        &'a self,
-        after: Option<(&'a str, &'a str)>,
-    ) -> impl Iterator<Item = (&'a str, &'a str, &'a Image)> {
-        let first = after.and_then(|(kind, key)| {
-            let rows = self.entities.get(kind)?;
-            let behind = (Bound::Excluded(key), Bound::Unbounded);
-            Some(rows.range::<str, _>(behind).map(move |row| (kind, row)))
-        });
-        let kinds = (
-            after.map_or(Bound::Unbounded, |(kind, _)| Bound::Excluded(kind)),
-            Bound::Unbounded,
-        );
-        let rest = self
-            .entities
-            .range::<str, _>(kinds)
-            .flat_map(|(kind, rows)| rows.iter().map(move |row| (&**kind, row)));
-        first
-            .into_iter()
-            .flatten()
-            .chain(rest)
-            .map(|(kind, (key, image))| (kind, &**key, image))
+    fn in_base(&self, kind: &str, key: &str) -> Result<Option<Bytes>, BaseError> {
+        match &self.base {
+            Some(base) => base.get(&entity_key(kind, key)),
+            None => Ok(None),
+        }
     }
 
-    pub(super) fn sessions_within(
-        &self,
-        range: (Bound<SessionId>, Bound<SessionId>),
-    ) -> impl Iterator<Item = (&SessionId, &Session)> {
-        self.sessions.range(range)
+    /// Version and length of an entity's image.
+    fn found(&self, kind: &str, key: &str) -> Result<Option<(LogIndex, usize)>, BaseError> {
+        if let Some(known) = self.in_memory(kind, key) {
+            return Ok(known.map(|image| (image.version, image.bytes.len())));
+        }
+        self.in_base(kind, key)?
+            .map(|row| found_in(&row))
+            .transpose()
+    }
+
+    /// Shows every entity's kind, key and image, in order.
+    pub fn visit(&self, mut show: impl FnMut(&str, &str, &Image)) -> Result<(), BaseError> {
+        let mut over: BTreeMap<(&str, &str), Option<&Image>> = BTreeMap::new();
+        let sealed = self.sealed.iter().flat_map(|(_, sealed)| sealed.entities());
+        for (kind, key, image) in sealed.chain(self.fresh.entities()) {
+            over.insert((kind, key), image);
+        }
+        let mut over = over.into_iter().peekable();
+        for row in self.base.iter().flat_map(|base| base.scan(ENTITIES)) {
+            let (kind, key, image) = entity_of(&row?)?;
+            let place = (&*kind, &*key);
+            while let Some(((kind, key), image)) = over.next_if(|(other, _)| *other < place) {
+                image.inspect(|image| show(kind, key, image));
+            }
+            match over.next_if(|(other, _)| *other == place) {
+                Some((_, newer)) => drop(newer.inspect(|image| show(&kind, &key, image))),
+                None => show(&kind, &key, &image),
+            }
+        }
+        for ((kind, key), image) in over {
+            image.inspect(|image| show(kind, key, image));
+        }
+        Ok(())
     }
 
     /// Passes over an entry without effects (a no-op, a configuration).
@@ -241,11 +246,12 @@ impl ShardState {
                 got: batch.version,
             });
         }
+        let mut lengths = Vec::with_capacity(batch.effects.len());
         for effect in &batch.effects {
-            self.chained(index, effect)?;
+            lengths.push(self.chained(index, effect)?);
         }
-        for effect in batch.effects {
-            self.take_effect(index, effect);
+        for (effect, length) in batch.effects.into_iter().zip(lengths) {
+            self.take_effect(index, effect, length);
         }
         self.clock_ms = self.clock_ms.max(batch.clock_ms);
         for stored in batch.replies {
@@ -253,7 +259,7 @@ impl ShardState {
         }
         for session in batch.expires {
             if let Some(gone) = self.sessions.remove(&session) {
-                self.copies.session_changes(session, Some(&gone));
+                self.session_changed(session);
                 self.routers.remove(&gone.router);
             }
         }
@@ -274,49 +280,51 @@ impl ShardState {
         Ok(())
     }
 
-    fn chained(&self, index: LogIndex, effect: &Effect) -> Result<(), ApplyError> {
-        let found = self
-            .image(&effect.kind, &effect.key)
-            .map_or(LogIndex::ZERO, |image| image.version);
-        if found.get() != effect.base {
+    /// The length of the image that the effect replaces.
+    fn chained(&self, index: LogIndex, effect: &Effect) -> Result<Option<usize>, ApplyError> {
+        let (version, length) = match self.found(&effect.kind, &effect.key)? {
+            Some((version, length)) => (version, Some(length)),
+            None => (LogIndex::ZERO, None),
+        };
+        if version.get() != effect.base {
             return Err(ApplyError::ChainBroken {
                 index,
                 kind: effect.kind.to_string(),
                 key: effect.key.to_string(),
                 expected: LogIndex::from(effect.base),
-                found,
+                found: version,
             });
         }
-        Ok(())
+        Ok(length)
     }
 
-    fn take_effect(&mut self, index: LogIndex, effect: Effect) {
-        let was = self
-            .entities
-            .get(&effect.kind)
-            .and_then(|rows| rows.get(&effect.key));
-        self.copies.entity_changes(&effect.kind, &effect.key, was);
-        match effect.image {
-            Some(bytes) => {
-                let image = Image {
-                    bytes,
-                    version: index,
-                };
-                if let Some(rows) = self.entities.get_mut(&effect.kind) {
-                    rows.insert(effect.key, image);
-                } else {
-                    self.entities
-                        .insert(effect.kind, BTreeMap::from([(effect.key, image)]));
-                }
-            }
-            None => {
-                if let Some(rows) = self.entities.get_mut(&effect.kind) {
-                    rows.remove(&effect.key);
-                    if rows.is_empty() {
-                        self.entities.remove(&effect.kind);
-                    }
-                }
-            }
+    fn take_effect(&mut self, index: LogIndex, effect: Effect, replaced: Option<usize>) {
+        let Effect {
+            kind, key, image, ..
+        } = effect;
+        let name = kind.len() + key.len();
+        if let Some(length) = replaced {
+            self.entities -= 1;
+            self.bytes -= (name + length) as u64;
+        }
+        if let Some(bytes) = &image {
+            self.entities += 1;
+            self.bytes += (name + bytes.len()) as u64;
+        }
+        let image = image.map(|bytes| Image {
+            bytes,
+            version: index,
+        });
+        if image.is_none() && self.base.is_none() {
+            self.fresh.remove(&kind, &key);
+        } else {
+            self.fresh.put(kind, key, image);
+        }
+    }
+
+    fn session_changed(&mut self, id: SessionId) {
+        if self.base.is_some() {
+            self.fresh.session_changed(id);
         }
     }
 
@@ -325,7 +333,10 @@ impl ShardState {
         let Some(session) = self.sessions.get_mut(&stored.session) else {
             return;
         };
-        self.copies.session_changes(stored.session, Some(session));
+        if self.base.is_some() {
+            self.fresh.session_changed(stored.session);
+        }
+        let session = Arc::make_mut(session);
         session.used_ms = self.clock_ms;
         session.bytes += size_of_outcome(&stored.outcome);
         if let Some(replaced) = session.replies.insert(stored.sequence, stored.outcome) {
@@ -344,16 +355,16 @@ impl ShardState {
         if self.routers.contains_key(&router) {
             return; // the first opening stands
         }
-        self.copies.session_changes(id, self.sessions.get(&id));
+        self.session_changed(id);
         self.routers.insert(router, id);
         self.sessions.insert(
             id,
-            Session {
+            Arc::new(Session {
                 router,
                 used_ms: self.clock_ms,
                 lowest: 1,
                 ..Session::default()
-            },
+            }),
         );
     }
 
@@ -362,7 +373,7 @@ impl ShardState {
     }
 
     pub(super) fn session(&self, id: SessionId) -> Option<&Session> {
-        self.sessions.get(&id)
+        self.sessions.get(&id).map(|session| &**session)
     }
 
     pub(super) fn session_of(&self, router: u128) -> Option<SessionId> {
@@ -380,74 +391,89 @@ impl ShardState {
             .map(|(id, _)| *id)
     }
 
-    /// The whole state: what a snapshot and a checkpoint hold. Equal states give equal bytes.
+    /// The whole state, as a snapshot holds it. Equal states give equal bytes.
+    ///
+    /// # Panics
+    /// When the base cannot be read.
     pub fn encode(&self) -> Bytes {
-        let snapshot = SnapshotRef {
-            version: SNAPSHOT_VERSION,
-            applied: self.applied.get(),
-            clock_ms: self.clock_ms,
-            entities: self
-                .images()
-                .map(|(kind, key, image)| EntityRow {
-                    kind,
-                    key,
-                    version: image.version.get(),
-                    image: image.bytes.clone(),
-                })
-                .collect(),
-            sessions: self
-                .sessions
-                .iter()
-                .map(|(id, session)| SessionRow {
-                    session: *id,
-                    router: session.router,
-                    used_ms: session.used_ms,
-                    lowest: session.lowest,
-                    replies: &session.replies,
-                })
-                .collect(),
-        };
-        crate::wire::encode(&snapshot)
+        self.try_encode().expect("the base can be read")
     }
 
-    /// Reads what [`encode`](Self::encode) wrote.
+    fn try_encode(&self) -> Result<Bytes, BaseError> {
+        let unwritten = |error: std::io::Error| BaseError(error.to_string());
+        let (applied, clock_ms) = (self.applied, self.clock_ms);
+        let mut out = SnapshotWriter::begin(Vec::new(), applied, clock_ms, self.entities)
+            .map_err(unwritten)?;
+        let mut written = Ok(());
+        self.visit(|kind, key, image| {
+            if written.is_ok() {
+                written = out.entity(kind, key, image);
+            }
+        })?;
+        written
+            .and_then(|()| out.sessions(self.sessions.len() as u64))
+            .and_then(|()| {
+                let mut sessions = self.sessions.iter();
+                sessions.try_for_each(|(id, session)| out.session(*id, session))
+            })
+            .and_then(|()| out.end())
+            .map(Bytes::from)
+            .map_err(unwritten)
+    }
+
+    /// Reads what [`encode`](Self::encode) wrote into a state without a base.
     pub fn decode(bytes: &[u8]) -> Result<Self, SnapshotError> {
-        let snapshot: Snapshot = rmp_serde::from_slice(bytes)?;
-        if snapshot.version > SNAPSHOT_VERSION {
-            return Err(SnapshotError::TooNew {
-                got: snapshot.version,
-            });
+        let mut state = Self::default();
+        let head = snapshot::read(bytes, &mut state)?;
+        state.applied = head.applied;
+        state.clock_ms = head.clock_ms;
+        Ok(state)
+    }
+
+    /// The state before the first entry, over a base that has no rows yet.
+    pub fn on(base: Arc<dyn Base>) -> Self {
+        Self {
+            base: Some(base),
+            ..Self::default()
         }
+    }
+
+    /// The state that a checkpoint left in `base`; `head` was written with it. Reads the sessions; the entities stay where they are.
+    pub fn restore(base: Arc<dyn Base>, head: &[u8]) -> Result<Self, BaseError> {
+        let head = Head::decode(head)?;
         let mut state = Self {
-            applied: LogIndex::from(snapshot.applied),
-            clock_ms: snapshot.clock_ms,
+            applied: LogIndex::new(head.applied),
+            clock_ms: head.clock_ms,
+            entities: head.entities,
+            bytes: head.bytes,
             ..Self::default()
         };
-        for row in snapshot.entities {
-            let image = Image {
-                bytes: row.image,
-                version: LogIndex::from(row.version),
-            };
-            state
-                .entities
-                .entry(row.kind)
-                .or_default()
-                .insert(row.key, image);
+        for row in base.scan(SESSIONS) {
+            let row: BaseRow = row?;
+            let (id, session) = session_of(&row)?;
+            state.enter(id, session);
         }
-        for row in snapshot.sessions {
-            state.routers.insert(row.router, row.session);
-            state.sessions.insert(
-                row.session,
-                Session {
-                    router: row.router,
-                    used_ms: row.used_ms,
-                    lowest: row.lowest,
-                    bytes: row.replies.values().map(size_of_outcome).sum(),
-                    replies: row.replies,
-                },
-            );
-        }
+        state.base = Some(base);
         Ok(state)
+    }
+
+    fn enter(&mut self, id: SessionId, session: Session) {
+        self.routers.insert(session.router, id);
+        self.sessions.insert(id, Arc::new(session));
+    }
+}
+
+impl Sink for ShardState {
+    fn entity(&mut self, kind: Box<str>, key: Box<str>, image: Image) -> Result<(), BaseError> {
+        self.entities += 1;
+        self.bytes += (kind.len() + key.len() + image.bytes.len()) as u64;
+        self.fresh.put(kind, key, Some(image));
+        Ok(())
+    }
+
+    fn session(&mut self, id: SessionId, session: Session) -> Result<(), BaseError> {
+        self.enter(id, session);
+        Ok(())
     }
 }
 

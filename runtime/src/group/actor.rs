@@ -14,12 +14,13 @@ mod proposals;
 use core::time::Duration;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler};
 use bytes::Bytes;
 pub(crate) use checkpoint::{
     CheckpointGone, CheckpointNow, Checkpointed, ChunkRead, ChunkStored, Delete, Fetched, Provide,
+    RowsDamaged,
 };
 pub(crate) use description::Describe;
 pub(crate) use placement::{CarryOut, Drained, ReportAgain, StepAside};
@@ -37,7 +38,7 @@ use super::machine::Machine;
 use super::outbox::Outbox;
 use super::registry::Hosted;
 use super::shared::{Counters, Shared};
-use crate::storage::WriteRequest;
+use crate::storage::{RowSpace, WriteRequest};
 use crate::system::{Fence, GroupReport, ReplicaAddress, SystemOutcome};
 use crate::wire::scratch;
 
@@ -60,7 +61,9 @@ pub(crate) struct Start {
     pub(crate) evaluator: Option<actix::Addr<EvaluatorActor>>,
     /// Position and configuration of the state in `machine`.
     pub(crate) applied: SnapshotMeta,
-    /// Size of that state as a checkpoint.
+    /// Where its rows lie; `None`: its checkpoints are whole states.
+    pub(crate) space: Option<RowSpace>,
+    /// Size of such a state as a checkpoint.
     pub(crate) state_bytes: u64,
 }
 
@@ -76,8 +79,11 @@ pub(crate) struct GroupActor {
     /// What a snapshot taken now would say of itself.
     applied: SnapshotMeta,
     bytes_since_checkpoint: u64,
-    /// Size of the state at its last checkpoint, noted where it is encoded.
-    state_bytes: Arc<AtomicU64>,
+    space: Option<RowSpace>,
+    /// Size of a state without rows at its last checkpoint.
+    state_bytes: u64,
+    /// Bytes of the state that only memory holds, as the node counts them.
+    overlay_bytes: usize,
     /// Index of the checkpoint being written.
     checkpoint: Option<LogIndex>,
     /// The next compaction keeps no tail, because the log's oldest file waits for this group.
@@ -110,6 +116,7 @@ impl GroupActor {
             shared,
             evaluator,
             applied,
+            space,
             state_bytes,
         } = start;
         let status = group.status();
@@ -123,7 +130,9 @@ impl GroupActor {
             hosted: None,
             applied,
             bytes_since_checkpoint: 0,
-            state_bytes: Arc::new(AtomicU64::new(state_bytes)),
+            space,
+            state_bytes,
+            overlay_bytes: 0,
             checkpoint: None,
             purge: false,
             again: false,
@@ -417,6 +426,7 @@ impl Actor for GroupActor {
 
     fn stopped(&mut self, _ctx: &mut Self::Context) {
         self.end_leadership();
+        self.shared.overlays.count(&mut self.overlay_bytes, 0);
         self.shared.freight.leave(self.key);
     }
 }

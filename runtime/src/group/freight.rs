@@ -2,13 +2,14 @@
 //!
 //! Here: [`Freight`], one per node, with a thread of its own for the disk work: at most [`SHIPMENTS_MAX`] snapshots leave at once, the others
 //! wait in order; all together leave at no more than a number of bytes per second; what arrives is stored, verified and decoded. A
-//! snapshot that leaves is the replica's newest checkpoint, read in pieces from its file: nothing is encoded for it, and it
-//! takes no memory. Not here: what is sent when (`synod-consensus`), the files (`storage`).
+//! snapshot that leaves is the replica's newest checkpoint: of a state that lies in rows a file is made of them for it (`exports`), of
+//! another one it is the file that is there. It is read in pieces and takes no memory. Not here: what is sent when (`synod-consensus`), the files (`storage`).
 //!
 //! No arbiter waits for any of it: group actors hand over and hear by message ([`News`]). Whatever a group asks is answered, also
 //! when it comes to nothing: a group that waits for a piece repeats nothing, and one that installs is mute meanwhile.
-//! The room beside this one: [`worker`], the thread.
+//! The rooms beside this one: [`worker`], the thread, and [`exports`], another one.
 
+mod exports;
 #[cfg(test)]
 mod tests;
 mod worker;
@@ -19,12 +20,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use synod_consensus::{
-    ChunkReceived, ChunkWanted, Refusal, ReplicaId, ReplicaKey, SnapshotId, SnapshotMeta,
+    ChunkReceived, ChunkWanted, GroupId, Refusal, ReplicaId, ReplicaKey, SnapshotId, SnapshotMeta,
 };
 
-use super::actor::{CheckpointGone, ChunkRead, ChunkStored, Fetched, Provide};
+use super::actor::{CheckpointGone, ChunkRead, ChunkStored, Fetched, Provide, RowsDamaged};
 use super::machine::Machine;
 use crate::storage::{CheckpointError, CheckpointSource, CheckpointWriter, PartialError, Partials};
+use exports::Exports;
 use worker::Worker;
 
 /// Snapshots that leave a node at once: enough to fill a link while one of the receivers installs, few enough that each is done soon.
@@ -93,6 +95,8 @@ pub(crate) enum News {
     Stored(ChunkStored),
     /// Answers [`Freight::install`].
     Fetched(Box<Fetched>),
+    /// A row of its state cannot be read.
+    Damaged(RowsDamaged),
 }
 
 /// Whom the freight tells its news. Called on its threads: hand over and return.
@@ -157,6 +161,8 @@ struct Depot {
     changed: Condvar,
     receivers: Arc<dyn Receivers>,
     checkpoints: CheckpointWriter,
+    /// Where states lie in rows.
+    exports: Option<Exports>,
     bytes_per_second: u64,
     counters: FreightCounters,
 }
@@ -197,11 +203,20 @@ impl Freight {
             .into_iter()
             .filter_map(|key| Some((key, partials.held(key)?)))
             .collect();
+        let exports = match checkpoints.rows() {
+            Some(rows) => Some(Exports::start(
+                rows.clone(),
+                partials.share_disk(),
+                receivers.clone(),
+            )?),
+            None => None,
+        };
         let depot = Arc::new(Depot {
             state: Mutex::default(),
             changed: Condvar::new(),
             receivers,
             checkpoints,
+            exports,
             bytes_per_second: bytes_per_second.max(1),
             counters: FreightCounters::default(),
         });
@@ -335,6 +350,9 @@ impl Freight {
         if let Some(thread) = thread {
             let _ = thread.join(); // its panics are caught
         }
+        if let Some(exports) = &self.depot.exports {
+            exports.close();
+        }
     }
 }
 
@@ -412,7 +430,10 @@ impl Depot {
         for (way, serial) in next {
             let depot = self.clone();
             let opened = Box::new(move |source| depot.opened(way, serial, source));
-            self.checkpoints.source(way.0, opened);
+            match &self.exports {
+                Some(exports) if way.0.group != GroupId::ZERO => exports.source(way.0, opened),
+                _ => self.checkpoints.source(way.0, opened),
+            }
         }
     }
 

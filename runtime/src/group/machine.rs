@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use synod_consensus::LogIndex;
 
-use crate::evaluation::{ShardState, StateCopy};
+use crate::evaluation::{Sealed, ShardState};
+use crate::storage::RowSpace;
 use crate::system::{Level, SystemOutcome, SystemState};
 
 /// The replicated state of a group, shared with those who read it.
@@ -22,8 +23,10 @@ pub(crate) enum Machine {
 /// A state beside the machine that it is for.
 #[derive(Debug)]
 pub(crate) enum Decoded {
-    /// Entities and sessions.
-    Shard(ShardState),
+    /// Entities and sessions, whole in memory.
+    Shard(Box<ShardState>),
+    /// Entities and sessions, and where their rows lie.
+    Rows(Box<ShardState>, RowSpace),
     /// Members and placement.
     System(Box<SystemState>),
 }
@@ -69,17 +72,38 @@ impl Machine {
         }
     }
 
-    /// The present state as bytes, to be taken by another thread: a large one is copied there, slice by slice, and not here.
-    pub(crate) fn encode_later(&self) -> Box<dyn FnOnce() -> Option<Bytes> + Send> {
+    /// The present state as bytes.
+    pub(crate) fn encode(&self) -> Bytes {
+        match self {
+            Self::Shard(state) => lock(state).encode(),
+            Self::System(state, _) => lock(state).encode(),
+        }
+    }
+
+    /// What changed of a state that lies in rows since the last time; it takes no longer than a look. `None`: that of the last time is
+    /// not written yet.
+    pub(crate) fn seal(&self) -> Option<Sealed> {
+        match self {
+            Self::Shard(state) => lock(state).seal(),
+            Self::System(..) => None,
+        }
+    }
+
+    /// What was sealed at `index` is in the rows.
+    pub(crate) fn unseal(&self, index: LogIndex) {
+        if let Self::Shard(state) = self {
+            lock(state).unseal(index);
+        }
+    }
+
+    /// Bytes of a shard's entities, and those of them that only memory holds.
+    pub(crate) fn size(&self) -> Option<(u64, usize)> {
         match self {
             Self::Shard(state) => {
-                let copy = StateCopy::begin(state);
-                Box::new(move || copy.encode())
+                let state = lock(state);
+                Some((state.bytes(), state.overlay_bytes()))
             }
-            Self::System(state, _) => {
-                let bytes = lock(state).encode();
-                Box::new(move || Some(bytes))
-            }
+            Self::System(..) => None,
         }
     }
 
@@ -93,8 +117,8 @@ impl Machine {
     /// Replaces the whole state; returns the former one, which may take long to drop.
     pub(crate) fn replace(&self, decoded: Decoded) -> Decoded {
         match (self, decoded) {
-            (Self::Shard(state), Decoded::Shard(new)) => {
-                Decoded::Shard(std::mem::replace(&mut lock(state), new))
+            (Self::Shard(state), Decoded::Shard(new) | Decoded::Rows(new, _)) => {
+                Decoded::Shard(Box::new(std::mem::replace(&mut lock(state), *new)))
             }
             (Self::System(state, _), Decoded::System(new)) => {
                 Decoded::System(Box::new(std::mem::replace(&mut lock(state), *new)))
@@ -116,7 +140,7 @@ impl Machine {
                         restored.applied()
                     )));
                 }
-                Ok(Decoded::Shard(restored))
+                Ok(Decoded::Shard(Box::new(restored)))
             }
             Self::System(_, build) => {
                 let mut restored =

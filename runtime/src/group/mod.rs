@@ -2,16 +2,19 @@
 //!
 //! Here: [`actor`] (Raft, persistence, apply: on consensus arbiters), [`evaluator`] (handlers: on entity arbiters),
 //! [`alarm`] (their timer), [`receipt`] (what a group tells its evaluator without waking it), [`registry`] (who is hosted
-//! here), [`rest`] (which of them rest), [`outbox`] (what one arbiter sends and writes, batched), [`machine`] (what is replicated), [`shared`] (what every
+//! here), [`rest`] (which of them rest), [`outbox`] (what one arbiter sends and writes, batched), [`machine`] (what is replicated),
+//! [`base`] (where its rows lie), [`overlays`] (what only memory holds of all), [`shared`] (what every
 //! part of a node reaches).
 //! Not here: the rules of Raft (`synod-consensus`) and of evaluation (`evaluation`), which are pure.
 
 pub(crate) mod actor;
 pub(crate) mod alarm;
+pub(crate) mod base;
 pub(crate) mod evaluator;
 pub(crate) mod freight;
 pub(crate) mod machine;
 pub(crate) mod outbox;
+pub(crate) mod overlays;
 pub(crate) mod receipt;
 pub(crate) mod registry;
 mod rest;
@@ -24,6 +27,7 @@ pub(crate) use evaluator::EvaluatorActor;
 pub(crate) use freight::Freight;
 pub(crate) use machine::{Machine, lock};
 pub(crate) use outbox::Outbox;
+pub(crate) use overlays::{OVERLAY_BYTES, Overlays};
 pub(crate) use registry::{Hosted, Registry};
 pub(crate) use rest::Rouse;
 pub(crate) use shared::{Clock, Counters, Shared};

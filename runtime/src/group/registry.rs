@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use actix::Addr;
@@ -36,6 +36,10 @@ pub(crate) struct Hosted {
     configuration: Mutex<Configuration>,
     /// Counts changes of leaders and configurations of all replicas here.
     changes: Arc<AtomicU64>,
+    /// Bytes of its state that only memory holds.
+    pub(crate) overlay_bytes: AtomicUsize,
+    /// It was asked to make room, and has not yet.
+    pub(crate) makes_room: AtomicBool,
     /// From the group to its evaluator.
     pub(crate) receipt: Receipt,
 }
@@ -57,6 +61,8 @@ impl Hosted {
             preferred: AtomicU64::new(0),
             configuration: Mutex::default(),
             changes,
+            overlay_bytes: AtomicUsize::new(0),
+            makes_room: AtomicBool::new(false),
             receipt: Receipt::default(),
         }
     }
@@ -210,6 +216,19 @@ impl Registry {
             .cloned()
     }
 
+    /// Whose state has the most that only memory holds, of those that are not making room already. It is taken to be asked.
+    pub(crate) fn largest_overlay(&self) -> Option<Arc<Hosted>> {
+        let groups = self.groups.read().unwrap_or_else(PoisonError::into_inner);
+        let free = |hosted: &&Arc<Hosted>| {
+            !hosted.makes_room.load(Ordering::Relaxed)
+                && hosted.overlay_bytes.load(Ordering::Relaxed) > 0
+        };
+        let bytes = |hosted: &&Arc<Hosted>| hosted.overlay_bytes.load(Ordering::Relaxed);
+        let largest = groups.values().filter(free).max_by_key(bytes)?;
+        largest.makes_room.store(true, Ordering::Relaxed);
+        Some(largest.clone())
+    }
+
     pub(crate) fn insert(&self, group: GroupId, hosted: Hosted) -> Arc<Hosted> {
         let hosted = Arc::new(hosted);
         self.groups
@@ -266,6 +285,7 @@ impl Receivers for Registry {
             News::Read(read) => hosted.group.do_send(read),
             News::Stored(stored) => hosted.group.do_send(stored),
             News::Fetched(fetched) => hosted.group.do_send(*fetched),
+            News::Damaged(damaged) => hosted.group.do_send(damaged),
         }
         true
     }

@@ -9,6 +9,7 @@ use synod_consensus::{GroupId, ReplicaId, ReplicaKey};
 use tokio::sync::watch;
 
 use super::freight::Freight;
+use super::overlays::Overlays;
 use super::registry::Registry;
 use super::rest::SharedClaims;
 use crate::storage::{CheckpointWriter, LogWatch, LogWriter};
@@ -134,6 +135,8 @@ pub(crate) struct Shared {
     pub(crate) log_watch: LogWatch,
     /// To the checkpoints.
     pub(crate) checkpoints: CheckpointWriter,
+    /// What only memory holds of states that lie in rows.
+    pub(crate) overlays: Overlays,
     /// Snapshots on their way, out and in.
     pub(crate) freight: Freight,
     /// Who is hosted here.

@@ -28,6 +28,7 @@ use super::{
 };
 use crate::entity::KindTable;
 use crate::evaluation::{Evaluator, EvaluatorOptions, ShardState};
+use crate::group::{OVERLAY_BYTES, Overlays};
 use crate::storage::{
     CheckpointWriter, Checkpoints, LogOptions, LogWriter, Partials, RealDisk, SegmentedLog,
 };
@@ -106,6 +107,7 @@ impl Ground {
             log: LogWriter::start(Box::new(log), vec![sink()]).unwrap(),
             log_watch,
             checkpoints,
+            overlays: Overlays::new(OVERLAY_BYTES),
             freight,
             registry: registry.clone(),
             claims: Mutex::new(Claims::new(ClaimsOptions::default(), 1)),
@@ -140,6 +142,7 @@ impl Ground {
             shared: self.shared.clone(),
             evaluator,
             applied: SnapshotMeta::default(),
+            space: None,
             state_bytes: 0,
         };
         GroupActor::new(start).start()

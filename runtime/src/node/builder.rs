@@ -7,8 +7,11 @@ use std::path::{Path, PathBuf};
 use super::Node;
 use super::founding::{Seats, SeatsError};
 use crate::entity::{Entity, KindError, KindFactory};
+use crate::group::OVERLAY_BYTES;
 use crate::group::freight::BYTES_PER_SECOND;
-use crate::storage::{CheckpointError, DirectoryError, IdentityError, OpenError, SealedError};
+use crate::storage::{
+    CheckpointError, DirectoryError, IdentityError, OpenError, RowsError, SealedError,
+};
 use crate::system::{BUILD_LEVEL, Description, DescriptionError, Level, check_roles};
 use crate::transport::{BindError, CaError, IdentityError as CertificateError};
 
@@ -65,6 +68,7 @@ pub struct NodeBuilder {
     pub(crate) arbiters: usize,
     pub(crate) lease_reads: bool,
     pub(crate) snapshot_rate: u64,
+    pub(crate) overlay_bytes: usize,
     /// Zero: never.
     pub(crate) replace_after: Duration,
     pub(crate) description: Description,
@@ -96,6 +100,7 @@ impl NodeBuilder {
             arbiters: (cores / 2).clamp(1, 8),
             lease_reads: cfg!(target_os = "linux"),
             snapshot_rate: BYTES_PER_SECOND,
+            overlay_bytes: OVERLAY_BYTES,
             replace_after: REPLACE_AFTER,
             description: Description {
                 zone: None,
@@ -116,6 +121,14 @@ impl NodeBuilder {
     /// half of a gigabit link, so that the other half stays for commands.
     pub fn snapshot_rate(mut self, bytes_per_second: u64) -> Self {
         self.snapshot_rate = bytes_per_second;
+        self
+    }
+
+    /// How many bytes of entities' states may wait in memory, all shards together, before the largest are written to the rows on disk.
+    /// Default 48 MiB; at least 64 KiB.
+    #[must_use]
+    pub fn overlay_bytes(mut self, bytes: usize) -> Self {
+        self.overlay_bytes = bytes.max(64 << 10);
         self
     }
 
@@ -418,6 +431,9 @@ pub enum StartError {
     /// The checkpoints cannot be opened.
     #[error("the checkpoints of the store cannot be opened: {0}")]
     Checkpoints(#[from] CheckpointError),
+    /// The rows of the shards' states cannot be opened. A copy of them is on other nodes: with an empty store the node gets it again.
+    #[error("the states of the store cannot be opened: {0}")]
+    Rows(#[from] RowsError),
     /// A replica on disk cannot be started.
     #[error(transparent)]
     Replica(#[from] super::replicas::ReplicaError),

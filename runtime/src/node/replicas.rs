@@ -20,10 +20,13 @@ use synod_consensus::{
 use crate::entity::{KindFactory, KindTable};
 use crate::evaluation::{CheckedEvaluatorOptions, Evaluator, ShardState};
 use crate::group::actor::{CheckpointNow, Delete, Registered, Retire};
+use crate::group::base::ReplicaBase;
 use crate::group::evaluator::{Paired, Stop};
+use crate::group::machine::Diverged;
 use crate::group::{EvaluatorActor, GroupActor, Hosted, Machine, Shared, Start, lock};
 use crate::storage::{
-    Checkpoint, CheckpointError, RealDisk, WriteRequest, read_sealed, write_sealed,
+    Checkpoint, CheckpointError, Checkpoints, RealDisk, RowHead, RowSpace, StateRows, WriteRequest,
+    read_sealed, write_sealed,
 };
 use crate::system::{Alignment, Retirements, SystemState, newest};
 
@@ -111,16 +114,51 @@ pub struct ReplicaError {
     reason: String,
 }
 
+/// What the disk holds of a replica's state.
+#[derive(Debug)]
+pub(crate) enum Kept {
+    /// The system group's, as a whole.
+    State(Checkpoint),
+    /// What is beside a shard's rows.
+    Rows(RowHead),
+}
+
+impl Kept {
+    fn meta(&self) -> &SnapshotMeta {
+        match self {
+            Self::State(checkpoint) => &checkpoint.meta,
+            Self::Rows(head) => &head.meta,
+        }
+    }
+}
+
+/// What is durable of a replica whose log begins after `base`: an error if the entries between are gone (E28: where the log was compacted
+/// a state was durable once).
+pub(crate) fn kept_of(
+    checkpoints: &Checkpoints,
+    rows: &StateRows,
+    key: ReplicaKey,
+    base: LogIndex,
+) -> Result<Option<Kept>, CheckpointError> {
+    if key.group == GroupId::ZERO {
+        return Ok(checkpoints.restore(key, base)?.map(Kept::State));
+    }
+    let head = rows.head(key);
+    let found = head
+        .as_ref()
+        .map_or(LogIndex::ZERO, |head| head.meta.position.index);
+    if found < base {
+        return Err(CheckpointError::Missing { key, base, found });
+    }
+    Ok(head.map(Kept::Rows))
+}
+
 impl Replicas {
     /// Brings everything back that the disk holds. A replica of a shard that cannot be is given up; without that of the
     /// system group there is no node.
     pub(crate) fn bring_back(
         &mut self,
-        recovered: Vec<(
-            ReplicaKey,
-            Recovered,
-            Result<Option<Checkpoint>, CheckpointError>,
-        )>,
+        recovered: Vec<(ReplicaKey, Recovered, Result<Option<Kept>, CheckpointError>)>,
     ) -> Result<(), ReplicaError> {
         let newest = newest(recovered.iter().map(|(key, _, _)| *key));
         self.recall()?;
@@ -138,9 +176,9 @@ impl Replicas {
                         "it had stopped for good before (so says `{LOST}` in the store)"
                     ),
                 }),
-                Ok(checkpoint) => {
-                    let state = checkpoint.as_ref().map(|found| found.meta.clone());
-                    self.start(key, Restored::after_restart(recovered, state), checkpoint)
+                Ok(kept) => {
+                    let state = kept.as_ref().map(|found| found.meta().clone());
+                    self.start(key, Restored::after_restart(recovered, state), kept)
                 }
                 Err(error) => Err(ReplicaError {
                     group: key.group,
@@ -193,7 +231,7 @@ impl Replicas {
         &self,
         key: ReplicaKey,
         restored: Restored,
-        checkpoint: Option<Checkpoint>,
+        kept: Option<Kept>,
     ) -> Result<(), ReplicaError> {
         let failed = |reason: String| ReplicaError {
             group: key.group,
@@ -201,14 +239,13 @@ impl Replicas {
             reason,
         };
         let applied = restored.state.clone();
-        let machine = self.machine(key.group);
-        let mut state_bytes = 0;
-        if let Some(checkpoint) = checkpoint {
-            state_bytes = checkpoint.data.len() as u64;
-            machine
-                .restore(checkpoint.meta.position.index, &checkpoint.data)
-                .map_err(|error| failed(error.to_string()))?;
-        }
+        let (machine, space) = self
+            .machine(key, kept.as_ref())
+            .map_err(|error| failed(error.to_string()))?;
+        let state_bytes = match &kept {
+            Some(Kept::State(checkpoint)) => checkpoint.data.len() as u64,
+            _ => 0,
+        };
         let now = self.shared.clock.now();
         let seed = self.seed ^ key.group.get().wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let mut group = Group::new(
@@ -226,16 +263,37 @@ impl Replicas {
         if let Some((meta, id, held)) = self.shared.freight.take_held(key) {
             group.partial_snapshot(now, meta, id, held);
         }
-        self.host(key, group, machine, applied, state_bytes);
+        self.host(key, group, machine, applied, space, state_bytes);
         Ok(())
     }
 
-    fn machine(&self, group: GroupId) -> Machine {
-        if group == GroupId::ZERO {
-            Machine::System(self.shared.system.clone(), self.shared.build)
-        } else {
-            Machine::Shard(Arc::new(Mutex::new(ShardState::default())))
+    fn machine(
+        &self,
+        key: ReplicaKey,
+        kept: Option<&Kept>,
+    ) -> Result<(Machine, Option<RowSpace>), Diverged> {
+        if key.group == GroupId::ZERO {
+            let machine = Machine::System(self.shared.system.clone(), self.shared.build);
+            if let Some(Kept::State(checkpoint)) = kept {
+                machine.restore(checkpoint.meta.position.index, &checkpoint.data)?;
+            }
+            return Ok((machine, None));
         }
+        let rows = self.shared.checkpoints.rows();
+        let space = rows.map(|rows| rows.space(key));
+        let state = match &space {
+            None => ShardState::default(),
+            Some(space) => {
+                let receivers = self.shared.registry.clone();
+                let base = Arc::new(ReplicaBase::new(key, space.clone(), receivers));
+                match kept {
+                    Some(Kept::Rows(head)) => ShardState::restore(base, &head.head)
+                        .map_err(|error| Diverged(error.to_string()))?,
+                    _ => ShardState::on(base),
+                }
+            }
+        };
+        Ok((Machine::Shard(Arc::new(Mutex::new(state))), space))
     }
 
     fn host(
@@ -244,6 +302,7 @@ impl Replicas {
         group: Group,
         machine: Machine,
         applied: SnapshotMeta,
+        space: Option<RowSpace>,
         state_bytes: u64,
     ) {
         let evaluator = match (&machine, super::shard_of(key.group)) {
@@ -268,6 +327,7 @@ impl Replicas {
             shared: self.shared.clone(),
             evaluator: evaluator.clone(),
             applied,
+            space,
             state_bytes,
         };
         let arbiter =

@@ -28,17 +28,17 @@ use super::gossip::{GossipActor, Learn, RecordSigner};
 use super::inbound::{NodeInbound, Running};
 use super::lookout::look_out;
 use super::pulse::Pulse;
-use super::replicas::{Arbiters, Replicas};
+use super::replicas::{Arbiters, Kept, Replicas, kept_of};
 use super::running::Node;
 use super::sight::Sight;
 use super::silence::SILENT_AFTER;
 use super::steward::{Steward, TableSlot};
 use crate::evaluation::EvaluatorOptions;
 use crate::group::registry::Completions;
-use crate::group::{Clock, Counters, Freight, Outbox, Registry, Shared};
+use crate::group::{Clock, Counters, Freight, Outbox, Overlays, Registry, Shared};
 use crate::storage::{
     CheckpointError, CheckpointWriter, Checkpoints, IDENTITY_FILE, LogOptions, LogWriter, Partials,
-    RealDisk, SegmentedLog, StoreDirectory,
+    RealDisk, SegmentedLog, StateRows, StoreDirectory,
 };
 use crate::system::{Founding, MemberEntry, SystemState};
 use crate::transport::{
@@ -220,33 +220,35 @@ async fn launch(
     };
     // A crash may come between the end of a replica's log and that of its checkpoint.
     checkpoints.retain(|key| recovered.iter().any(|(known, _)| *known == key));
-    let mut checkpoints_on_disk = Vec::with_capacity(recovered.len());
+    let rows = StateRows::open(directory.rows())?;
+    rows.retain(|key| recovered.iter().any(|(known, _)| *known == key))?;
+    let mut kept_on_disk = Vec::with_capacity(recovered.len());
     for (key, found) in &recovered {
-        // E28: where the log was compacted a checkpoint was durable once.
-        let restored = checkpoints.restore(*key, found.base.position.index);
-        let restored = match restored {
+        let kept = match kept_of(&checkpoints, &rows, *key, found.base.position.index) {
             // One replica's state is gone; its group has it elsewhere.
-            damaged @ Err(CheckpointError::Damaged { .. } | CheckpointError::Missing { .. }) => {
-                damaged
-            }
-            loaded => Ok(loaded?),
+            gone @ Err(CheckpointError::Damaged { .. } | CheckpointError::Missing { .. }) => gone,
+            kept => Ok(kept?),
         };
-        let checkpoint = restored.as_ref().ok().and_then(Option::as_ref);
-        gate::check(builder.build, *key, found, checkpoint).map_err(|reason| {
+        let whole = match &kept {
+            Ok(Some(Kept::State(checkpoint))) => Some(checkpoint),
+            _ => None,
+        };
+        gate::check(builder.build, *key, found, whole).map_err(|reason| {
             StartError::BuildTooOld {
                 path: path.clone(),
                 reason,
             }
         })?;
-        checkpoints_on_disk.push(restored);
+        kept_on_disk.push(kept);
     }
     let log_watch = log.watch();
     let log = LogWriter::start(
         Box::new(log),
         sinks().into_iter().map(|sink| sink as _).collect(),
     )?;
-    let checkpoints = CheckpointWriter::start(
+    let checkpoints = CheckpointWriter::start_with(
         checkpoints,
+        Some(rows),
         sinks().into_iter().map(|sink| sink as _).collect(),
     )?;
 
@@ -279,6 +281,7 @@ async fn launch(
         log,
         log_watch,
         checkpoints,
+        overlays: Overlays::new(builder.overlay_bytes),
         freight,
         registry: registry.clone(),
         claims: Mutex::new(Claims::new(claims, generation)),
@@ -329,10 +332,10 @@ async fn launch(
         kept: BTreeMap::new(),
         retired: crate::system::Retirements::default(),
     };
-    let on_disk = recovered.into_iter().zip(checkpoints_on_disk);
+    let on_disk = recovered.into_iter().zip(kept_on_disk);
     replicas.bring_back(
         on_disk
-            .map(|((key, recovered), checkpoint)| (key, recovered, checkpoint))
+            .map(|((key, recovered), kept)| (key, recovered, kept))
             .collect(),
     )?;
 

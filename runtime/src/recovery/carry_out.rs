@@ -8,13 +8,14 @@ use std::path::Path;
 use bytes::Bytes;
 use synod_consensus::recovery::Survivor;
 use synod_consensus::{
-    Configuration, Entry, GroupId, LogStore, ReplicaId, ReplicaKey, Restored, SnapshotMeta, Write,
+    Configuration, Entry, GroupId, LogIndex, LogStore, ReplicaId, ReplicaKey, Restored,
+    SnapshotMeta, Write,
 };
 
 use super::RecoveryError;
 use super::journal::{Mark, Phase};
 use super::plan::{Fate, GroupPlan, Plan, Site, commands, store_of};
-use crate::storage::{Checkpoint, Checkpoints, LogOptions, RealDisk, SegmentedLog};
+use crate::storage::{Checkpoint, Checkpoints, LogOptions, RealDisk, SegmentedLog, StateRows};
 
 /// Replicas of one store are changed together up to this many bytes, to save syncs.
 const BATCH_BYTES: usize = 4 << 20;
@@ -152,10 +153,15 @@ fn change(
                 source,
             }
         })?;
+    let rows = StateRows::open(place.join("rows")).map_err(|source| RecoveryError::Rows {
+        place: place.clone(),
+        source,
+    })?;
     let mut hand = Hand {
         place: &place,
         log,
         checkpoints,
+        rows,
         states: Vec::new(),
         writes: Vec::new(),
         bytes: 0,
@@ -192,6 +198,7 @@ struct Hand<'a> {
     place: &'a Path,
     log: SegmentedLog,
     checkpoints: Checkpoints,
+    rows: StateRows,
     states: Vec<Checkpoint>,
     writes: Vec<(ReplicaKey, Vec<Write>)>,
     bytes: usize,
@@ -245,11 +252,27 @@ impl Hand<'_> {
             .recover(key(old))
             .map_err(|error| self.log_failed(error))?
             .ok_or_else(|| changed(format!("group {} is not there", plan.group)))?;
-        let state = self
-            .checkpoints
-            .restore(key(old), recovered.base.position.index)
-            .map_err(|error| self.checkpoints_failed(error))?;
-        let meta = state.as_ref().map(|state| state.meta.clone());
+        let base = recovered.base.position.index;
+        let (state, meta) = match plan.group {
+            GroupId::ZERO => {
+                let state = self
+                    .checkpoints
+                    .restore(key(old), base)
+                    .map_err(|error| self.checkpoints_failed(error))?;
+                let meta = state.as_ref().map(|state| state.meta.clone());
+                (state, meta)
+            }
+            _ => (None, self.rows.head(key(old)).map(|head| head.meta)),
+        };
+        let covered = meta
+            .as_ref()
+            .map_or(LogIndex::ZERO, |meta| meta.position.index);
+        if covered < base {
+            return Err(changed(format!(
+                "the state of group {} covers {covered}, and its log begins after {base}",
+                plan.group
+            )));
+        }
         let survivor = Survivor::new(plan.group, old, Restored::after_restart(recovered, meta))
             .map_err(|error| changed(error.to_string()))?;
         let planned = recovery
@@ -279,6 +302,13 @@ impl Hand<'_> {
                 ..state
             });
         }
+        // Durable before the log of the new name is written (E28). The rows are both names' until the former is forgotten.
+        self.rows
+            .also_as(key(old), new)
+            .map_err(|source| RecoveryError::Rows {
+                place: self.place.to_path_buf(),
+                source,
+            })?;
         self.writes.push((key(new), writes));
         self.writes.push((key(old), vec![Write::Drop]));
         Ok(())

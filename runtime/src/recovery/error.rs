@@ -6,7 +6,7 @@ use synod_consensus::StoreError;
 use synod_consensus::recovery::Contradiction;
 
 use super::journal::JournalError;
-use crate::storage::{CheckpointError, DirectoryError, OpenError};
+use crate::storage::{CheckpointError, DirectoryError, OpenError, RowsError};
 use crate::system::UnknownCommand;
 
 /// Why nothing was planned, or why it was not carried out to its end.
@@ -218,6 +218,14 @@ pub enum RecoveryError {
         /// Why.
         source: CheckpointError,
     },
+    /// The rows of the shards' states cannot be used.
+    #[error("the states of the store {place} failed: {source}")]
+    Rows {
+        /// The store.
+        place: PathBuf,
+        /// Why.
+        source: RowsError,
+    },
     /// The disk refused.
     #[error("the store {place} cannot be used: {source}")]
     Io {
@@ -245,6 +253,7 @@ impl RecoveryError {
                 | Self::Log { .. }
                 | Self::Store { .. }
                 | Self::Checkpoints { .. }
+                | Self::Rows { .. }
                 | Self::Io { .. }
                 | Self::Changed { .. }
                 | Self::Unread { .. }

@@ -15,7 +15,7 @@ use super::RecoveryError;
 use super::plan::{Fate, GroupPlan};
 use crate::storage::{
     Admission, CheckpointError, Checkpoints, Disk, LockedStore, LogOptions, LookOnly, OpenError,
-    SealedError, SegmentedLog, read_sealed,
+    RowHead, SealedError, SegmentedLog, look_at_rows, read_sealed,
 };
 use crate::system::{BUILD_LEVEL, SystemState};
 
@@ -125,6 +125,7 @@ impl Survey {
                     _ => unread(&error),
                 }
             })?;
+        let rows = look_at_rows(&place.join("rows")).map_err(|error| unread(&error))?;
         let mut replicas = BTreeMap::new();
         let mut system = None;
         for (group, replica) in newest(log.replicas()) {
@@ -132,7 +133,8 @@ impl Survey {
             let found = if lost.get(&group) == Some(&replica) {
                 Err("it had stopped for good".to_owned())
             } else {
-                read(&log, &checkpoints, key, &mut system).map_err(|error| unread(&*error))?
+                read(&log, &checkpoints, &rows, key, &mut system)
+                    .map_err(|error| unread(&*error))?
             };
             replicas.insert(group, (replica, found));
         }
@@ -230,26 +232,37 @@ fn in_full(error: &dyn Error) -> String {
 fn read(
     log: &SegmentedLog,
     checkpoints: &Checkpoints,
+    rows: &BTreeMap<ReplicaKey, RowHead>,
     key: ReplicaKey,
     system: &mut Option<SystemState>,
 ) -> Result<Result<Survivor, String>, Box<dyn Error>> {
     let Some(recovered) = log.recover(key)? else {
         return Ok(Err("the log does not know it".to_owned()));
     };
-    let checkpoint = match checkpoints.restore(key, recovered.base.position.index) {
-        Err(error @ (CheckpointError::Damaged { .. } | CheckpointError::Missing { .. })) => {
-            return Ok(Err(error.to_string()));
-        }
-        restored => restored?,
-    };
+    let base = recovered.base.position.index;
     let mut meta: Option<SnapshotMeta> = None;
-    if let Some(checkpoint) = checkpoint {
-        if key.group == GroupId::ZERO {
+    if key.group == GroupId::ZERO {
+        let checkpoint = match checkpoints.restore(key, base) {
+            Err(error @ (CheckpointError::Damaged { .. } | CheckpointError::Missing { .. })) => {
+                return Ok(Err(error.to_string()));
+            }
+            restored => restored?,
+        };
+        if let Some(checkpoint) = checkpoint {
             let mut state = SystemState::decode(&checkpoint.data, BUILD_LEVEL)?;
             state.applied = checkpoint.meta.position.index;
             *system = Some(state);
+            meta = Some(checkpoint.meta);
         }
-        meta = Some(checkpoint.meta);
+    } else {
+        meta = rows.get(&key).map(|head| head.meta.clone());
+        let found = meta
+            .as_ref()
+            .map_or(LogIndex::ZERO, |meta| meta.position.index);
+        if found < base {
+            let missing = CheckpointError::Missing { key, base, found };
+            return Ok(Err(missing.to_string()));
+        }
     }
     let restored = Restored::after_restart(recovered, meta);
     Ok(Survivor::new(key.group, key.replica, restored).map_err(|error| error.to_string()))

@@ -1,13 +1,14 @@
 //! The thread that owns a node's checkpoints.
 //!
-//! Here: [`CheckpointWriter`]: whatever waits becomes one file with one sync; then each arbiter's [`CheckpointSink`] hears which of its
-//! replicas may compact their logs through where.
-//! Not here: the files (`checkpoints`), taking a state (its owner).
+//! Here: [`CheckpointWriter`]: whatever waits becomes one write of rows, or one file, with one sync; then each arbiter's
+//! [`CheckpointSink`] hears which of its replicas may compact their logs through where (E28: in this order).
+//! Not here: the rows (`rows`) and the files (`checkpoints`), taking a state (its owner).
 //!
 //! A thread of its own, so that large states never stand before small appends. The first error goes to every sink; logs are then not
 //! compacted any more, which loses nothing.
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -20,6 +21,7 @@ use super::checkpoints::{Checkpoint, CheckpointError, Checkpoints};
 use super::log_writer::panic_text;
 use super::partials::CheckpointSource;
 use super::queue::WriteQueue;
+use super::rows::{RowSpace, RowWrite, Staging, StateRows};
 
 /// Bytes of one file.
 const WRITE_BYTES_MAX: usize = 32 << 20;
@@ -42,7 +44,7 @@ pub trait CheckpointSink: Send {
 /// What a checkpoint writer has done.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct CheckpointCounters {
-    /// Files written, each synced once.
+    /// Files written and writes of rows, each synced once.
     pub files: u64,
     /// Checkpoints in them.
     pub checkpoints: u64,
@@ -55,7 +57,23 @@ pub type TakeSource = Box<dyn FnOnce(Result<Option<CheckpointSource>, Checkpoint
 /// Hears that a received snapshot is the newest checkpoint. Not called when checkpoints have failed: the sinks hear that.
 pub type Adopted = Box<dyn FnOnce() + Send>;
 
-/// A checkpoint whose state is encoded on the writer's thread.
+/// An owner's head and what changed of its rows.
+pub type RowChanges = (Bytes, Vec<(Vec<u8>, Option<Vec<u8>>)>);
+
+/// What a checkpoint writes.
+pub enum CheckpointContent {
+    /// A whole state.
+    State(Bytes),
+    /// What changed since the last checkpoint.
+    Rows {
+        /// Where the replica's rows lie.
+        space: RowSpace,
+        /// Gives the rows; called on the writer's thread.
+        encode: Box<dyn FnOnce() -> RowChanges + Send>,
+    },
+}
+
+/// A checkpoint to be written.
 pub struct CheckpointLater {
     /// Whose.
     pub key: ReplicaKey,
@@ -63,8 +81,8 @@ pub struct CheckpointLater {
     pub meta: SnapshotMeta,
     /// About how long it will be, for the bound of the queue.
     pub bytes: usize,
-    /// Gives the state; `None` when it was replaced meanwhile: then nothing is written, and nobody is told.
-    pub encode: Box<dyn FnOnce() -> Option<Bytes> + Send>,
+    /// What it holds. Rows of a state that was replaced meanwhile are not written, and nobody is told.
+    pub content: CheckpointContent,
 }
 
 impl std::fmt::Debug for CheckpointLater {
@@ -79,8 +97,17 @@ impl std::fmt::Debug for CheckpointLater {
 enum Task {
     Put { sink: usize, later: CheckpointLater },
     Adopt(ReplicaKey, Adopted),
+    AdoptRows(Box<AdoptRows>),
     Source(ReplicaKey, TakeSource),
     Remove(ReplicaKey),
+}
+
+struct AdoptRows {
+    key: ReplicaKey,
+    staging: Staging,
+    meta: SnapshotMeta,
+    head: Bytes,
+    done: Adopted,
 }
 
 struct Shared {
@@ -93,6 +120,7 @@ struct Shared {
 
 struct Owner {
     shared: Arc<Shared>,
+    rows: Option<StateRows>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -121,6 +149,15 @@ impl CheckpointWriter {
         checkpoints: Checkpoints,
         sinks: Vec<Box<dyn CheckpointSink>>,
     ) -> std::io::Result<Self> {
+        Self::start_with(checkpoints, None, sinks)
+    }
+
+    /// Like [`Self::start`], for states that lie in rows, too.
+    pub fn start_with(
+        checkpoints: Checkpoints,
+        rows: Option<StateRows>,
+        sinks: Vec<Box<dyn CheckpointSink>>,
+    ) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             queue: WriteQueue::new(),
             files: AtomicU64::new(0),
@@ -130,6 +167,7 @@ impl CheckpointWriter {
         });
         let worker = Worker {
             checkpoints,
+            rows: rows.clone(),
             sinks,
             shared: Arc::clone(&shared),
         };
@@ -138,6 +176,7 @@ impl CheckpointWriter {
             .spawn(move || worker.run())?;
         Ok(Self(Arc::new(Owner {
             shared,
+            rows,
             thread: Mutex::new(Some(thread)),
         })))
     }
@@ -150,7 +189,7 @@ impl CheckpointWriter {
                 key,
                 meta,
                 bytes: data.len(),
-                encode: Box::new(move || Some(data)),
+                content: CheckpointContent::State(data),
             }
         });
         self.submit_later(sink, later.collect());
@@ -173,7 +212,31 @@ impl CheckpointWriter {
             .push([(OVERHEAD, Task::Adopt(key, done))]);
     }
 
-    /// Opens a replica's newest checkpoint. `take` is called on the writer's thread.
+    /// The rows of states that lie in rows.
+    pub fn rows(&self) -> Option<&StateRows> {
+        self.0.rows.as_ref()
+    }
+
+    /// Makes staged rows those of a replica, in order with what was submitted before. `done` is called on the writer's thread.
+    pub fn adopt_rows(
+        &self,
+        key: ReplicaKey,
+        staging: Staging,
+        meta: SnapshotMeta,
+        head: Bytes,
+        done: Adopted,
+    ) {
+        let task = Task::AdoptRows(Box::new(AdoptRows {
+            key,
+            staging,
+            meta,
+            head,
+            done,
+        }));
+        self.0.shared.queue.push([(OVERHEAD, task)]);
+    }
+
+    /// Opens the newest checkpoint of a replica whose state is a file. `take` is called on the writer's thread.
     pub fn source(&self, key: ReplicaKey, take: TakeSource) {
         self.0
             .shared
@@ -228,81 +291,81 @@ impl CheckpointWriter {
 
 struct Worker {
     checkpoints: Checkpoints,
+    rows: Option<StateRows>,
     sinks: Vec<Box<dyn CheckpointSink>>,
     shared: Arc<Shared>,
+}
+
+/// What was taken from the queue at once.
+#[derive(Default)]
+struct Turn {
+    states: Vec<Checkpoint>,
+    rows: Vec<RowWrite>,
+    /// Whom to tell of whose checkpoint.
+    sinks: BTreeMap<ReplicaKey, usize>,
+    adopted: Vec<(ReplicaKey, Adopted)>,
+    adopted_rows: Vec<AdoptRows>,
+    removed: Vec<ReplicaKey>,
+    sources: Vec<(ReplicaKey, TakeSource)>,
+}
+
+impl Turn {
+    fn add(&mut self, task: Task) {
+        match task {
+            Task::Put { sink, later } => {
+                let CheckpointLater {
+                    key, meta, content, ..
+                } = later;
+                self.sinks.insert(key, sink);
+                match content {
+                    CheckpointContent::State(data) => {
+                        self.states.push(Checkpoint { key, meta, data });
+                    }
+                    CheckpointContent::Rows { space, encode } => {
+                        let (head, changes) = encode();
+                        self.rows.push(RowWrite {
+                            key,
+                            space,
+                            meta,
+                            head,
+                            changes,
+                        });
+                    }
+                }
+            }
+            Task::Adopt(key, done) => self.adopted.push((key, done)),
+            Task::AdoptRows(adopt) => self.adopted_rows.push(*adopt),
+            Task::Source(key, take) => self.sources.push((key, take)),
+            // A removed replica's id is never used again, so a checkpoint that was queued before is not wanted either.
+            Task::Remove(key) => self.removed.push(key),
+        }
+    }
 }
 
 impl Worker {
     fn run(mut self) {
         let mut taken = Vec::new();
         while let Some(bytes) = self.shared.queue.take(WRITE_BYTES_MAX, &mut taken) {
-            let mut batch = Vec::new();
-            let mut done: Vec<Vec<(ReplicaKey, LogIndex)>> =
-                self.sinks.iter().map(|_| Vec::new()).collect();
-            let mut removed = Vec::new();
-            let (mut adopted, mut sources) = (Vec::new(), Vec::new());
-            let mut unencoded = None;
-            for task in taken.drain(..) {
-                match task {
-                    Task::Put { sink, later } => {
-                        let CheckpointLater {
-                            key, meta, encode, ..
-                        } = later;
-                        match catch_unwind(AssertUnwindSafe(encode)) {
-                            Ok(Some(data)) => {
-                                done[sink].push((key, meta.position.index));
-                                batch.push(Checkpoint { key, meta, data });
-                            }
-                            Ok(None) => {}
-                            Err(panic) => unencoded = Some(panic),
-                        }
-                    }
-                    Task::Adopt(key, done) => adopted.push((key, done)),
-                    Task::Source(key, take) => sources.push((key, take)),
-                    // A removed replica's id is never used again, so a checkpoint that was queued before is not wanted either.
-                    Task::Remove(key) => removed.push(key),
-                }
-            }
             let result = catch_unwind(AssertUnwindSafe(|| {
-                if let Some(panic) = unencoded {
-                    resume_unwind(panic);
-                }
-                self.checkpoints.put(&batch)?;
-                for (key, done) in adopted {
-                    self.checkpoints.adopt(key)?;
-                    done();
-                }
-                for key in removed {
-                    self.checkpoints.remove(key);
-                }
-                for (key, take) in sources {
-                    take(self.checkpoints.source(key));
-                }
-                Ok::<(), CheckpointError>(())
+                let mut turn = Turn::default();
+                taken.drain(..).for_each(|task| turn.add(task));
+                self.carry_out(turn)
             }));
-            let error = match result {
-                Ok(Ok(())) => None,
-                Ok(Err(error)) => Some(error.to_string()),
-                Err(panic) => Some(format!("the checkpoints panicked: {}", panic_text(&*panic))),
+            let done = match result {
+                Ok(Ok(done)) => Ok(done),
+                Ok(Err(error)) => Err(error),
+                Err(panic) => Err(format!("the checkpoints panicked: {}", panic_text(&*panic))),
             };
-            if let Some(error) = error {
-                self.shared.failed.store(true, Ordering::Release);
-                self.shared.queue.abandon();
-                self.shared.queue.release(bytes);
-                tracing::error!(
-                    error,
-                    "checkpoints have failed; logs are not compacted any more"
-                );
-                for sink in &self.sinks {
-                    sink.failed(error.clone());
-                }
-                return;
-            }
-            if !batch.is_empty() {
+            let done = match done {
+                Ok(done) => done,
+                Err(error) => return self.fail(bytes, &error),
+            };
+            let checkpoints: usize = done.iter().map(Vec::len).sum();
+            if checkpoints > 0 {
                 self.shared.files.fetch_add(1, Ordering::Relaxed);
                 self.shared
                     .checkpoints
-                    .fetch_add(batch.len() as u64, Ordering::Relaxed);
+                    .fetch_add(checkpoints as u64, Ordering::Relaxed);
                 self.shared.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
             }
             self.shared.queue.release(bytes);
@@ -313,5 +376,63 @@ impl Worker {
             }
             self.shared.queue.gather(GATHER, WRITE_BYTES_MAX);
         }
+    }
+
+    fn fail(&self, bytes: usize, error: &str) {
+        self.shared.failed.store(true, Ordering::Release);
+        self.shared.queue.abandon();
+        self.shared.queue.release(bytes);
+        tracing::error!(
+            error,
+            "checkpoints have failed; logs are not compacted any more"
+        );
+        for sink in &self.sinks {
+            sink.failed(error.to_owned());
+        }
+    }
+
+    /// What each sink is to hear. On an error nothing of it is.
+    fn carry_out(&mut self, turn: Turn) -> Result<Vec<Vec<(ReplicaKey, LogIndex)>>, String> {
+        let failed = |error: CheckpointError| error.to_string();
+        let mut done: Vec<(ReplicaKey, LogIndex)> = turn
+            .states
+            .iter()
+            .map(|state| (state.key, state.meta.position.index))
+            .collect();
+        self.checkpoints.put(&turn.states).map_err(failed)?;
+        for (key, adopted) in turn.adopted {
+            self.checkpoints.adopt(key).map_err(failed)?;
+            adopted();
+        }
+        if let Some(rows) = &self.rows {
+            let written = rows.put(turn.rows).map_err(|error| error.to_string())?;
+            done.extend(written);
+            for adopt in turn.adopted_rows {
+                let AdoptRows {
+                    key,
+                    staging,
+                    meta,
+                    head,
+                    done,
+                } = adopt;
+                rows.adopt(key, staging, meta, head)
+                    .map_err(|error| error.to_string())?;
+                done();
+            }
+            for key in &turn.removed {
+                rows.remove(*key).map_err(|error| error.to_string())?;
+            }
+        }
+        for key in turn.removed {
+            self.checkpoints.remove(key);
+        }
+        for (key, take) in turn.sources {
+            take(self.checkpoints.source(key));
+        }
+        let mut sorted: Vec<Vec<_>> = self.sinks.iter().map(|_| Vec::new()).collect();
+        for (key, index) in done {
+            sorted[turn.sinks[&key]].push((key, index));
+        }
+        Ok(sorted)
     }
 }

@@ -1,11 +1,11 @@
 //! The directory of a node's store: one process at a time, with subfolders for what lies in it.
 //!
-//! Here: [`StoreDirectory`]: the lock, the identity, and where the log, the checkpoints and the keys are; [`LockedStore`]: the lock
+//! Here: [`StoreDirectory`]: the lock, the identity, and where the log, the states and the keys are; [`LockedStore`]: the lock
 //! alone, for whoever works on the store of a node that does not run.
 //! Not here: what those hold. Called by the node at start, before anything else is opened.
 //!
 //! ```text
-//! <store>/LOCK  identity  log/  state/  keys/
+//! <store>/LOCK  identity  log/  state/  rows/  keys/
 //! ```
 
 use std::fs::{File, OpenOptions, TryLockError};
@@ -110,7 +110,12 @@ impl StoreDirectory {
         RealDisk::new(self.path().join("log"))
     }
 
-    /// Where the checkpoints lie.
+    /// Where the rows of shards lie.
+    pub fn rows(&self) -> PathBuf {
+        self.path().join("rows")
+    }
+
+    /// Where the checkpoints of the system group and snapshots on their way lie.
     pub fn state(&self) -> io::Result<RealDisk> {
         RealDisk::new(self.path().join("state"))
     }

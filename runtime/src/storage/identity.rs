@@ -15,8 +15,10 @@ use crate::wire::Sharding;
 
 /// The file in the store that says who it is.
 pub const IDENTITY_FILE: &str = "identity";
-/// The newest format this program reads and writes.
-pub const STORE_FORMAT: u32 = 1;
+/// The newest format this program reads and writes: 2, the state of shards lies in rows (1: in files of checkpoints).
+pub const STORE_FORMAT: u32 = 2;
+/// The oldest format this program reads.
+const STORE_FORMAT_MIN: u32 = 2;
 
 /// What a store is to its cluster; recorded once, when the store is admitted.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -99,6 +101,16 @@ pub enum IdentityError {
         /// Its format.
         found: u32,
     },
+    /// Give the node an empty store: its cluster gives it its state back. Or use the program that wrote it.
+    #[error(
+        "the store {place} has format {found}, this program reads from {STORE_FORMAT_MIN} on: use the program that wrote it, or an empty store"
+    )]
+    OlderFormat {
+        /// Where the store is.
+        place: String,
+        /// Its format.
+        found: u32,
+    },
     /// The record cannot be read.
     #[error(transparent)]
     Sealed(#[from] SealedError),
@@ -166,6 +178,12 @@ impl Identity {
         let Format { format } = rmp_serde::from_slice(&bytes).map_err(undecodable)?;
         if format > STORE_FORMAT {
             return Err(IdentityError::NewerFormat {
+                place,
+                found: format,
+            });
+        }
+        if format < STORE_FORMAT_MIN {
+            return Err(IdentityError::OlderFormat {
                 place,
                 found: format,
             });
@@ -310,25 +328,29 @@ mod tests {
         );
     }
 
-    // DESIGN 14: disk formats; a newer one is refused before anything of it is read.
+    // DESIGN 14: disk formats; a newer one, and one of before the first release, is refused before anything of it is read.
     #[test]
-    fn newer_format_is_refused() {
+    fn newer_and_older_formats_are_refused() {
         #[derive(Serialize)]
-        struct Newer {
+        struct Other {
             format: u32,
             who: String,
         }
         let folder = tempfile::tempdir().unwrap();
         let disk = RealDisk::new(folder.path()).unwrap();
-        let bytes = rmp_serde::to_vec_named(&Newer {
-            format: 2,
-            who: "n1".into(),
-        })
-        .unwrap();
-        write_sealed(&disk, IDENTITY_FILE, &bytes).unwrap();
+        let start = |format| {
+            let who = "n1".into();
+            let bytes = rmp_serde::to_vec_named(&Other { format, who }).unwrap();
+            write_sealed(&disk, IDENTITY_FILE, &bytes).unwrap();
+            Identity::start(&disk, Some("n1"))
+        };
         assert!(matches!(
-            Identity::start(&disk, Some("n1")),
-            Err(IdentityError::NewerFormat { found: 2, .. })
+            start(STORE_FORMAT + 1),
+            Err(IdentityError::NewerFormat { found, .. }) if found == STORE_FORMAT + 1
+        ));
+        assert!(matches!(
+            start(1),
+            Err(IdentityError::OlderFormat { found: 1, .. })
         ));
     }
 }

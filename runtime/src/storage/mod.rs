@@ -3,9 +3,10 @@
 //! - `disk`: what storage asks of a disk, and the real one; `look_only`: a directory that stays as it is.
 //! - `log` ([`SegmentedLog`]): one sequence of files for the entries of all replicas; below it `frame`, `segment`, `supply`, `index`,
 //!   `outline`, `carry`, `open`.
-//! - `checkpoints` ([`Checkpoints`]): whole states of replicas, which let logs be compacted.
+//! - `rows` ([`StateRows`]): the state of shards, row by row; `checkpoints` ([`Checkpoints`]): whole states, of the system group. What is
+//!   durable of them lets logs be compacted.
 //! - `partials` ([`Partials`], [`CheckpointSource`]): states that travel in pieces from one store to another.
-//! - `log_writer`, `checkpoint_writer`: the threads that own the two.
+//! - `log_writer`, `checkpoint_writer`: the threads that write them.
 //! - `directory` ([`StoreDirectory`]), `identity`, `sealed`: whose store it is.
 //!
 //! Not here: what entries and states mean. Source: DESIGN 13.
@@ -25,13 +26,18 @@ mod open;
 mod outline;
 mod partials;
 mod queue;
+mod rows;
+mod rows_look;
+#[cfg(test)]
+mod rows_tests;
 mod sealed;
 mod segment;
 mod supply;
 
 pub use carry::LogWatch;
 pub use checkpoint_writer::{
-    Adopted, CheckpointCounters, CheckpointLater, CheckpointSink, CheckpointWriter, TakeSource,
+    Adopted, CheckpointContent, CheckpointCounters, CheckpointLater, CheckpointSink,
+    CheckpointWriter, RowChanges, TakeSource,
 };
 pub use checkpoints::{Checkpoint, CheckpointError, Checkpoints};
 pub use directory::{DirectoryError, LockedStore, StoreDirectory};
@@ -41,5 +47,7 @@ pub use log::{LogOptions, SegmentedLog};
 pub use log_writer::{LogCounters, LogWriter, WriteRequest, WriteSink};
 pub use look_only::LookOnly;
 pub use open::OpenError;
-pub use partials::{CheckpointSource, PartialError, Partials};
+pub use partials::{CheckpointSource, PartialError, Partials, WholePartial};
+pub use rows::{RowHead, RowSpace, RowView, RowWrite, Rows, RowsError, Staging, StateRows};
+pub use rows_look::look_at_rows;
 pub use sealed::{SealedError, read_sealed, write_sealed};

@@ -21,6 +21,9 @@ use super::checkpoints::{
 };
 use super::disk::{Disk, DiskFile, OpenMode};
 
+/// Bytes read at once where a whole state is verified.
+const PIECE: usize = 256 << 10;
+
 /// A checkpoint to be read in pieces. Its file stays readable when a newer checkpoint takes its place.
 pub struct CheckpointSource {
     offer: SnapshotOffer,
@@ -37,6 +40,12 @@ impl std::fmt::Debug for CheckpointSource {
 }
 
 impl CheckpointSource {
+    /// A state that `file` holds from its beginning.
+    pub fn new(offer: SnapshotOffer, file: Box<dyn DiskFile>) -> Self {
+        let start = 0;
+        Self { offer, file, start }
+    }
+
     /// What it is.
     pub fn offer(&self) -> &SnapshotOffer {
         &self.offer
@@ -179,6 +188,11 @@ impl Partials {
         Ok(Self { disk, open })
     }
 
+    /// The directory that they lie in.
+    pub(crate) fn share_disk(&self) -> Box<dyn Disk> {
+        self.disk.share()
+    }
+
     /// What of which snapshot is held for a replica, in bytes.
     pub fn held(&self, key: ReplicaKey) -> Option<(SnapshotMeta, SnapshotId, u64)> {
         let partial = self.open.get(&key)?;
@@ -269,6 +283,45 @@ impl Partials {
         Ok(data.into())
     }
 
+    /// The whole state, verified, to be read piece by piece; it is never whole in memory. On an error nothing is held.
+    pub fn whole_in_pieces(
+        &mut self,
+        key: ReplicaKey,
+        id: SnapshotId,
+    ) -> Result<WholePartial<'_>, PartialError> {
+        if let Err(error) = self.checked(key, id) {
+            self.remove(key);
+            return Err(error);
+        }
+        let partial = self.open.get(&key).ok_or(PartialError::Missing)?;
+        Ok(WholePartial {
+            file: &*partial.file,
+            at: partial.start,
+            end: partial.start + id.bytes,
+        })
+    }
+
+    fn checked(&self, key: ReplicaKey, id: SnapshotId) -> Result<(), PartialError> {
+        let partial = self
+            .open
+            .get(&key)
+            .filter(|partial| partial.id == id && partial.held == id.bytes)
+            .ok_or(PartialError::Missing)?;
+        let mut piece = vec![0; PIECE];
+        let (mut at, mut checksum) = (0, 0);
+        while at < id.bytes {
+            let left = usize::try_from(id.bytes - at).unwrap_or(PIECE);
+            let piece = &mut piece[..left.min(PIECE)];
+            partial.file.read_exact_at(partial.start + at, piece)?;
+            checksum = crc32c::crc32c_append(checksum, piece);
+            at += piece.len() as u64;
+        }
+        if u64::from(checksum) != id.checksum {
+            return Err(PartialError::Damaged);
+        }
+        Ok(())
+    }
+
     /// Lets go of the file that [`Checkpoints::adopt`] is about to take.
     pub fn release(&mut self, key: ReplicaKey) {
         self.open.remove(&key);
@@ -288,6 +341,31 @@ impl Partials {
         {
             tracing::warn!(group = %key.group, %error, "a half-received snapshot could not be removed");
         }
+    }
+}
+
+/// A state that arrived as a whole.
+pub struct WholePartial<'a> {
+    file: &'a dyn DiskFile,
+    at: u64,
+    end: u64,
+}
+
+impl std::fmt::Debug for WholePartial<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WholePartial")
+            .field("bytes_left", &(self.end - self.at))
+            .finish_non_exhaustive()
+    }
+}
+
+impl io::Read for WholePartial<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let left = usize::try_from(self.end - self.at).unwrap_or(usize::MAX);
+        let wanted = left.min(into.len());
+        let read = self.file.read_at(self.at, &mut into[..wanted])?;
+        self.at += read as u64;
+        Ok(read)
     }
 }
 

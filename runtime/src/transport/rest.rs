@@ -136,7 +136,7 @@ mod tests {
                 .collect();
             super::spare(links, &limits)
         };
-        assert_eq!(spare(&[5_000, 3_000]), [], "as many as may be");
+        assert!(spare(&[5_000, 3_000]).is_empty(), "as many as may be");
         assert_eq!(spare(&[3_000, 5_000, 0, 4_000]), [5_000, 4_000]);
         assert_eq!(spare(&[1_999, 2_000, 1_000, 0]), [2_000]);
         assert_eq!(spare(&[10_000, 0]), [10_000], "too old");

@@ -139,11 +139,15 @@ impl Observer {
         }
         seen.entries.insert(index, checksum);
         seen.ids
-            .retain(|key, _| state.image("account", key).is_some());
-        for (_, key, image) in state.images() {
-            if image.version != index {
-                continue;
+            .retain(|key, _| matches!(state.image("account", key), Ok(Some(_))));
+        let mut changed = Vec::new();
+        let seen_all = state.visit(|_, key, image| {
+            if image.version == index {
+                changed.push((key.to_owned(), image.clone()));
             }
+        });
+        seen_all.map_err(|error| Violation::of("agreement", error.to_string()))?;
+        for (key, image) in changed {
             let account: Account = wire::decode(&image.bytes).map_err(|error| {
                 Violation::of(
                     "agreement",
@@ -152,7 +156,7 @@ impl Observer {
             })?;
             let before = seen
                 .ids
-                .insert(key.to_owned(), account.ids.clone())
+                .insert(key.clone(), account.ids.clone())
                 .unwrap_or_default();
             for (place, id) in account.ids.iter().enumerate() {
                 let again = account.ids[..place].contains(id)

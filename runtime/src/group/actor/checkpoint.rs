@@ -1,7 +1,8 @@
 //! A replica's state leaves and enters whole: checkpoints, snapshots, and its end on disk.
 //!
-//! The log is compacted strictly after a checkpoint is durable (E28). What a follower is sent is the newest checkpoint.
-//! Not here: the files (`storage`), the reading, storing and decoding of snapshots (`group::freight`).
+//! The log is compacted strictly after a checkpoint is durable (E28). What a follower is sent is the newest checkpoint. Of a state that
+//! lies in rows a checkpoint writes what changed, of another one all of it.
+//! Not here: rows and files (`storage`), the reading, storing and decoding of snapshots (`group::freight`).
 
 use std::sync::atomic::Ordering;
 
@@ -17,19 +18,45 @@ use crate::group::freight::FetchError;
 use crate::group::machine::Decoded;
 use crate::group::outbox::Outbox;
 use crate::group::shared::Counters;
-use crate::storage::{CheckpointLater, WriteRequest};
+use crate::storage::{CheckpointContent, CheckpointLater, WriteRequest};
 
 /// A checkpoint is made once this many log bytes were applied since the last one. With 256 groups the retained log
 /// stays below 32 MiB; each checkpoint of a small shard costs a few microseconds and shares one fsync with others.
 const CHECKPOINT_BYTES: u64 = 128 * 1024;
 
 impl GroupActor {
-    /// A large state is written less often, so that checkpoints never cost more than the log itself.
+    /// A checkpoint never costs more than the log did: one of rows holds what the log since the last one changed, and a large whole
+    /// state is written less often.
     pub(super) fn checkpoint_if_due(&mut self) {
-        if self.bytes_since_checkpoint
-            >= CHECKPOINT_BYTES.max(self.state_bytes.load(Ordering::Relaxed))
+        let whole = self.space.is_none();
+        if self.bytes_since_checkpoint >= CHECKPOINT_BYTES.max(self.state_bytes * u64::from(whole))
         {
             self.make_checkpoint();
+        }
+        self.count_overlay();
+    }
+
+    /// Tells the node what only memory holds here. When that is too much of all groups together, the largest makes room.
+    fn count_overlay(&mut self) {
+        let Some((_, bytes)) = self.machine.size() else {
+            return;
+        };
+        let overlays = &self.shared.overlays;
+        overlays.count(&mut self.overlay_bytes, bytes);
+        if let Some(hosted) = &self.hosted {
+            hosted.overlay_bytes.store(bytes, Ordering::Relaxed);
+        }
+        if overlays.are_full()
+            && let Some(largest) = self.shared.registry.largest_overlay()
+        {
+            largest.group.do_send(CheckpointForRoom);
+        }
+    }
+
+    /// It may be asked again.
+    fn room_was_made(&self) {
+        if let Some(hosted) = &self.hosted {
+            hosted.makes_room.store(false, Ordering::Relaxed);
         }
     }
 
@@ -42,18 +69,34 @@ impl GroupActor {
         {
             return;
         }
+        let (bytes, content) = match &self.space {
+            None => {
+                let data = self.machine.encode();
+                self.state_bytes = data.len() as u64;
+                (data.len(), CheckpointContent::State(data))
+            }
+            Some(space) => {
+                let Some(sealed) = self.machine.seal() else {
+                    return;
+                };
+                assert_eq!(
+                    sealed.applied(),
+                    self.applied.position.index,
+                    "Checkpoint Position: a checkpoint holds exactly what its position says"
+                );
+                let space = space.clone();
+                let bytes = sealed.bytes();
+                let encode = Box::new(move || (sealed.head(), sealed.changes().collect()));
+                (bytes, CheckpointContent::Rows { space, encode })
+            }
+        };
         self.bytes_since_checkpoint = 0;
         self.checkpoint = Some(self.applied.position.index);
-        let (encode, size) = (self.machine.encode_later(), self.state_bytes.clone());
         Outbox::checkpoint(CheckpointLater {
             key: self.key,
             meta: self.applied.clone(),
-            bytes: usize::try_from(self.state_bytes.load(Ordering::Relaxed)).unwrap_or(usize::MAX),
-            encode: Box::new(move || {
-                let data = encode()?;
-                size.store(data.len() as u64, Ordering::Relaxed);
-                Some(data)
-            }),
+            bytes,
+            content,
         });
     }
 
@@ -191,13 +234,18 @@ impl Handler<Fetched> for GroupActor {
         }
         match result {
             Ok(decoded) => {
+                if let Decoded::Rows(_, space) = &decoded {
+                    self.space = Some(space.clone());
+                }
                 let former = self.machine.replace(decoded);
                 // A large state takes milliseconds to drop: not here.
                 let _elsewhere = actix_rt::task::spawn_blocking(move || drop(former));
                 self.applied = meta;
                 self.bytes_since_checkpoint = 0;
                 self.checkpoint = None; // one under way is of the former state, and comes to nothing
-                self.state_bytes.store(id.bytes, Ordering::Relaxed);
+                self.state_bytes = id.bytes;
+                self.room_was_made();
+                self.count_overlay();
                 self.state_is_durable(index);
                 tracing::debug!(%group, %index, bytes = id.bytes, "snapshot taken over");
                 self.drive(ctx, |group, now| group.installed(now, id.position));
@@ -224,6 +272,9 @@ impl Handler<Checkpointed> for GroupActor {
             return;
         }
         self.checkpoint = None;
+        self.machine.unseal(index);
+        self.room_was_made();
+        self.count_overlay();
         let purge = std::mem::take(&mut self.purge);
         self.drive(ctx, |group, now| {
             if purge {
@@ -236,6 +287,37 @@ impl Handler<Checkpointed> for GroupActor {
         if std::mem::take(&mut self.again) {
             self.purge = true;
             self.make_checkpoint();
+        }
+    }
+}
+
+/// Of all states here, this one has the most that only memory holds, and all together have too much.
+#[derive(Debug, actix::Message)]
+#[rtype(result = "()")]
+pub(crate) struct CheckpointForRoom;
+
+impl Handler<CheckpointForRoom> for GroupActor {
+    type Result = ();
+    fn handle(&mut self, _: CheckpointForRoom, _ctx: &mut Self::Context) {
+        if !self.stopped {
+            self.make_checkpoint();
+            if self.checkpoint.is_none() {
+                self.room_was_made();
+            }
+        }
+    }
+}
+
+/// A row of this replica's state cannot be read.
+#[derive(Debug, actix::Message)]
+#[rtype(result = "()")]
+pub(crate) struct RowsDamaged(pub(crate) String);
+
+impl Handler<RowsDamaged> for GroupActor {
+    type Result = ();
+    fn handle(&mut self, RowsDamaged(reason): RowsDamaged, ctx: &mut Self::Context) {
+        if !self.stopped {
+            self.stop(&reason, ctx);
         }
     }
 }

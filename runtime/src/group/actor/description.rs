@@ -1,7 +1,5 @@
 //! What a replica says of itself when an operator looks.
 
-use std::sync::atomic::Ordering;
-
 use actix::{Context, Handler, MessageResult};
 use synod_consensus::{PeerState, ReplicaId, Role};
 
@@ -49,7 +47,10 @@ impl Handler<Describe> for GroupActor {
             applied: status.applied.get(),
             last: last.get(),
             log_bytes,
-            state_bytes: self.state_bytes.load(Ordering::Relaxed),
+            state_bytes: self
+                .machine
+                .size()
+                .map_or(self.state_bytes, |(bytes, _)| bytes),
             voters: stores(&configuration.voters),
             outgoing: stores(&configuration.outgoing),
             learners: stores(&incoming),

@@ -8,9 +8,7 @@ use synod_consensus::{GroupId, LogIndex, Position, Term};
 use tempfile::TempDir;
 
 use super::*;
-use crate::storage::{
-    Checkpoint, CheckpointLater, CheckpointSink, Checkpoints, Disk, DiskFile, OpenMode, RealDisk,
-};
+use crate::storage::{Checkpoint, CheckpointSink, Checkpoints, Disk, DiskFile, OpenMode, RealDisk};
 use crate::system::SystemState;
 
 /// What a disk does with the bytes of its files.
@@ -244,18 +242,11 @@ impl Port {
     fn occupy(&self) -> Sender<()> {
         let (release, released) = channel();
         let (begun, begins) = channel();
-        let encode = move || {
+        let occupied = Box::new(move |_| {
             begun.send(()).unwrap();
             let _dropped = released.recv();
-            None
-        };
-        let later = CheckpointLater {
-            key: key(99),
-            meta: meta(),
-            bytes: 0,
-            encode: Box::new(encode),
-        };
-        self.checkpoints.submit_later(0, vec![later]);
+        });
+        self.checkpoints.source(key(99), occupied);
         begins.recv_timeout(PATIENCE).unwrap();
         release
     }

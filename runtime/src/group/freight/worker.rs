@@ -1,5 +1,6 @@
 //! The thread that does a node's disk work for snapshots: one task after another, reads at the pace of the budget.
 
+use std::io::{self, BufReader};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -8,10 +9,15 @@ use std::time::{Duration, Instant};
 use synod_consensus::{ChunkReceived, ChunkWanted, ReplicaKey, SnapshotId, SnapshotMeta};
 
 use super::{BURST, Depot, FetchError, News, Reading, Source, Task};
+use crate::evaluation::{ShardState, SnapshotError, import};
 use crate::group::actor::{CheckpointGone, ChunkRead, ChunkStored, Fetched};
+use crate::group::base::ReplicaBase;
 use crate::group::lock;
 use crate::group::machine::{Decoded, Machine};
-use crate::storage::{CheckpointSource, PartialError, Partials};
+use crate::storage::{CheckpointSource, PartialError, Partials, StateRows};
+
+/// Bytes of a snapshot read at once.
+const PIECE: usize = 256 << 10;
 
 pub(super) struct Worker {
     depot: Arc<Depot>,
@@ -188,6 +194,7 @@ impl Worker {
 
     fn install(&mut self, key: ReplicaKey, meta: SnapshotMeta, id: SnapshotId, machine: &Machine) {
         let depot = self.depot.clone();
+        let meta_of_rows = meta.clone();
         let tell = move |result: Result<Decoded, FetchError>| {
             let counters = &depot.counters;
             let counter = match &result {
@@ -201,6 +208,10 @@ impl Worker {
                 counter.fetch_add(1, Ordering::Relaxed);
             }
         };
+        if let (Machine::Shard(_), Some(rows)) = (machine, self.depot.checkpoints.rows()) {
+            let rows = rows.clone();
+            return self.install_rows(&rows, key, id, meta_of_rows, Box::new(tell));
+        }
         let data = match self.partials.whole(key, id) {
             Ok(data) => data,
             Err(error) => return tell(Err(FetchError::Partial(error))),
@@ -216,5 +227,49 @@ impl Worker {
                 tell(Err(FetchError::Undecodable(error.to_string())));
             }
         }
+    }
+
+    /// The rows of a snapshot are staged beside the present ones; they become the replica's in one write, in order with its checkpoints.
+    fn install_rows(
+        &mut self,
+        rows: &StateRows,
+        key: ReplicaKey,
+        id: SnapshotId,
+        meta: SnapshotMeta,
+        tell: Box<dyn FnOnce(Result<Decoded, FetchError>) + Send>,
+    ) {
+        let mut staging = rows.stage(key.group);
+        let imported = match self.partials.whole_in_pieces(key, id) {
+            Err(error) => return tell(Err(FetchError::Partial(error))),
+            Ok(whole) => import(BufReader::with_capacity(PIECE, whole), |row, value| {
+                staging.put(&row, value).map_err(|error| error.to_string())
+            }),
+        };
+        // Before the rows are the replica's: one that came back to a state it has would be taken for a newer one.
+        self.partials.remove(key);
+        let head = match imported {
+            Ok((applied, head)) if applied == id.position.index => head,
+            Ok((applied, _)) => {
+                let wrong = format!("it is of index {applied}, not {}", id.position.index);
+                return tell(Err(FetchError::Undecodable(wrong)));
+            }
+            Err(error @ SnapshotError::NotKept(_)) => {
+                let error = io::Error::other(error);
+                return tell(Err(FetchError::Partial(PartialError::Io(error))));
+            }
+            Err(error) => return tell(Err(FetchError::Undecodable(error.to_string()))),
+        };
+        let (space, receivers) = (staging.space(), self.depot.receivers.clone());
+        let restored = {
+            let head = head.clone();
+            move || {
+                let base = Arc::new(ReplicaBase::new(key, space.clone(), receivers));
+                let state = ShardState::restore(base, &head);
+                let decoded = state.map(|state| Decoded::Rows(Box::new(state), space));
+                tell(decoded.map_err(|error| FetchError::Undecodable(error.to_string())));
+            }
+        };
+        let checkpoints = &self.depot.checkpoints;
+        checkpoints.adopt_rows(key, staging, meta, head, Box::new(restored));
     }
 }

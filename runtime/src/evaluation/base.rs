@@ -1,0 +1,27 @@
+//! Where the rows of a shard lie that are not in memory.
+//!
+//! Here: [`Base`], what a [`ShardState`](super::ShardState) asks of it: one row, or all of a range, as of one moment. Keys and values are
+//! bytes; what they mean is `rows`. Without a base a state is whole in memory, as the simulators have it.
+//! Not here: who writes rows and when (`storage`, from what [`ShardState::seal`](super::ShardState::seal) gave).
+
+use std::fmt::Debug;
+
+use bytes::Bytes;
+
+/// A row's key and its value.
+pub type BaseRow = (Bytes, Bytes);
+/// Rows in the order of their keys. After an error nothing more comes.
+pub type BaseRows<'a> = Box<dyn Iterator<Item = Result<BaseRow, BaseError>> + 'a>;
+
+/// Rows that outlive the process.
+pub trait Base: Debug + Send + Sync {
+    /// One row, as the last write that ended left it.
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, BaseError>;
+    /// All rows whose keys begin with `prefix`, as of the moment of the call, whatever is written meanwhile.
+    fn scan(&self, prefix: &[u8]) -> BaseRows<'_>;
+}
+
+/// A row cannot be read, or is none. The replica must stop and say so; it is rebuilt from its peers (section 7).
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("a row of the replicated state cannot be read: {0}")]
+pub struct BaseError(pub String);

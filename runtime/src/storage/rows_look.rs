@@ -1,0 +1,65 @@
+//! What the rows of a store say, without changing them.
+//!
+//! Here: [`look_at_rows`], for `recovery`, whose plan must leave a store as it is, to the byte. The LSM tree tidies up when it is opened,
+//! so it is opened on a copy beside it, of which the large files are links (they are never changed, only removed).
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use synod_consensus::ReplicaKey;
+
+use super::rows::{RowHead, RowsError, StateRows};
+
+/// Folders of files that are written once.
+const LINKED: [&str; 2] = ["tables", "blobs"];
+
+/// The copy; it goes when this does.
+struct Copied(PathBuf);
+
+impl Drop for Copied {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            tracing::warn!(copy = %self.0.display(), %error, "a copy of a store's rows could not be removed");
+        }
+    }
+}
+
+fn copy(from: &Path, to: &Path, linked: bool) -> io::Result<()> {
+    std::fs::create_dir(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let (source, target) = (entry.path(), to.join(entry.file_name()));
+        if entry.file_type()?.is_dir() {
+            let linked = linked || LINKED.iter().any(|name| entry.file_name() == *name);
+            copy(&source, &target, linked)?;
+        } else if linked {
+            std::fs::hard_link(&source, &target)?;
+        } else {
+            std::fs::copy(&source, &target)?;
+        }
+    }
+    Ok(())
+}
+
+/// What is durable of every replica that has rows in the directory; nothing, if there is none.
+pub fn look_at_rows(path: &Path) -> Result<BTreeMap<ReplicaKey, RowHead>, RowsError> {
+    if !path.exists() {
+        return Ok(BTreeMap::new());
+    }
+    let unusable = |error: io::Error| RowsError::Unusable {
+        place: path.display().to_string(),
+        reason: error.to_string(),
+    };
+    let beside = path.with_extension("look");
+    if beside.exists() {
+        std::fs::remove_dir_all(&beside).map_err(unusable)?; // of a look that was interrupted
+    }
+    let copied = Copied(beside);
+    copy(path, &copied.0, false).map_err(unusable)?;
+    let rows = StateRows::open(&copied.0)?;
+    let heads = rows.replicas().into_iter();
+    Ok(heads
+        .filter_map(|key| Some((key, rows.head(key)?)))
+        .collect())
+}
