@@ -36,6 +36,8 @@ impl Answer<Read> for Note {
 }
 
 const SHARDS: u32 = 4;
+/// More than the tails of all logs that are kept.
+const CHANGES: usize = 3_000;
 
 fn builder(directory: &Path, name: &str) -> NodeBuilder {
     Node::builder()
@@ -52,7 +54,7 @@ async fn start(directory: &Path, name: &str, at: Option<&Node>) -> Node {
     builder.start().await.expect("starts")
 }
 
-/// Three nodes whose every shard has a checkpoint on the disk of the third.
+/// Three nodes, on the third of which every shard's log begins behind what is in its rows.
 async fn three(directory: &Path) -> [Node; 3] {
     let founder = builder(directory, "n1").found().shards(SHARDS);
     let n1 = founder.start().await.expect("founds");
@@ -63,11 +65,11 @@ async fn three(directory: &Path) -> [Node; 3] {
         let note = n1.entities::<Note>().at(key(number));
         note.ask(Write(text(number))).await.expect("written");
     }
-    let state = directory.join("n3/state");
-    until("checkpoints are on disk", async || {
-        std::fs::read_dir(&state).is_ok_and(|files| files.count() > 0)
-    })
-    .await;
+    // More than the logs keep of what is in the rows.
+    for number in 0..CHANGES {
+        let note = n1.entities::<Note>().at(key(number % 60));
+        note.ask(Write(text(number % 60))).await.expect("written");
+    }
     [n1, n2, n3]
 }
 
@@ -75,34 +77,21 @@ fn key(number: usize) -> String {
     format!("k{number}")
 }
 
-/// Sixty of them are more than a checkpoint's worth for every shard.
 fn text(number: usize) -> String {
-    format!("{number}").repeat(20_000)
+    format!("{number}").repeat(2_000)
 }
 
-/// Flips a bit in the state of every shard's newest checkpoint; says of how many. The layout is that of the crate's
-/// `storage::checkpoints`: a header of 24 bytes with the count at 12, rows of 60 with the group at 0 and the body's place
-/// at 32.
-fn damage(state: &Path) -> usize {
-    let mut damaged = 0;
-    for file in std::fs::read_dir(state).expect("a directory") {
-        let path = file.expect("an entry").path();
-        let mut bytes = std::fs::read(&path).expect("a file of checkpoints");
-        assert_eq!(&bytes[..8], b"SYNODCHK");
-        let number = |at: usize, bytes: &[u8]| {
-            u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes")) as usize
-        };
-        let count = number(12, &bytes) & 0xffff_ffff;
-        for row in (0..count).map(|nth| 24 + nth * 60) {
-            let (group, body) = (number(row, &bytes), number(row + 32, &bytes));
-            if group != 0 {
-                bytes[body] ^= 1;
-                damaged += 1;
-            }
-        }
-        std::fs::write(&path, bytes).expect("written");
-    }
-    damaged
+/// Flips a bit in the first of what is written of the shards' states: nothing behind it can be read any more. The files are the LSM
+/// tree's, in `rows`, of which the states here fill no more than the journal.
+fn damage(rows: &Path) {
+    let files = std::fs::read_dir(rows).expect("a directory");
+    let paths = files.map(|file| file.expect("an entry").path());
+    let mut journals = paths.filter(|path| path.extension().is_some_and(|end| end == "jnl"));
+    let journal = journals.next().expect("a journal");
+    assert!(journals.next().is_none());
+    let mut bytes = std::fs::read(&journal).expect("a journal");
+    bytes[100] ^= 1;
+    std::fs::write(&journal, bytes).expect("written");
 }
 
 #[actix_rt::test]
@@ -110,17 +99,12 @@ async fn a_replica_with_a_damaged_state_is_rebuilt_from_its_peers() {
     // DESIGN section 7: corrupt storage stops that replica, which comes back under a new id.
     let directory = tempfile::tempdir().unwrap();
     let [n1, n2, n3] = three(directory.path()).await;
-    let state = directory.path().join("n3/state");
     n3.shutdown().await;
-    let damaged = damage(&state);
-    assert!(damaged > 0);
+    damage(&directory.path().join("n3/rows"));
 
     let n3 = start(directory.path(), "n3", Some(&n1)).await;
     let lost = counter(&n3, "replicas_stopped").await;
-    assert!(
-        (1..=damaged as u64).contains(&lost),
-        "{lost} of {damaged} damaged checkpoints were in use"
-    );
+    assert_eq!(lost, u64::from(SHARDS));
     settled([&n1, &n2, &n3], SHARDS).await;
 
     // With n1 gone, the rebuilt replicas are half of every majority.
@@ -141,12 +125,12 @@ async fn what_stopped_for_good_stays_so_although_its_files_look_whole_again() {
     for node in three(directory.path()).await {
         node.shutdown().await;
     }
-    let (state, kept) = (
-        directory.path().join("n3/state"),
+    let (rows, kept) = (
+        directory.path().join("n3/rows"),
         directory.path().join("kept"),
     );
-    copy(&state, &kept);
-    assert!(damage(&state) > 0);
+    copy(&rows, &kept);
+    damage(&rows);
     let n3 = start(directory.path(), "n3", None).await;
     let lost = counter(&n3, "replicas_stopped").await;
     until("it is kept", async || {
@@ -154,7 +138,7 @@ async fn what_stopped_for_good_stays_so_although_its_files_look_whole_again() {
     })
     .await;
     n3.shutdown().await;
-    copy(&kept, &state);
+    copy(&kept, &rows);
 
     let n3 = start(directory.path(), "n3", None).await;
     assert_eq!(counter(&n3, "replicas_stopped").await, lost);
@@ -170,6 +154,11 @@ fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).expect("a directory");
     for file in std::fs::read_dir(from).expect("a directory") {
         let file = file.expect("an entry");
-        std::fs::copy(file.path(), to.join(file.file_name())).expect("copied");
+        let (from, to) = (file.path(), to.join(file.file_name()));
+        if from.is_dir() {
+            copy(&from, &to);
+        } else {
+            std::fs::copy(from, to).expect("copied");
+        }
     }
 }

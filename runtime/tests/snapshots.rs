@@ -215,29 +215,6 @@ async fn a_node_that_was_away_comes_back_by_snapshot_while_commands_go_on() {
     is_a_replica(n1, n2, n3).await;
 }
 
-/// The files of checkpoints of a node vanish under it, as after a slip of an operator or of the file system's repair.
-fn lose_checkpoints(directory: &Path, name: &str) {
-    for file in std::fs::read_dir(directory.join(name).join("state")).expect("a directory") {
-        std::fs::remove_file(file.expect("an entry").path()).expect("removed");
-    }
-}
-
-#[actix_rt::test]
-async fn a_leader_whose_checkpoint_vanished_makes_a_fresh_one_for_a_node_that_was_away() {
-    // Nobody writes any more, so no other checkpoint would ever take its place; its state is in memory, whole.
-    let directory = tempfile::tempdir().unwrap();
-    let rate = 100 << 30;
-    let (n1, n2) = two_of_three(directory.path(), rate).await;
-    lose_checkpoints(directory.path(), "n1");
-    lose_checkpoints(directory.path(), "n2");
-    let n3 = start(directory.path(), "n3", rate, None).await;
-    until("it is installed", async || {
-        counter(&n3, "snapshots_installed").await == 1
-    })
-    .await;
-    is_a_replica(n1, n2, n3).await;
-}
-
 #[actix_rt::test]
 async fn without_a_budget_a_snapshot_takes_what_the_link_gives() {
     // Prints the speed, through core, files and transport; a bound on time would only measure the machine.

@@ -55,6 +55,7 @@ fn acknowledged_commands_survive_and_happen_once() {
             ("transfers", most),
             ("crashes", 2 * most),
             ("snapshots installed", most / 4),
+            ("overlays let go", 10 * most),
             ("async handlers across terms", most / 2),
             ("batches with a failure", 10 * most),
             ("retries at two leaders", most),

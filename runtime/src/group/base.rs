@@ -41,7 +41,8 @@ impl ReplicaBase {
     }
 
     fn unreadable(&self, error: &RowsError) -> BaseError {
-        if self.failed.set(()).is_ok() {
+        let closed = matches!(error, RowsError::Closed { .. });
+        if !closed && self.failed.set(()).is_ok() {
             let damaged = RowsDamaged(error.to_string());
             self.receivers.tell(self.key, News::Damaged(damaged));
         }
@@ -87,7 +88,10 @@ impl ViewBase {
 
     fn unreadable(&self, error: &RowsError) -> BaseError {
         let text = error.to_string();
-        BaseError(self.failed.get_or_init(|| text).clone())
+        if !matches!(error, RowsError::Closed { .. }) {
+            self.failed.get_or_init(|| text.clone());
+        }
+        BaseError(text)
     }
 }
 

@@ -274,7 +274,7 @@ impl CheckpointWriter {
         self.0.shared.failed.load(Ordering::Acquire)
     }
 
-    /// Writes what waits, ends the thread and waits for it. Must not be called from a sink.
+    /// Writes what waits, ends the thread and waits for it; closes the rows. Must not be called from a sink.
     pub fn close(&self) {
         self.0.shared.queue.close();
         let thread = self
@@ -285,6 +285,9 @@ impl CheckpointWriter {
             .take();
         if let Some(thread) = thread {
             let _ = thread.join(); // panics are caught and told to the sinks
+        }
+        if let Some(rows) = &self.0.rows {
+            rows.close();
         }
     }
 }
@@ -300,7 +303,8 @@ struct Worker {
 #[derive(Default)]
 struct Turn {
     states: Vec<Checkpoint>,
-    rows: Vec<RowWrite>,
+    /// Encoded one after the other, as they are written.
+    rows: Vec<Box<dyn FnOnce() -> RowWrite + Send>>,
     /// Whom to tell of whose checkpoint.
     sinks: BTreeMap<ReplicaKey, usize>,
     adopted: Vec<(ReplicaKey, Adopted)>,
@@ -322,14 +326,16 @@ impl Turn {
                         self.states.push(Checkpoint { key, meta, data });
                     }
                     CheckpointContent::Rows { space, encode } => {
-                        let (head, changes) = encode();
-                        self.rows.push(RowWrite {
-                            key,
-                            space,
-                            meta,
-                            head,
-                            changes,
-                        });
+                        self.rows.push(Box::new(move || {
+                            let (head, changes) = encode();
+                            RowWrite {
+                                key,
+                                space,
+                                meta,
+                                head,
+                                changes,
+                            }
+                        }));
                     }
                 }
             }
@@ -405,7 +411,8 @@ impl Worker {
             adopted();
         }
         if let Some(rows) = &self.rows {
-            let written = rows.put(turn.rows).map_err(|error| error.to_string())?;
+            let written = rows.put(turn.rows.into_iter().map(|encode| encode()));
+            let written = written.map_err(|error| error.to_string())?;
             done.extend(written);
             for adopt in turn.adopted_rows {
                 let AdoptRows {

@@ -27,6 +27,7 @@ mod outline;
 mod partials;
 mod queue;
 mod rows;
+mod rows_journal;
 mod rows_look;
 #[cfg(test)]
 mod rows_tests;

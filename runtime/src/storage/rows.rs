@@ -20,14 +20,14 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 use bytes::Bytes;
-use fjall::{
-    Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Readable, Snapshot,
-};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot};
 use serde::{Deserialize, Serialize};
 use synod_consensus::{GroupId, LogIndex, ReplicaId, ReplicaKey, SnapshotMeta};
+
+use super::rows_journal::mend;
 
 const FORMAT: u16 = 1;
 /// Blocks that were read and may be read again. With the memtables below it bounds what the rows take of memory, whatever their number.
@@ -54,6 +54,12 @@ pub enum RowsError {
         place: String,
         /// What was said.
         reason: String,
+    },
+    /// The node stops; nothing is wrong with them.
+    #[error("the rows in {place} are closed")]
+    Closed {
+        /// The directory.
+        place: String,
     },
     /// Use a newer program.
     #[error(
@@ -131,9 +137,28 @@ struct Known {
     failed: Option<String>,
 }
 
-struct Inner {
+/// Keys with their new values; none removes. One atomic write.
+#[derive(Default)]
+struct Batch(Vec<(Vec<u8>, Option<Vec<u8>>)>);
+
+impl Batch {
+    fn insert(&mut self, key: Vec<u8>, value: Vec<u8>) {
+        self.0.push((key, Some(value)));
+    }
+
+    fn remove(&mut self, key: Vec<u8>) {
+        self.0.push((key, None));
+    }
+}
+
+struct Open {
     db: Database,
     rows: Keyspace,
+}
+
+struct Inner {
+    /// `None`: closed.
+    open: RwLock<Option<Open>>,
     place: String,
     known: Mutex<Known>,
     spaces: AtomicU64,
@@ -141,7 +166,7 @@ struct Inner {
     commits_left: AtomicU64,
 }
 
-/// A store's rows; another handle on the same by cloning. Closed when the last handle, space and view is gone.
+/// A store's rows; another handle on the same by cloning.
 #[derive(Clone)]
 pub struct StateRows(Arc<Inner>);
 
@@ -177,6 +202,12 @@ fn read_listed(row: &[u8]) -> Option<(GroupId, u64)> {
 }
 
 fn row_key(group: GroupId, space: u64, key: &[u8]) -> Vec<u8> {
+    // Its length has 16 bits in the journal; kinds and keys of entities are bounded far below.
+    assert!(
+        key.len() < usize::from(u16::MAX) - 17,
+        "Row Key: {} bytes",
+        key.len()
+    );
     let mut row = Vec::with_capacity(17 + key.len());
     row.push(1);
     row.extend_from_slice(&group.get().to_be_bytes());
@@ -204,6 +235,10 @@ impl StateRows {
             place: place.clone(),
             reason: error.to_string(),
         };
+        let lost = mend(path).map_err(|error| unusable(error.into()))?;
+        if lost > 0 {
+            tracing::warn!(%place, bytes = lost, "the journal of the rows ends in commits that are not whole, as a power cut leaves them; they are gone");
+        }
         let db = Database::builder(path)
             .cache_size(CACHE_BYTES)
             .max_journaling_size(JOURNAL_BYTES)
@@ -245,8 +280,7 @@ impl StateRows {
             known.heads.insert(key, RowHead { meta, head, space });
         }
         Ok(Self(Arc::new(Inner {
-            db,
-            rows,
+            open: RwLock::new(Some(Open { db, rows })),
             place,
             known: Mutex::new(known),
             spaces: AtomicU64::new(last),
@@ -256,6 +290,22 @@ impl StateRows {
 
     fn known(&self) -> MutexGuard<'_, Known> {
         self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does something with the tree, unless it is closed.
+    fn with<T>(&self, act: impl FnOnce(&Open) -> fjall::Result<T>) -> Result<T, RowsError> {
+        let open = self.0.open.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(open) = &*open else {
+            let place = self.0.place.clone();
+            return Err(RowsError::Closed { place });
+        };
+        act(open).map_err(|error| self.unusable(error.to_string()))
+    }
+
+    /// Closes the files, whoever still has a handle: nothing is read or written any more. Waits for what is under way.
+    pub fn close(&self) {
+        let mut open = self.0.open.write().unwrap_or_else(PoisonError::into_inner);
+        drop(open.take());
     }
 
     fn unusable(&self, reason: String) -> RowsError {
@@ -296,31 +346,42 @@ impl StateRows {
     }
 
     /// The first error is sticky: what the disk has forgotten once it may forget again.
-    fn commit(&self, batch: OwnedWriteBatch, synced: bool) -> Result<(), RowsError> {
+    fn commit(&self, batch: Batch, synced: bool) -> Result<(), RowsError> {
         if let Some(reason) = self.known().failed.clone() {
             return Err(self.unusable(reason));
         }
-        let left = &self.0.commits_left;
-        let done = if left.fetch_sub(1, Ordering::Relaxed) == 0 {
-            Err("it was stopped here by a test".to_owned())
+        let done = if self.0.commits_left.fetch_sub(1, Ordering::Relaxed) == 0 {
+            Err(self.unusable("it was stopped here by a test".into()))
         } else {
-            let mode = synced.then_some(PersistMode::SyncAll);
-            let committed = batch.durability(mode).commit();
-            committed.map_err(|error| error.to_string())
+            self.with(|open| {
+                let mut commit = open.db.batch();
+                for (key, value) in batch.0 {
+                    match value {
+                        Some(value) => commit.insert(&open.rows, key, value),
+                        None => commit.remove(&open.rows, key),
+                    }
+                }
+                let mode = synced.then_some(PersistMode::SyncAll);
+                commit.durability(mode).commit()
+            })
         };
-        done.map_err(|reason| {
+        if let Err(RowsError::Unusable { reason, .. }) = &done {
             self.known().failed = Some(reason.clone());
-            self.unusable(reason)
-        })
+        }
+        done
     }
 
     /// Writes the changes of many replicas, synced: on `Ok` all are durable, and the logs may be compacted. Each replica's changes and
     /// its head are one atomic write. What was replaced, removed or overtaken meanwhile is left out: the answer says which are done.
-    pub fn put(&self, writes: Vec<RowWrite>) -> Result<Vec<(ReplicaKey, LogIndex)>, RowsError> {
-        let mut done = Vec::with_capacity(writes.len());
+    /// They are taken one after the other, so that not all need to be in memory.
+    pub fn put(
+        &self,
+        writes: impl IntoIterator<Item = RowWrite>,
+    ) -> Result<Vec<(ReplicaKey, LogIndex)>, RowsError> {
+        let mut done = Vec::new();
         let mut writes = writes.into_iter().peekable();
         while writes.peek().is_some() {
-            let mut batch = self.0.db.batch();
+            let mut batch = Batch::default();
             let mut heads = Vec::new();
             let mut bytes = 0;
             while bytes < COMMIT_BYTES
@@ -341,8 +402,8 @@ impl StateRows {
                     let row = row_key(space.group, space.number, &row);
                     bytes += row.len() + value.as_ref().map_or(0, Vec::len);
                     match value {
-                        Some(value) => batch.insert(&self.0.rows, row, value),
-                        None => batch.remove(&self.0.rows, row),
+                        Some(value) => batch.insert(row, value),
+                        None => batch.remove(row),
                     }
                 }
                 let head = RowHead {
@@ -350,7 +411,7 @@ impl StateRows {
                     head,
                     space: space.number,
                 };
-                batch.insert(&self.0.rows, head_key(key), encode_head(&head));
+                batch.insert(head_key(key), encode_head(&head));
                 heads.push((key, head));
                 done.push((key, index));
             }
@@ -368,11 +429,11 @@ impl StateRows {
     pub fn stage(&self, group: GroupId) -> Staging {
         let number = self.0.spaces.fetch_add(1, Ordering::Relaxed) + 1;
         let space = self.enter(&mut self.known(), group, number);
-        let mut batch = self.0.db.batch();
-        batch.insert(&self.0.rows, going_key(group, number), []);
+        let mut batch = Batch::default();
+        batch.insert(going_key(group, number), Vec::new());
         Staging {
             space,
-            batch: Some(batch),
+            batch,
             bytes: 0,
             taken: false,
         }
@@ -388,13 +449,13 @@ impl StateRows {
     ) -> Result<(), RowsError> {
         staging.flush()?;
         let former = self.known().leaves(key);
-        let mut batch = self.0.db.batch();
+        let mut batch = Batch::default();
         let space = staging.space.number;
         let head = RowHead { meta, head, space };
-        batch.insert(&self.0.rows, head_key(key), encode_head(&head));
-        batch.remove(&self.0.rows, going_key(key.group, space));
+        batch.insert(head_key(key), encode_head(&head));
+        batch.remove(going_key(key.group, space));
         if let Some(former) = former {
-            batch.insert(&self.0.rows, going_key(key.group, former), []);
+            batch.insert(going_key(key.group, former), Vec::new());
         }
         self.commit(batch, true)?;
         staging.taken = true;
@@ -410,8 +471,8 @@ impl StateRows {
             return Ok(());
         };
         let key = ReplicaKey { replica, ..key };
-        let mut batch = self.0.db.batch();
-        batch.insert(&self.0.rows, head_key(key), encode_head(&head));
+        let mut batch = Batch::default();
+        batch.insert(head_key(key), encode_head(&head));
         self.commit(batch, true)?;
         self.known().heads.insert(key, head);
         Ok(())
@@ -423,10 +484,10 @@ impl StateRows {
         if self.head(key).is_none() {
             return Ok(());
         }
-        let mut batch = self.0.db.batch();
-        batch.remove(&self.0.rows, head_key(key));
+        let mut batch = Batch::default();
+        batch.remove(head_key(key));
         if let Some(former) = former {
-            batch.insert(&self.0.rows, going_key(key.group, former), []);
+            batch.insert(going_key(key.group, former), Vec::new());
         }
         self.commit(batch, false)?;
         let mut known = self.known();
@@ -453,10 +514,10 @@ impl StateRows {
         };
         let prefix = row_key(group, space, &[]);
         let start = row_key(group, space, &from);
-        let mut batch = self.0.db.batch();
+        let mut batch = Batch::default();
         let mut last = None;
         let mut rows = 0;
-        for row in self.0.rows.range(start..) {
+        for row in self.with(|open| Ok(open.rows.range(start..)))? {
             let row = row
                 .key()
                 .map_err(|error| self.unusable(error.to_string()))?;
@@ -467,11 +528,11 @@ impl StateRows {
                 last = Some(row[prefix.len()..].to_vec());
                 break;
             }
-            batch.remove(&self.0.rows, row);
+            batch.remove(row.to_vec());
             rows += 1;
         }
         if last.is_none() {
-            batch.remove(&self.0.rows, going_key(group, space));
+            batch.remove(going_key(group, space));
         }
         self.commit(batch, false)?;
         let mut known = self.known();
@@ -497,12 +558,12 @@ impl StateRows {
 
     /// A replica's rows as they are now, whatever is written meanwhile; `None`: it has none.
     pub fn view(&self, key: ReplicaKey) -> Result<Option<RowView>, RowsError> {
-        let snapshot = self.0.db.snapshot();
-        let unusable = |error: fjall::Error| self.unusable(error.to_string());
-        let Some(row) = snapshot
-            .get(&self.0.rows, head_key(key))
-            .map_err(unusable)?
-        else {
+        let (snapshot, row) = self.with(|open| {
+            let snapshot = open.db.snapshot();
+            let row = snapshot.get(&open.rows, head_key(key))?;
+            Ok((snapshot, row))
+        })?;
+        let Some(row) = row else {
             return Ok(None);
         };
         let HeadRow { space, meta, head } = rmp_serde::from_slice(&row)
@@ -517,20 +578,20 @@ impl StateRows {
 
     /// Bytes of the rows' files.
     pub fn disk_bytes(&self) -> u64 {
-        self.0.rows.disk_space()
+        self.with(|open| Ok(open.rows.disk_space())).unwrap_or(0)
     }
 
     /// Whether there is no row at all, of anybody.
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
-        self.0.rows.is_empty().expect("the rows can be read")
+        self.with(|open| open.rows.is_empty())
+            .expect("the rows can be read")
     }
 
     /// Writes what is in memory and the journal into files.
     #[cfg(test)]
     pub(super) fn to_files(&self) -> Result<(), RowsError> {
-        let written = self.0.rows.rotate_memtable_and_wait();
-        written.map_err(|error| self.unusable(error.to_string()))
+        self.with(|open| open.rows.rotate_memtable_and_wait())
     }
 
     /// Lets this many more commits succeed: a seam for tests of crashes between them.
@@ -539,8 +600,12 @@ impl StateRows {
         self.0.commits_left.store(commits, Ordering::Relaxed);
     }
 
-    fn scan(&self, rows: fjall::Iter, prefix: usize) -> Rows<'static> {
+    fn scan(&self, rows: Result<fjall::Iter, RowsError>, prefix: usize) -> Rows<'static> {
         let this = self.clone();
+        let rows = match rows {
+            Ok(rows) => rows,
+            Err(error) => return Box::new(std::iter::once(Err(error))),
+        };
         Box::new(rows.map(move |row| {
             let (key, value) = row
                 .into_inner()
@@ -598,20 +663,15 @@ impl RowSpace {
     /// One row, as the last write left it. The value is memory of its own.
     pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>, RowsError> {
         let key = row_key(self.group, self.number, key);
-        match self.rows.0.rows.get(key) {
-            Ok(value) => Ok(value.map(|value| Bytes::copy_from_slice(&value))),
-            Err(error) => Err(self.rows.unusable(error.to_string())),
-        }
+        let value = self.rows.with(|open| open.rows.get(key))?;
+        Ok(value.map(|value| Bytes::copy_from_slice(&value)))
     }
 
     /// All rows whose keys begin so, as they are now.
     pub fn scan(&self, prefix: &[u8]) -> Rows<'_> {
         let own = row_key(self.group, self.number, &[]).len();
-        let rows = self
-            .rows
-            .0
-            .rows
-            .prefix(row_key(self.group, self.number, prefix));
+        let prefix = row_key(self.group, self.number, prefix);
+        let rows = self.rows.with(|open| Ok(open.rows.prefix(prefix)));
         self.rows.scan(rows, own)
     }
 }
@@ -641,25 +701,23 @@ impl RowView {
     /// One row.
     pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>, RowsError> {
         let key = row_key(self.group, self.head.space, key);
-        match self.snapshot.get(&self.rows.0.rows, key) {
-            Ok(value) => Ok(value.map(|value| Bytes::copy_from_slice(&value))),
-            Err(error) => Err(self.rows.unusable(error.to_string())),
-        }
+        let value = self.rows.with(|open| self.snapshot.get(&open.rows, key))?;
+        Ok(value.map(|value| Bytes::copy_from_slice(&value)))
     }
 
     /// All rows whose keys begin so.
     pub fn scan(&self, prefix: &[u8]) -> Rows<'_> {
         let own = row_key(self.group, self.head.space, &[]).len();
         let prefix = row_key(self.group, self.head.space, prefix);
-        let rows = self.snapshot.prefix(&self.rows.0.rows, prefix);
-        self.rows.scan(rows, own)
+        let rows = |open: &Open| Ok(self.snapshot.prefix(&open.rows, prefix));
+        self.rows.scan(self.rows.with(rows), own)
     }
 }
 
 /// Rows on their way in. Dropped before they were adopted, they are going.
 pub struct Staging {
     space: RowSpace,
-    batch: Option<OwnedWriteBatch>,
+    batch: Batch,
     bytes: usize,
     taken: bool,
 }
@@ -680,11 +738,9 @@ impl Staging {
 
     /// Keeps one row.
     pub fn put(&mut self, key: &[u8], value: Vec<u8>) -> Result<(), RowsError> {
-        let rows = &self.space.rows.0;
         let key = row_key(self.space.group, self.space.number, key);
         self.bytes += key.len() + value.len();
-        let batch = self.batch.get_or_insert_with(|| rows.db.batch());
-        batch.insert(&rows.rows, key, value);
+        self.batch.insert(key, value);
         if self.bytes >= STAGE_BYTES {
             self.flush()?;
         }
@@ -693,10 +749,11 @@ impl Staging {
 
     fn flush(&mut self) -> Result<(), RowsError> {
         self.bytes = 0;
-        match self.batch.take() {
-            Some(batch) => self.space.rows.commit(batch, false),
-            None => Ok(()),
+        let batch = std::mem::take(&mut self.batch);
+        if batch.0.is_empty() {
+            return Ok(());
         }
+        self.space.rows.commit(batch, false)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The `synod` command as its users meet it: real processes, real files, kill -9.
 //!
 //! Here: [`harness`] (processes ended by id, conditions that are waited for), [`loopback`] (their addresses), [`adders`] (commands that
-//! go on meanwhile), what bad input gets ([`bad_input`], [`bad_asks`], [`overload`]), failures under load ([`failover`],
+//! go on meanwhile), what bad input gets ([`bad_input`], [`bad_asks`], [`overload`]), state that is larger than memory ([`large`]), failures under load ([`failover`],
 //! [`standstill`]), nodes that leave for good ([`leaving`]) or are silent for too long ([`silence`]), what operators see and move
 //! ([`placing`]), strangers at an open port ([`hostile`]), bad networks ([`weather`]),
 //! majorities that are gone for good ([`recovery`]), and founding by several seeds ([`seeds`]). Not here: nodes within one process (`cluster`), simulated faults (crate
@@ -19,6 +19,7 @@ mod hostile;
     reason = "the binary's own kind, of which the tests use a part"
 )]
 mod kv;
+mod large;
 mod leaving;
 #[path = "../loopback/mod.rs"]
 mod loopback;

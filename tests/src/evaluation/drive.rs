@@ -7,7 +7,7 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use rand::Rng;
-use synod::evaluation::{EvaluatorOutput, ReplyToken, ShardState};
+use synod::evaluation::{EvaluatorOutput, ReplyToken};
 use synod::wire::{Intent, Outcome, Refusal, Request};
 use synod_consensus::{EntryKind, Message, Output, Role, TransferOutcome};
 
@@ -15,6 +15,7 @@ use super::clock::{self, Place};
 use super::event::{Event, SeatEvent, ToEvaluator, ToGroup, encode_reply};
 use super::network::End;
 use super::node::{Checkpoint, Writing, group, node_of, replica, store};
+use super::rows::SeatRows;
 use super::world::{Sabotage, World};
 use crate::violation::Violation;
 
@@ -261,6 +262,9 @@ impl World {
                     applied.map_err(|error| Violation::of("effect chain", error.to_string()))?;
                     self.observer
                         .entry(shard, entry.index, &entry.payload, &state)?;
+                    if seat.rows.turn(&mut state) {
+                        self.coverage.count("overlays let go");
+                    }
                     drop(state);
                     seat.group.applied(now, entry.index);
                     self.coverage.count("entries applied");
@@ -393,9 +397,10 @@ impl World {
                 self.drain_group(node, shard)
             }
             Writing::Install { shard, checkpoint } => {
-                let state = ShardState::decode(&checkpoint.data)
-                    .map_err(|error| Violation::of("storage", error.to_string()))?;
+                let (rows, state) = SeatRows::begin(node, Some(&checkpoint.data))
+                    .map_err(|error| Violation::of("storage", error))?;
                 let seat = &mut self.nodes[node].seats[shard];
+                seat.rows = rows;
                 *seat.state.lock().expect("no panics while held") = state;
                 seat.group.installed(now, checkpoint.meta.position);
                 self.drain_group(node, shard)

@@ -16,6 +16,7 @@ mod faults;
 mod network;
 mod node;
 mod observer;
+mod rows;
 mod world;
 
 pub use world::{Report, Sabotage, World};

@@ -98,6 +98,7 @@ pub(super) struct Seat {
     pub(super) group: Group,
     /// The replicated state, shared between the two sides.
     pub(super) state: Arc<Mutex<ShardState>>,
+    pub(super) rows: SeatRows,
     /// Snapshots on their way, out and in.
     pub(super) shelf: Shelf,
     /// The evaluator.
@@ -199,11 +200,9 @@ impl Node {
                 .recover(key)
                 .map_err(|error| format!("recovery failed: {error}"))?;
             let checkpoint = self.checkpoints.get(&shard);
-            let state = match checkpoint {
-                Some(checkpoint) => ShardState::decode(&checkpoint.data)
-                    .map_err(|error| format!("a checkpoint does not decode: {error}"))?,
-                None => ShardState::new(),
-            };
+            let data = checkpoint.map(|checkpoint| &checkpoint.data[..]);
+            let (rows, state) = SeatRows::begin(me, data)
+                .map_err(|error| format!("a checkpoint does not decode: {error}"))?;
             let restored = match recovered {
                 Some(recovered) => {
                     Restored::after_restart(recovered, checkpoint.map(|c| c.meta.clone()))
@@ -225,6 +224,7 @@ impl Node {
             self.seats.push(Seat {
                 group,
                 shelf: Shelf::default(),
+                rows,
                 evaluator: Evaluator::new(
                     ShardId::main(shard as u32),
                     Arc::clone(&state),

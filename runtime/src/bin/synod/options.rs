@@ -175,6 +175,14 @@ pub(crate) struct StartOptions {
         value_delimiter = ','
     )]
     pub(crate) roles: Vec<String>,
+    /// MiB of changed state, of all shards together, that may wait in memory before the largest part is written to disk.
+    #[arg(
+        long,
+        value_name = "MIB",
+        default_value_t = 48,
+        value_parser = clap::value_parser!(u32).range(1..=65_536)
+    )]
+    pub(crate) unwritten_mib: u32,
     /// Ask a majority for every query, instead of trusting clocks for 0.4 s: for virtual machines that are stopped and resumed.
     #[arg(long)]
     pub(crate) no_lease_reads: bool,

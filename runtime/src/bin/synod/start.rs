@@ -29,6 +29,7 @@ pub(crate) async fn run(options: StartOptions) -> Result<(), Box<dyn Error>> {
     for role in &options.roles {
         builder = builder.role(role);
     }
+    builder = builder.overlay_bytes((options.unwritten_mib as usize) << 20);
     if options.no_lease_reads {
         builder = builder.lease_reads(false);
     }
