@@ -67,8 +67,9 @@ async fn three(directory: &Path) -> [Node; 3] {
     }
     // More than the logs keep of what is in the rows.
     for number in 0..CHANGES {
-        let note = n1.entities::<Note>().at(key(number % 60));
-        note.ask(Write(text(number % 60))).await.expect("written");
+        let note = n1.entities::<Note>().at(format!("changes-{}", number % 50));
+        let change = format!("{number:5}").repeat(200);
+        note.ask(Write(change)).await.expect("written");
     }
     [n1, n2, n3]
 }

@@ -290,11 +290,12 @@ fn a_journal_that_ends_anywhere_gives_a_state_that_there_was() {
         .into_iter()
         .find(|file| file.extension().is_some_and(|end| end == "jnl"))
         .expect("there is a journal");
-    let whole = std::fs::read(&journal).unwrap();
+    let mut whole = std::fs::read(&journal).unwrap();
     let end = whole.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    whole.truncate(end + 500); // the rest are zeros, as far as the file was made
     let mut seen = std::collections::BTreeSet::new();
     // Cut off there, or only a hole there, or other bytes: what lies behind may have reached the disk.
-    let cuts = (0..=end).rev().step_by(37);
+    let cuts = (0..=end).rev().step_by(101);
     for (cut, hole) in cuts.flat_map(|cut| [(cut, 0), (cut, 16), (cut, 400)]) {
         let mut torn = whole.clone();
         match hole {
