@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::task::Wake;
 use std::time::Duration;
 
+use super::rows::SeatRows;
 use crate::shelf::Shelf;
 use bytes::Bytes;
 use synod::entity::KindTable;
