@@ -120,6 +120,28 @@ async fn a_replica_with_a_damaged_state_is_rebuilt_from_its_peers() {
 }
 
 #[actix_rt::test]
+async fn a_node_whose_rows_vanished_serves_nothing_of_them_and_is_rebuilt() {
+    // E28: the logs begin behind what only the rows held, as after a slip of an operator. To go on without would be to answer zeros.
+    let directory = tempfile::tempdir().unwrap();
+    let [n1, n2, n3] = three(directory.path()).await;
+    n3.shutdown().await;
+    std::fs::remove_dir_all(directory.path().join("n3/rows")).expect("removed");
+
+    let n3 = start(directory.path(), "n3", Some(&n1)).await;
+    let lost = counter(&n3, "replicas_stopped").await;
+    assert_eq!(lost, u64::from(SHARDS));
+    settled([&n1, &n2, &n3], SHARDS).await;
+    n2.shutdown().await;
+    for number in 0..60 {
+        let read = n3.entities::<Note>().at(key(number)).query(Read).await;
+        assert_eq!(read.expect("read"), text(number));
+    }
+    for node in [n1, n3] {
+        node.shutdown().await;
+    }
+}
+
+#[actix_rt::test]
 async fn what_stopped_for_good_stays_so_although_its_files_look_whole_again() {
     // H73: a later leader cannot tell what a replica once acknowledged, so it may not vote again on the strength of files.
     let directory = tempfile::tempdir().unwrap();

@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use super::*;
-use crate::{Configuration, GroupOptions, LogIndex, PeerState, Refusal, ShipmentEnd};
+use crate::{Configuration, GroupOptions, LogIndex, PeerState, Position, Refusal, ShipmentEnd};
 
 pub(super) fn chunked() -> GroupOptions {
     GroupOptions {
@@ -410,6 +410,37 @@ fn a_compaction_keeps_a_tail_and_waits_for_a_snapshot_on_its_way() {
         LogIndex::new(30),
         "a tail of two entries stays"
     );
+}
+
+#[test]
+fn a_compaction_waits_for_a_snapshot_that_is_being_made() {
+    // E28: to make one of a large state takes longer than the log's tail lasts. What is made then would always be too old.
+    for told in [false, true] {
+        let mut net = laggard(chunked());
+        net.node(1).shelf.offers_held = true;
+        net.heal();
+        net.run_ms(1_000);
+        let position = net.status(1).first.previous();
+        let term = net.status(1).term;
+        if told {
+            let now = net.now;
+            let position = Position::new(term, position);
+            net.group(1).making_snapshot(now, id(3), position, 100);
+        }
+        for i in 0..10 {
+            net.propose(1, &i.to_string());
+        }
+        net.run_ms(1_000);
+        net.checkpoint(1, false);
+        let kept = net.status(1).first.previous() == position;
+        assert_eq!(kept, told);
+        // It is made: from here on it is on its way, or given up and nothing is kept.
+        net.node(1).shelf.offers_held = false;
+        net.run_ms(10_000);
+        net.checkpoint(1, false);
+        assert_eq!(net.applied(3), net.applied(1));
+        assert!(net.status(1).first.previous() > position);
+    }
 }
 
 #[test]

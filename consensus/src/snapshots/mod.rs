@@ -6,6 +6,7 @@
 //! ```text
 //! leader's caller      leader                            follower              follower's caller
 //!                  <-  SnapshotNeeded
+//! making_snapshot  ->                                                                        (if it takes a while)
 //! provide_snapshot ->                 Chunk (empty)  ->                                       "how much of it do you hold?"
 //!                                 <-  ChunkReply (next)
 //!                  <-  ReadChunk

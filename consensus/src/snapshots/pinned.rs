@@ -48,9 +48,7 @@ impl Group {
         let mut outrun = Vec::new();
         for (place, peer) in leadership.peers.iter().enumerate() {
             let kept = match &peer.feed {
-                Feed::Snapshot(shipment) => shipment
-                    .offer()
-                    .map(|offer| (offer.meta.position.index, offer.bytes)),
+                Feed::Snapshot(shipment) => shipment.keeps(),
                 Feed::Probe { .. } | Feed::Replicate(_) => landed
                     .iter()
                     .find(|shipped| shipped.to == peer.replica)

@@ -18,7 +18,7 @@ use crate::output::Output;
 use crate::progress::{Feed, Progress};
 use crate::snapshot::{ChunkWanted, Refusal, ShipmentEnd, SnapshotId, SnapshotOffer};
 use crate::snapshots::Shipped;
-use crate::{LogIndex, ReplicaId};
+use crate::{LogIndex, Position, ReplicaId};
 
 /// How long a follower that answers may take nothing of a snapshot before it is given up, in election timeouts: 12 s by default.
 /// A disk that is merely busy stores a chunk in less.
@@ -35,6 +35,8 @@ pub(crate) struct Shipment {
     serial: u64,
     /// `None` until the caller offered one.
     offer: Option<SnapshotOffer>,
+    /// Where the state ends that the caller is making an offer of, and about how many bytes it will have.
+    making: Option<(LogIndex, u64)>,
     /// The follower is asked how much it holds.
     asking: bool,
     /// Since when the caller is asked for a chunk.
@@ -58,6 +60,7 @@ impl Shipment {
         Self {
             serial: 0,
             offer: None,
+            making: None,
             asking: false,
             reading: None,
             held: 0,
@@ -76,9 +79,12 @@ impl Shipment {
             .is_some_and(|offer| offer.meta.position.index <= matched)
     }
 
-    /// What is on its way; `None` before it was offered.
-    pub(super) fn offer(&self) -> Option<&SnapshotOffer> {
-        self.offer.as_ref()
+    /// Behind where the log is kept for it, and how long it is.
+    pub(super) fn keeps(&self) -> Option<(LogIndex, u64)> {
+        match &self.offer {
+            Some(offer) => Some((offer.meta.position.index, offer.bytes)),
+            None => self.making,
+        }
     }
 
     /// The caller is not waited for any longer.
@@ -149,6 +155,23 @@ impl Group {
         shipment(peer).map(|shipment| (place, shipment))
     }
 
+    /// The caller has begun to make what it will provide, of the state at `position`: about `bytes`, which may take a while. As long
+    /// as the follower answers, and no longer than for a snapshot on its way, the log behind it is kept; without that, a state that
+    /// takes long would always come too late.
+    pub fn making_snapshot(
+        &mut self,
+        now: Duration,
+        to: ReplicaId,
+        position: Position,
+        bytes: u64,
+    ) {
+        self.begin(now);
+        let fits = position.index <= self.applied && self.log.holds(position);
+        if let Some((_, shipment)) = self.shipment_to(to).filter(|_| fits) {
+            shipment.making = Some((position.index, bytes));
+        }
+    }
+
     /// Answers `Output::SnapshotNeeded`. Returns whether it is being shipped now, to be ended by `Output::ShipmentEnded`; if not, it is
     /// not needed any more, the follower answers nothing, or it is too old by now; as long as one is needed, it is asked for again.
     pub fn provide_snapshot(&mut self, now: Duration, to: ReplicaId, offer: SnapshotOffer) -> bool {
@@ -172,6 +195,7 @@ impl Group {
             return false;
         }
         shipment.moved_at = now;
+        shipment.making = None;
         if !fits {
             self.outputs.push_back(Output::SnapshotNeeded { to });
             return false;

@@ -63,6 +63,18 @@ impl ShardState {
         self.fresh.bytes()
     }
 
+    /// All memory that the rows take which are not known to be written, in bytes, about.
+    pub fn held_bytes(&self) -> usize {
+        let sealed = self.sealed.as_ref();
+        self.fresh.bytes() + sealed.map_or(0, |(_, overlay)| overlay.bytes())
+    }
+
+    /// Whether more changes may be made: too many that wait to be written would fill the memory.
+    pub fn has_room(&self) -> bool {
+        let base = self.base.as_ref();
+        base.is_none_or(|base| base.has_room(self.held_bytes()))
+    }
+
     /// Gives what changed since the last seal, to be written to the base. `None`: there is no base, or the last one is not there yet.
     pub fn seal(&mut self) -> Option<Sealed> {
         if self.base.is_none() || self.sealed.is_some() {

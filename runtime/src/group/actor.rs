@@ -3,13 +3,14 @@
 //! Here: [`GroupActor`], which turns the machine's outputs into effects. Lives on a consensus arbiter; user code never
 //! runs here. Spoken to by the transport (Raft messages), the log writer (completions), its evaluator (batches, reads),
 //! the node (orders, hints) and its own timer. The rooms beside the driver: [`proposals`], [`checkpoint`], [`placement`],
-//! [`description`].
+//! [`description`], [`room`].
 
 mod checkpoint;
 mod description;
 mod handover;
 mod placement;
 mod proposals;
+mod room;
 
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -19,8 +20,8 @@ use std::sync::atomic::Ordering;
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler};
 use bytes::Bytes;
 pub(crate) use checkpoint::{
-    CheckpointGone, CheckpointNow, Checkpointed, ChunkRead, ChunkStored, Delete, Fetched, Provide,
-    RowsDamaged,
+    CheckpointGone, CheckpointNow, Checkpointed, ChunkRead, ChunkStored, Delete, Fetched, Making,
+    Provide, RowsDamaged,
 };
 pub(crate) use description::Describe;
 pub(crate) use placement::{CarryOut, Drained, ReportAgain, StepAside};
@@ -36,6 +37,7 @@ use super::alarm::{Alarm, Rung};
 use super::evaluator::{Applied, Begin, End, EvaluatorActor, Resume};
 use super::machine::Machine;
 use super::outbox::Outbox;
+use super::overlays::Unwritten;
 use super::registry::Hosted;
 use super::shared::{Counters, Shared};
 use crate::storage::{RowSpace, WriteRequest};
@@ -82,10 +84,12 @@ pub(crate) struct GroupActor {
     space: Option<RowSpace>,
     /// Size of a state without rows at its last checkpoint.
     state_bytes: u64,
-    /// Bytes of the state that only memory holds, as the node counts them.
-    overlay_bytes: usize,
+    /// What only memory holds, as the node counts it.
+    unwritten: Unwritten,
     /// Index of the checkpoint being written.
     checkpoint: Option<LogIndex>,
+    /// Bytes of the log between the last durable one and that.
+    checkpoint_log_bytes: u64,
     /// The next compaction keeps no tail, because the log's oldest file waits for this group.
     purge: bool,
     /// Another checkpoint is wanted as soon as this one is written.
@@ -132,8 +136,9 @@ impl GroupActor {
             bytes_since_checkpoint: 0,
             space,
             state_bytes,
-            overlay_bytes: 0,
+            unwritten: Unwritten::default(),
             checkpoint: None,
+            checkpoint_log_bytes: 0,
             purge: false,
             again: false,
             alarm: Alarm::default(),
@@ -426,7 +431,7 @@ impl Actor for GroupActor {
 
     fn stopped(&mut self, _ctx: &mut Self::Context) {
         self.end_leadership();
-        self.shared.overlays.count(&mut self.overlay_bytes, 0);
+        self.leave_room();
         self.shared.freight.leave(self.key);
     }
 }
@@ -463,7 +468,7 @@ impl Handler<Raft> for GroupActor {
         // S18: a node that stops takes no leadership over.
         let unwanted =
             message.name() == "campaign_now" && self.shared.stopping.load(Ordering::Relaxed);
-        if message.to == self.key.replica && !unwanted {
+        if message.to == self.key.replica && !unwanted && !self.leaves_out(&message) {
             self.drive(ctx, |group, now| group.receive(now, message));
             self.report(false);
         }
@@ -569,6 +574,7 @@ impl Handler<Retire> for GroupActor {
     fn handle(&mut self, _: Retire, _ctx: &mut Self::Context) {
         self.end_leadership();
         self.stopped = true;
+        self.leave_room();
         self.give_claims_up();
         if let Some(evaluator) = self.evaluator.take() {
             evaluator.do_send(super::evaluator::Stop);

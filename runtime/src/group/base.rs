@@ -9,6 +9,7 @@ use synod_consensus::ReplicaKey;
 
 use super::actor::RowsDamaged;
 use super::freight::{News, Receivers};
+use super::overlays::Overlays;
 use crate::evaluation::{Base, BaseError, BaseRows};
 use crate::storage::{RowSpace, RowView, Rows, RowsError};
 
@@ -17,6 +18,7 @@ pub(crate) struct ReplicaBase {
     key: ReplicaKey,
     space: RowSpace,
     receivers: Arc<dyn Receivers>,
+    overlays: Arc<Overlays>,
     failed: OnceLock<()>,
 }
 
@@ -30,12 +32,18 @@ impl std::fmt::Debug for ReplicaBase {
 }
 
 impl ReplicaBase {
-    /// `receivers` hear when a row cannot be read.
-    pub(crate) fn new(key: ReplicaKey, space: RowSpace, receivers: Arc<dyn Receivers>) -> Self {
+    /// `receivers` hear when a row cannot be read; `overlays` know whether there is room for changes.
+    pub(crate) fn new(
+        key: ReplicaKey,
+        space: RowSpace,
+        receivers: Arc<dyn Receivers>,
+        overlays: Arc<Overlays>,
+    ) -> Self {
         Self {
             key,
             space,
             receivers,
+            overlays,
             failed: OnceLock::new(),
         }
     }
@@ -61,6 +69,10 @@ impl Base for ReplicaBase {
 
     fn scan(&self, prefix: &[u8]) -> BaseRows<'_> {
         self.told(self.space.scan(prefix))
+    }
+
+    fn has_room(&self, held: usize) -> bool {
+        self.overlays.have_room(held)
     }
 }
 

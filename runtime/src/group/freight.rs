@@ -7,9 +7,10 @@
 //!
 //! No arbiter waits for any of it: group actors hand over and hear by message ([`News`]). Whatever a group asks is answered, also
 //! when it comes to nothing: a group that waits for a piece repeats nothing, and one that installs is mute meanwhile.
-//! The rooms beside this one: [`worker`], the thread, and [`exports`], another one.
+//! The rooms beside this one: [`worker`], the thread, [`exports`], another one, and [`kept`], for those that come back.
 
 mod exports;
+mod kept;
 #[cfg(test)]
 mod tests;
 mod worker;
@@ -23,10 +24,12 @@ use synod_consensus::{
     ChunkReceived, ChunkWanted, GroupId, Refusal, ReplicaId, ReplicaKey, SnapshotId, SnapshotMeta,
 };
 
-use super::actor::{CheckpointGone, ChunkRead, ChunkStored, Fetched, Provide, RowsDamaged};
+use super::actor::{CheckpointGone, ChunkRead, ChunkStored, Fetched, Making, Provide, RowsDamaged};
 use super::machine::Machine;
+use super::overlays::Overlays;
 use crate::storage::{CheckpointError, CheckpointSource, CheckpointWriter, PartialError, Partials};
 use exports::Exports;
+use kept::Kept;
 use worker::Worker;
 
 /// Snapshots that leave a node at once: enough to fill a link while one of the receivers installs, few enough that each is done soon.
@@ -85,6 +88,8 @@ impl FreightCounters {
 /// What a replica hears of its freight.
 #[derive(Debug)]
 pub(crate) enum News {
+    /// The snapshot that a follower is to get is being made.
+    Making(Making),
     /// It is a follower's turn to get a snapshot.
     Provide(Provide),
     /// The newest checkpoint cannot be opened or read, so that a follower gets nothing of it.
@@ -126,6 +131,8 @@ struct Shipment {
     source: Option<Source>,
     /// What the receiver is known to hold.
     held: u64,
+    /// It was asked for since it was offered: the offer came too late, and another one is wanted.
+    again: bool,
     /// When the receiver last took something; the time in which a read waited for the budget does not count.
     moved_at: Instant,
 }
@@ -153,6 +160,7 @@ struct State {
     /// The serial of the last shipment.
     serials: u64,
     waiting: VecDeque<Way>,
+    kept: Kept,
     closed: bool,
 }
 
@@ -165,6 +173,8 @@ struct Depot {
     exports: Option<Exports>,
     bytes_per_second: u64,
     counters: FreightCounters,
+    /// For the states that arrive.
+    overlays: Arc<Overlays>,
 }
 
 /// The freight of one node; its thread ends with it.
@@ -198,6 +208,7 @@ impl Freight {
         partials: Partials,
         replicas: impl IntoIterator<Item = ReplicaKey>,
         bytes_per_second: u64,
+        overlays: Arc<Overlays>,
     ) -> std::io::Result<Self> {
         let held = replicas
             .into_iter()
@@ -219,6 +230,7 @@ impl Freight {
             exports,
             bytes_per_second: bytes_per_second.max(1),
             counters: FreightCounters::default(),
+            overlays,
         });
         let worker = Worker::new(depot.clone(), partials);
         let thread = std::thread::Builder::new()
@@ -240,8 +252,9 @@ impl Freight {
     pub(crate) fn request(&self, key: ReplicaKey, to: ReplicaId) {
         let mut state = self.depot.state();
         let way = (key, to);
-        if state.shipments.contains_key(&way) {
-            return; // its source is being opened, or offered
+        if let Some(shipment) = state.shipments.get_mut(&way) {
+            shipment.again = true; // its source is being opened, or offered
+            return;
         }
         if !state.waiting.contains(&way) && state.waiting.len() < WAITING_MAX {
             state.waiting.push_back(way);
@@ -273,9 +286,18 @@ impl Freight {
         self.depot.changed.notify_all();
     }
 
-    /// Nothing more is read for this follower.
-    pub(crate) fn end(&self, key: ReplicaKey, to: ReplicaId) {
-        self.depot.clone().end((key, to), None);
+    /// Nothing more is read for this follower. If it may come back for the rest, the snapshot is kept for a while.
+    pub(crate) fn end(&self, key: ReplicaKey, to: ReplicaId, resumable: bool) {
+        let way = (key, to);
+        if resumable {
+            let mut state = self.depot.state();
+            let shipment = state.shipments.get(&way);
+            if let Some(source) = shipment.and_then(|shipment| shipment.source.clone()) {
+                state.kept.put(way, source, Instant::now());
+            }
+        }
+        self.depot.clone().end(way, None);
+        self.depot.changed.notify_all();
     }
 
     /// A piece that arrived.
@@ -328,6 +350,7 @@ impl Freight {
             .into_iter()
             .filter_map(|way| state.forget_way(way))
             .collect();
+        state.kept.forget(|(other, _)| other != key);
         self.depot.clone().provide(state);
         unread.into_iter().for_each(|read| self.depot.unread(read));
     }
@@ -372,10 +395,17 @@ impl State {
         if self.waiting.is_empty() || self.shipments.len() < SHIPMENTS_MAX {
             return;
         }
-        let reads = &self.reads;
+        let (reads, kept, now) = (&self.reads, &mut self.kept, Instant::now());
         self.shipments.retain(|way, shipment| {
             let reading = reads.iter().any(|read| read.way() == *way);
-            reading || shipment.source.is_none() || shipment.moved_at.elapsed() < IDLE
+            let Some(source) = &shipment.source else {
+                return true;
+            };
+            let stays = reading || shipment.moved_at.elapsed() < IDLE;
+            if !stays {
+                kept.put(*way, source.clone(), now);
+            }
+            stays
         });
     }
 }
@@ -402,7 +432,11 @@ impl Depot {
         if serial.is_some() && serial != present {
             return;
         }
+        let again = state.shipments.get(&way).is_some_and(|known| known.again);
         let unread = state.forget_way(way);
+        if again && state.waiting.len() < WAITING_MAX {
+            state.waiting.push_back(way);
+        }
         self.clone().provide(state);
         if let Some(read) = unread {
             self.unread(read);
@@ -421,18 +455,25 @@ impl Depot {
                 serial,
                 source: None,
                 held: 0,
+                again: false,
                 moved_at: Instant::now(),
             };
+            let kept = state.kept.take(way, shipment.moved_at);
             state.shipments.insert(way, shipment);
-            next.push((way, serial));
+            next.push((way, serial, kept));
         }
         drop(state);
-        for (way, serial) in next {
+        for (way, serial, kept) in next {
             let depot = self.clone();
+            if let Some(source) = kept {
+                depot.offer(way, serial, source);
+                continue;
+            }
+            let (key, to) = way;
             let opened = Box::new(move |source| depot.opened(way, serial, source));
             match &self.exports {
-                Some(exports) if way.0.group != GroupId::ZERO => exports.source(way.0, opened),
-                _ => self.checkpoints.source(way.0, opened),
+                Some(exports) if key.group != GroupId::ZERO => exports.source(key, to, opened),
+                _ => self.checkpoints.source(key, opened),
             }
         }
     }
@@ -443,7 +484,7 @@ impl Depot {
         serial: u64,
         source: Result<Option<CheckpointSource>, CheckpointError>,
     ) {
-        let (key, to) = way;
+        let (key, _) = way;
         let source = match source {
             Ok(Some(source)) => source,
             Ok(None) => {
@@ -457,13 +498,19 @@ impl Depot {
                 return self.end(way, Some(serial));
             }
         };
-        let offer = source.offer().clone();
+        self.offer(way, serial, Arc::new(Mutex::new(source)));
+    }
+
+    fn offer(self: Arc<Self>, way: Way, serial: u64, source: Source) {
+        let (key, to) = way;
+        let offer = super::lock(&source).offer().clone();
         let mut state = self.state();
         let shipment = state.shipments.get_mut(&way);
         let Some(shipment) = shipment.filter(|shipment| shipment.serial == serial) else {
             return; // it ended meanwhile
         };
-        shipment.source = Some(Arc::new(Mutex::new(source)));
+        shipment.source = Some(source);
+        shipment.again = false;
         shipment.moved_at = Instant::now();
         drop(state);
         if !self.tell(key, News::Provide(Provide { to, offer })) {

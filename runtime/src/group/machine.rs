@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use synod_consensus::LogIndex;
 
+use super::overlays::Unwritten;
 use crate::evaluation::{Sealed, ShardState};
 use crate::storage::RowSpace;
 use crate::system::{Level, SystemOutcome, SystemState};
@@ -96,12 +97,23 @@ impl Machine {
         }
     }
 
-    /// Bytes of a shard's entities, and those of them that only memory holds.
-    pub(crate) fn size(&self) -> Option<(u64, usize)> {
+    /// Bytes of a shard's entities, wherever they are.
+    pub(crate) fn bytes(&self) -> Option<u64> {
+        match self {
+            Self::Shard(state) => Some(lock(state).bytes()),
+            Self::System(..) => None,
+        }
+    }
+
+    /// What only memory holds of a shard.
+    pub(crate) fn unwritten(&self) -> Option<Unwritten> {
         match self {
             Self::Shard(state) => {
                 let state = lock(state);
-                Some((state.bytes(), state.overlay_bytes()))
+                Some(Unwritten {
+                    fresh: state.overlay_bytes(),
+                    held: state.held_bytes(),
+                })
             }
             Self::System(..) => None,
         }

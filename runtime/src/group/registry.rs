@@ -280,6 +280,7 @@ impl Receivers for Registry {
             return false;
         };
         match news {
+            News::Making(making) => hosted.group.do_send(making),
             News::Provide(provide) => hosted.group.do_send(provide),
             News::Gone(gone) => hosted.group.do_send(gone),
             News::Read(read) => hosted.group.do_send(read),

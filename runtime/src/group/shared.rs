@@ -64,6 +64,8 @@ pub(crate) struct Counters {
     pub(crate) raft_mailbox_full: AtomicU64,
     /// Raft messages for replicas that are not hosted here.
     pub(crate) raft_not_hosted: AtomicU64,
+    /// Raft messages with entries dropped because too much of what came before is not in the rows yet.
+    pub(crate) entries_without_room: AtomicU64,
     /// Frames that did not decode.
     pub(crate) frames_undecodable: AtomicU64,
     /// Requests refused because an evaluator's mailbox was full.
@@ -99,6 +101,7 @@ impl Counters {
         let all = [
             ("raft_mailbox_full", &self.raft_mailbox_full),
             ("raft_not_hosted", &self.raft_not_hosted),
+            ("entries_without_room", &self.entries_without_room),
             ("frames_undecodable", &self.frames_undecodable),
             ("requests_mailbox_full", &self.requests_mailbox_full),
             ("requests_redirected", &self.requests_redirected),
@@ -136,7 +139,7 @@ pub(crate) struct Shared {
     /// To the checkpoints.
     pub(crate) checkpoints: CheckpointWriter,
     /// What only memory holds of states that lie in rows.
-    pub(crate) overlays: Overlays,
+    pub(crate) overlays: Arc<Overlays>,
     /// Snapshots on their way, out and in.
     pub(crate) freight: Freight,
     /// Who is hosted here.

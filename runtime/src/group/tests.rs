@@ -90,12 +90,14 @@ impl Ground {
         let log_watch = log.watch();
         let checkpoints = CheckpointWriter::start(checkpoints, vec![sink()]).unwrap();
         let partials = Partials::open(disk("state"), |_| false).unwrap();
+        let overlays = Arc::new(Overlays::new(OVERLAY_BYTES));
         let freight = Freight::start(
             registry.clone(),
             checkpoints.clone(),
             partials,
             [],
             BYTES_PER_SECOND,
+            overlays.clone(),
         )
         .unwrap();
         let shared = Arc::new(Shared {
@@ -107,7 +109,7 @@ impl Ground {
             log: LogWriter::start(Box::new(log), vec![sink()]).unwrap(),
             log_watch,
             checkpoints,
-            overlays: Overlays::new(OVERLAY_BYTES),
+            overlays,
             freight,
             registry: registry.clone(),
             claims: Mutex::new(Claims::new(ClaimsOptions::default(), 1)),

@@ -285,7 +285,9 @@ impl Replicas {
             None => ShardState::default(),
             Some(space) => {
                 let receivers = self.shared.registry.clone();
-                let base = Arc::new(ReplicaBase::new(key, space.clone(), receivers));
+                let overlays = self.shared.overlays.clone();
+                let base = ReplicaBase::new(key, space.clone(), receivers, overlays);
+                let base = Arc::new(base);
                 match kept {
                     Some(Kept::Rows(head)) => ShardState::restore(base, &head.head)
                         .map_err(|error| Diverged(error.to_string()))?,
@@ -422,6 +424,37 @@ impl Replicas {
         };
         for ((_, hosted), preferred) in hosted.iter().zip(preferred) {
             hosted.prefer(preferred);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_gone_between_the_rows_and_the_log_is_named() {
+        // E28: a compacted log without the rows that it was compacted for.
+        let folder = tempfile::tempdir().unwrap();
+        let disk = RealDisk::new(folder.path().join("state")).unwrap();
+        let checkpoints = Checkpoints::open(Box::new(disk)).unwrap();
+        let rows = StateRows::open(folder.path().join("rows")).unwrap();
+        let key = ReplicaKey {
+            group: GroupId::new(7),
+            replica: ReplicaId::new(3),
+        };
+        let whole = kept_of(&checkpoints, &rows, key, LogIndex::ZERO);
+        assert!(matches!(whole, Ok(None)), "its log is whole");
+        let gone = kept_of(&checkpoints, &rows, key, LogIndex::new(12)).unwrap_err();
+        let sentence = gone.to_string();
+        for named in [
+            "GroupId(7)",
+            "ReplicaId(3)",
+            "begins after 12",
+            "covers 0",
+            "its state is gone",
+        ] {
+            assert!(sentence.contains(named), "{sentence}");
         }
     }
 }

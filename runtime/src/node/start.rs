@@ -28,7 +28,7 @@ use super::gossip::{GossipActor, Learn, RecordSigner};
 use super::inbound::{NodeInbound, Running};
 use super::lookout::look_out;
 use super::pulse::Pulse;
-use super::replicas::{Arbiters, Kept, Replicas, kept_of};
+use super::replicas::{self, Arbiters, Replicas, kept_of};
 use super::running::Node;
 use super::sight::Sight;
 use super::silence::SILENT_AFTER;
@@ -230,7 +230,7 @@ async fn launch(
             kept => Ok(kept?),
         };
         let whole = match &kept {
-            Ok(Some(Kept::State(checkpoint))) => Some(checkpoint),
+            Ok(Some(replicas::Kept::State(checkpoint))) => Some(checkpoint),
             _ => None,
         };
         gate::check(builder.build, *key, found, whole).map_err(|reason| {
@@ -254,12 +254,14 @@ async fn launch(
 
     let known: Vec<_> = recovered.iter().map(|(key, _)| *key).collect();
     let partials = Partials::open(Box::new(directory.state()?), |key| known.contains(&key))?;
+    let overlays = Arc::new(Overlays::new(builder.overlay_bytes));
     let freight = Freight::start(
         registry.clone(),
         checkpoints.clone(),
         partials,
         known,
         builder.snapshot_rate,
+        overlays.clone(),
     )?;
 
     unwind.log = Some(log.clone());
@@ -281,7 +283,7 @@ async fn launch(
         log,
         log_watch,
         checkpoints,
-        overlays: Overlays::new(builder.overlay_bytes),
+        overlays,
         freight,
         registry: registry.clone(),
         claims: Mutex::new(Claims::new(claims, generation)),

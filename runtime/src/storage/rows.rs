@@ -164,6 +164,8 @@ struct Inner {
     spaces: AtomicU64,
     /// Commits that still succeed: a seam for tests, far away otherwise.
     commits_left: AtomicU64,
+    /// Taken for each commit: a seam for tests of a disk that stands still.
+    moves: Mutex<()>,
 }
 
 /// A store's rows; another handle on the same by cloning.
@@ -285,6 +287,7 @@ impl StateRows {
             known: Mutex::new(known),
             spaces: AtomicU64::new(last),
             commits_left: AtomicU64::new(u64::MAX),
+            moves: Mutex::default(),
         })))
     }
 
@@ -350,6 +353,7 @@ impl StateRows {
         if let Some(reason) = self.known().failed.clone() {
             return Err(self.unusable(reason));
         }
+        let _moves = self.hold();
         let done = if self.0.commits_left.fetch_sub(1, Ordering::Relaxed) == 0 {
             Err(self.unusable("it was stopped here by a test".into()))
         } else {
@@ -592,6 +596,12 @@ impl StateRows {
     #[cfg(test)]
     pub(super) fn to_files(&self) -> Result<(), RowsError> {
         self.with(|open| open.rows.rotate_memtable_and_wait())
+    }
+
+    /// No commit ends while this is held: a seam for tests of a disk that stands still.
+    #[doc(hidden)]
+    pub fn hold(&self) -> MutexGuard<'_, ()> {
+        self.0.moves.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lets this many more commits succeed: a seam for tests of crashes between them.

@@ -9,8 +9,8 @@ use std::sync::atomic::Ordering;
 use actix::{ActorContext, Handler};
 use bytes::Bytes;
 use synod_consensus::{
-    ChunkWanted, GroupId, LogIndex, Refusal, ReplicaId, ShipmentEnd, SnapshotId, SnapshotMeta,
-    SnapshotOffer, Write,
+    ChunkWanted, GroupId, LogIndex, Position, Refusal, ReplicaId, ShipmentEnd, SnapshotId,
+    SnapshotMeta, SnapshotOffer, Write,
 };
 
 use super::GroupActor;
@@ -22,7 +22,7 @@ use crate::storage::{CheckpointContent, CheckpointLater, WriteRequest};
 
 /// A checkpoint is made once this many log bytes were applied since the last one. With 256 groups the retained log
 /// stays below 32 MiB; each checkpoint of a small shard costs a few microseconds and shares one fsync with others.
-const CHECKPOINT_BYTES: u64 = 128 * 1024;
+pub(super) const CHECKPOINT_BYTES: u64 = 128 * 1024;
 
 impl GroupActor {
     /// A checkpoint never costs more than the log did: one of rows holds what the log since the last one changed, and a large whole
@@ -36,41 +36,17 @@ impl GroupActor {
         self.count_overlay();
     }
 
-    /// Tells the node what only memory holds here. When that is too much of all groups together, the largest makes room.
-    fn count_overlay(&mut self) {
-        let Some((_, bytes)) = self.machine.size() else {
-            return;
-        };
-        let overlays = &self.shared.overlays;
-        overlays.count(&mut self.overlay_bytes, bytes);
-        if let Some(hosted) = &self.hosted {
-            hosted.overlay_bytes.store(bytes, Ordering::Relaxed);
-        }
-        if overlays.are_full()
-            && let Some(largest) = self.shared.registry.largest_overlay()
-        {
-            largest.group.do_send(CheckpointForRoom);
-        }
-    }
-
-    /// It may be asked again.
-    fn room_was_made(&self) {
-        if let Some(hosted) = &self.hosted {
-            hosted.makes_room.store(false, Ordering::Relaxed);
-        }
-    }
-
     /// Asks for a durable copy of the state, after which the log before it may go (E28: in this order).
-    fn make_checkpoint(&mut self) {
-        let writer = &self.shared.checkpoints;
-        if self.checkpoint.is_some()
-            || self.applied.position.index == LogIndex::ZERO
-            || writer.queued_bytes() > writer.queued_bytes_limit()
-        {
+    pub(super) fn make_checkpoint(&mut self) {
+        if self.checkpoint.is_some() || self.applied.position.index == LogIndex::ZERO {
             return;
         }
         let (bytes, content) = match &self.space {
             None => {
+                let writer = &self.shared.checkpoints;
+                if writer.queued_bytes() > writer.queued_bytes_limit() {
+                    return;
+                }
                 let data = self.machine.encode();
                 self.state_bytes = data.len() as u64;
                 (data.len(), CheckpointContent::State(data))
@@ -90,7 +66,7 @@ impl GroupActor {
                 (bytes, CheckpointContent::Rows { space, encode })
             }
         };
-        self.bytes_since_checkpoint = 0;
+        self.checkpoint_log_bytes = std::mem::take(&mut self.bytes_since_checkpoint);
         self.checkpoint = Some(self.applied.position.index);
         Outbox::checkpoint(CheckpointLater {
             key: self.key,
@@ -103,7 +79,9 @@ impl GroupActor {
     /// A snapshot whose bytes were wrong at its receiver is replaced by a fresh one: the checkpoint may be damaged at rest. What
     /// else its receiver has against it, another one does not cure; it is offered again, less and less often.
     pub(super) fn shipment_ended(&mut self, to: ReplicaId, end: ShipmentEnd) {
-        self.shared.freight.end(self.key, to);
+        // One that was wrong or not kept is not gone on with.
+        let resumable = matches!(end, ShipmentEnd::Abandoned | ShipmentEnd::Stalled);
+        self.shared.freight.end(self.key, to, resumable);
         let (group, counters) = (self.key.group, self.shared.freight.counters());
         match end {
             ShipmentEnd::Arrived | ShipmentEnd::Abandoned => {}
@@ -145,6 +123,24 @@ impl GroupActor {
     }
 }
 
+/// The snapshot for this follower is being made of the state at this position.
+#[derive(Debug, actix::Message)]
+#[rtype(result = "()")]
+pub(crate) struct Making {
+    pub(crate) to: ReplicaId,
+    pub(crate) position: Position,
+}
+
+impl Handler<Making> for GroupActor {
+    type Result = ();
+    fn handle(&mut self, Making { to, position }: Making, ctx: &mut Self::Context) {
+        let bytes = self.machine.bytes().unwrap_or(self.state_bytes);
+        self.drive(ctx, |group, now| {
+            group.making_snapshot(now, to, position, bytes);
+        });
+    }
+}
+
 /// It is this follower's turn to get a snapshot.
 #[derive(Debug, actix::Message)]
 #[rtype(result = "()")]
@@ -162,7 +158,7 @@ impl Handler<Provide> for GroupActor {
             wanted = group.provide_snapshot(now, to, offer) || group.shipping(to).is_some();
         });
         if !wanted {
-            self.shared.freight.end(self.key, to);
+            self.shared.freight.end(self.key, to, false);
         }
     }
 }
@@ -242,6 +238,7 @@ impl Handler<Fetched> for GroupActor {
                 let _elsewhere = actix_rt::task::spawn_blocking(move || drop(former));
                 self.applied = meta;
                 self.bytes_since_checkpoint = 0;
+                self.checkpoint_log_bytes = 0;
                 self.checkpoint = None; // one under way is of the former state, and comes to nothing
                 self.state_bytes = id.bytes;
                 self.room_was_made();
@@ -272,9 +269,9 @@ impl Handler<Checkpointed> for GroupActor {
             return;
         }
         self.checkpoint = None;
+        self.checkpoint_log_bytes = 0;
         self.machine.unseal(index);
         self.room_was_made();
-        self.count_overlay();
         let purge = std::mem::take(&mut self.purge);
         self.drive(ctx, |group, now| {
             if purge {
@@ -288,23 +285,8 @@ impl Handler<Checkpointed> for GroupActor {
             self.purge = true;
             self.make_checkpoint();
         }
-    }
-}
-
-/// Of all states here, this one has the most that only memory holds, and all together have too much.
-#[derive(Debug, actix::Message)]
-#[rtype(result = "()")]
-pub(crate) struct CheckpointForRoom;
-
-impl Handler<CheckpointForRoom> for GroupActor {
-    type Result = ();
-    fn handle(&mut self, _: CheckpointForRoom, _ctx: &mut Self::Context) {
-        if !self.stopped {
-            self.make_checkpoint();
-            if self.checkpoint.is_none() {
-                self.room_was_made();
-            }
-        }
+        // What gathered meanwhile may be due already, and where there was no room no entry will come that would ask.
+        self.checkpoint_if_due();
     }
 }
 

@@ -47,10 +47,7 @@ impl Handler<Describe> for GroupActor {
             applied: status.applied.get(),
             last: last.get(),
             log_bytes,
-            state_bytes: self
-                .machine
-                .size()
-                .map_or(self.state_bytes, |(bytes, _)| bytes),
+            state_bytes: self.machine.bytes().unwrap_or(self.state_bytes),
             voters: stores(&configuration.voters),
             outgoing: stores(&configuration.outgoing),
             learners: stores(&incoming),

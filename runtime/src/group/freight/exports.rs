@@ -9,11 +9,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use synod_consensus::{ReplicaKey, SnapshotOffer};
+use synod_consensus::{ReplicaId, ReplicaKey, SnapshotOffer};
 
 use super::{News, Receivers};
 use crate::evaluation::export;
-use crate::group::actor::RowsDamaged;
+use crate::group::actor::{Making, RowsDamaged};
 use crate::group::base::ViewBase;
 use crate::storage::{
     CheckpointError, CheckpointSource, Disk, DiskFile, OpenMode, StateRows, TakeSource,
@@ -32,7 +32,7 @@ const SUFFIX: &str = ".export";
 
 #[derive(Default)]
 struct Waiting {
-    wanted: VecDeque<(ReplicaKey, TakeSource)>,
+    wanted: VecDeque<(ReplicaKey, ReplicaId, TakeSource)>,
     closed: bool,
 }
 
@@ -89,9 +89,9 @@ impl Exports {
         })
     }
 
-    /// A snapshot of a replica is wanted. `take` is called on the thread; never after it ended.
-    pub(super) fn source(&self, key: ReplicaKey, take: TakeSource) {
-        self.queue.lock().wanted.push_back((key, take));
+    /// A snapshot of a replica is wanted for another one. `take` is called on the thread; never after it ended.
+    pub(super) fn source(&self, key: ReplicaKey, to: ReplicaId, take: TakeSource) {
+        self.queue.lock().wanted.push_back((key, to, take));
         self.queue.changed.notify_all();
     }
 
@@ -123,9 +123,9 @@ impl Worker {
                 drop(waiting);
                 return drop(unanswered);
             }
-            if let Some((key, take)) = waiting.wanted.pop_front() {
+            if let Some((key, to, take)) = waiting.wanted.pop_front() {
                 drop(waiting);
-                let source = catch_unwind(AssertUnwindSafe(|| self.export(key)));
+                let source = catch_unwind(AssertUnwindSafe(|| self.export(key, to)));
                 take(source.unwrap_or_else(|_| Err(self.unusable(key, "it panicked".into()))));
                 continue;
             }
@@ -149,7 +149,11 @@ impl Worker {
         }
     }
 
-    fn export(&self, key: ReplicaKey) -> Result<Option<CheckpointSource>, CheckpointError> {
+    fn export(
+        &self,
+        key: ReplicaKey,
+        to: ReplicaId,
+    ) -> Result<Option<CheckpointSource>, CheckpointError> {
         let unusable = |detail: String| self.unusable(key, detail);
         let view = self
             .rows
@@ -158,6 +162,10 @@ impl Worker {
         let Some(view) = view else {
             return Ok(None);
         };
+        // The log behind it is to be kept from now on: this may take longer than its tail lasts (E28).
+        let position = view.head().meta.position;
+        self.receivers
+            .tell(key, News::Making(Making { to, position }));
         let base = ViewBase::new(view);
         let written = self.write(key, &base);
         if let Some(reason) = base.failed() {

@@ -153,6 +153,7 @@ struct Port {
     /// Of what arrives.
     quay: Arc<Mood>,
     checkpoints: CheckpointWriter,
+    durable: Receiver<ReplicaKey>,
     freight: Freight,
     news: Receiver<(ReplicaKey, News)>,
 }
@@ -194,6 +195,7 @@ impl Port {
             Partials::open(disk(&quay), |_| false).unwrap(),
             [],
             bytes_per_second,
+            Arc::new(Overlays::new(0)),
         )
         .unwrap();
         Self {
@@ -201,9 +203,24 @@ impl Port {
             shelf,
             quay,
             checkpoints,
+            durable,
             freight,
             news,
         }
+    }
+
+    /// A newer checkpoint of a replica.
+    fn checkpoint(&self, group: u64, data: &'static [u8]) {
+        let mut meta = meta();
+        meta.position.index = meta.position.index.next();
+        let checkpoint = Checkpoint {
+            key: key(group),
+            meta,
+            data: Bytes::from_static(data),
+        };
+        self.checkpoints.submit(0, vec![checkpoint]);
+        let done = self.durable.recv_timeout(PATIENCE);
+        assert_eq!(done.expect("it is written"), key(group));
     }
 
     fn hear(&self) -> (ReplicaKey, News) {
@@ -339,7 +356,7 @@ fn what_is_being_opened_is_not_opened_twice() {
     offered.sort();
     assert_eq!(offered, [1, 2, 3, 4].map(key));
     assert!(port.news.try_recv().is_err(), "four at once, each once");
-    port.freight.end(key(2), FOLLOWER);
+    port.freight.end(key(2), FOLLOWER, false);
     assert_eq!(port.hear_offer().0, key(5), "then it is the fifth's turn");
     port.end();
 }
@@ -360,6 +377,69 @@ fn a_source_that_comes_for_an_earlier_shipment_is_not_offered() {
 }
 
 #[test]
+fn a_follower_that_comes_back_is_offered_what_it_has_half_of() {
+    // H70: it was killed half-way; meanwhile the leader's state went on, and its newest snapshot is another one.
+    let port = Port::new(1, 1 << 30);
+    port.freight.request(key(1), FOLLOWER);
+    let (_, first) = port.hear_offer();
+    port.checkpoint(1, b"a later state of nobody");
+    port.freight.end(key(1), FOLLOWER, true);
+    port.freight.request(key(1), FOLLOWER);
+    assert_eq!(port.hear_offer().1, first);
+    port.freight.read(key(1), wanted(first, 0));
+    match port.hear() {
+        (_, News::Read(read)) => assert!(read.data.is_some()),
+        other => panic!("{other:?}"),
+    }
+    // Of no use to the group: it came too late, was wrong, or has arrived.
+    port.freight.end(key(1), FOLLOWER, false);
+    port.freight.request(key(1), FOLLOWER);
+    assert_ne!(port.hear_offer().1, first);
+    port.end();
+}
+
+#[test]
+fn an_offer_that_came_too_late_is_followed_by_another_at_once() {
+    // The log behind it was compacted: the group asks for another before it says that this one ended.
+    let port = Port::new(1, 1 << 30);
+    port.freight.request(key(1), FOLLOWER);
+    let (_, first) = port.hear_offer();
+    port.checkpoint(1, b"a later state of nobody");
+    port.freight.request(key(1), FOLLOWER);
+    port.freight.end(key(1), FOLLOWER, false);
+    assert_ne!(port.hear_offer().1, first);
+    port.end();
+}
+
+#[test]
+fn few_snapshots_are_kept_and_none_for_long() {
+    let port = Port::new(1, 1 << 30);
+    port.freight.request(key(1), FOLLOWER);
+    port.hear_offer();
+    let source = {
+        let state = port.freight.depot.state();
+        let way = (key(1), FOLLOWER);
+        state.shipments[&way].source.clone().expect("offered")
+    };
+    let mut kept = kept::Kept::default();
+    let now = Instant::now();
+    let later = |seconds| now + Duration::from_secs(seconds);
+    for group in 1..=6 {
+        kept.put((key(group), FOLLOWER), source.clone(), later(group));
+    }
+    let has = |kept: &mut kept::Kept, group, at| kept.take((key(group), FOLLOWER), at).is_some();
+    assert!(!has(&mut kept, 2, later(6)), "the oldest gave way");
+    assert!(has(&mut kept, 3, later(6)));
+    assert!(!has(&mut kept, 3, later(6)), "it was taken");
+    assert_eq!(kept.until(), Some(later(64)));
+    assert!(!has(&mut kept, 4, later(64)), "it lay too long");
+    assert!(has(&mut kept, 5, later(64)));
+    kept.forget(|(other, _)| other != key(6));
+    assert_eq!(kept.until(), None);
+    port.end();
+}
+
+#[test]
 fn a_read_that_is_not_done_any_more_is_answered() {
     // A group that waits for a piece repeats nothing: unanswered, its shipment would stand still for good.
     let port = Port::new(1, 1);
@@ -369,7 +449,7 @@ fn a_read_that_is_not_done_any_more_is_answered() {
     assert_eq!(port.hear_read().as_deref(), Some(STATE));
     // From now on the budget is used up for some seconds.
     port.freight.read(key(1), wanted(id, 1));
-    port.freight.end(key(1), FOLLOWER);
+    port.freight.end(key(1), FOLLOWER, false);
     assert_eq!(port.hear_read(), None);
     port.end();
 }
@@ -413,7 +493,7 @@ fn a_checkpoint_that_is_not_to_be_had_is_said_to_be_gone() {
     port.freight.read(key(1), wanted(id, 0));
     assert_eq!(port.hear_gone(), key(1), "it cannot be read");
     assert_eq!(port.hear_read(), None);
-    port.freight.end(key(1), FOLLOWER);
+    port.freight.end(key(1), FOLLOWER, false);
     port.freight.request(key(1), FOLLOWER);
     assert_eq!(port.hear_gone(), key(1), "it cannot be opened");
     port.freight.request(key(2), FOLLOWER);

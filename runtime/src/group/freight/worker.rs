@@ -101,11 +101,16 @@ impl Worker {
                 return Some(Work::Task(task));
             }
             let now = Instant::now();
+            state.kept.let_go(now);
             if state.reads.is_empty() {
-                state = depot
-                    .changed
-                    .wait(state)
-                    .unwrap_or_else(PoisonError::into_inner);
+                let Some(until) = state.kept.until() else {
+                    let woken = depot.changed.wait(state);
+                    state = woken.unwrap_or_else(PoisonError::into_inner);
+                    continue;
+                };
+                let wait = until.saturating_duration_since(now);
+                let woken = depot.changed.wait_timeout(state, wait);
+                state = woken.unwrap_or_else(PoisonError::into_inner).0;
             } else if now < self.free_at {
                 let wait = self.free_at - now;
                 let woken = depot.changed.wait_timeout(state, wait);
@@ -155,6 +160,8 @@ impl Worker {
             Some(Err(error)) => {
                 tracing::error!(group = %key.group, %error, "a checkpoint cannot be read; a fresh one is made");
                 self.depot.tell(key, News::Gone(CheckpointGone));
+                // It is of no more use, also to those who come back.
+                self.depot.clone().end((key, wanted.to), None);
                 None
             }
             None => None,
@@ -260,10 +267,11 @@ impl Worker {
             Err(error) => return tell(Err(FetchError::Undecodable(error.to_string()))),
         };
         let (space, receivers) = (staging.space(), self.depot.receivers.clone());
+        let overlays = self.depot.overlays.clone();
         let restored = {
             let head = head.clone();
             move || {
-                let base = Arc::new(ReplicaBase::new(key, space.clone(), receivers));
+                let base = Arc::new(ReplicaBase::new(key, space.clone(), receivers, overlays));
                 let state = ShardState::restore(base, &head);
                 let decoded = state.map(|state| Decoded::Rows(Box::new(state), space));
                 tell(decoded.map_err(|error| FetchError::Undecodable(error.to_string())));

@@ -17,7 +17,7 @@ const GLANCE: Duration = Duration::from_millis(25);
 /// Looks after which a condition counts as never met: a minute of a machine that runs.
 const LOOKS: usize = 2_400;
 
-async fn until(what: &str, mut so: impl AsyncFnMut() -> bool) {
+pub(super) async fn until(what: &str, mut so: impl AsyncFnMut() -> bool) {
     for _ in 0..LOOKS {
         if so().await {
             return;
@@ -131,7 +131,7 @@ async fn blocked(choose: impl FnOnce([usize; ARBITERS]) -> usize) {
 }
 
 /// Runs a test as on one arbiter.
-fn on_an_arbiter(test: impl Future<Output = ()>) {
+pub(super) fn on_an_arbiter(test: impl Future<Output = ()>) {
     actix_rt::System::new().block_on(test);
 }
 

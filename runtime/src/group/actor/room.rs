@@ -1,0 +1,84 @@
+//! Room in memory for what is not in a replica's rows yet.
+//!
+//! Here: what a replica counts of it, who makes a checkpoint because all together have too much, and the entries that a follower does
+//! not take while there is none. Commands are refused by the evaluator, which asks the state's base.
+//! Not here: the counts of the node (`group::overlays`), checkpoints themselves (`checkpoint`).
+
+use std::sync::atomic::Ordering;
+
+use actix::Handler;
+use synod_consensus::Message;
+
+use super::GroupActor;
+use super::checkpoint::CHECKPOINT_BYTES;
+use crate::group::overlays::Unwritten;
+use crate::group::shared::Counters;
+
+/// Log bytes of a group that no checkpoint covers yet which are not counted: what gathers while a checkpoint is written in good time.
+const LOG_FREE: u64 = 4 * CHECKPOINT_BYTES;
+
+impl GroupActor {
+    /// Tells the node what only memory holds here. When that is too much of all groups together, the largest makes room.
+    pub(super) fn count_overlay(&mut self) {
+        let Some(mut now) = self.machine.unwritten() else {
+            return;
+        };
+        // The log before a checkpoint is kept, in memory too, until that is durable.
+        let kept = self.bytes_since_checkpoint + self.checkpoint_log_bytes;
+        let kept = usize::try_from(kept.saturating_sub(LOG_FREE)).unwrap_or(usize::MAX);
+        now.held = now.held.saturating_add(kept);
+        let overlays = &self.shared.overlays;
+        overlays.count(&mut self.unwritten, now);
+        if let Some(hosted) = &self.hosted {
+            hosted.overlay_bytes.store(now.fresh, Ordering::Relaxed);
+        }
+        if overlays.are_full()
+            && let Some(largest) = self.shared.registry.largest_overlay()
+        {
+            largest.group.do_send(CheckpointForRoom);
+        }
+    }
+
+    /// Nothing of this replica counts any more.
+    pub(super) fn leave_room(&mut self) {
+        let nothing = Unwritten::default();
+        self.shared.overlays.count(&mut self.unwritten, nothing);
+    }
+
+    /// It may be asked again.
+    pub(super) fn room_was_made(&self) {
+        if let Some(hosted) = &self.hosted {
+            hosted.makes_room.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether these are entries for which there is no room: to the leader they are lost, and come again. Its heartbeats are heard,
+    /// so nobody campaigns meanwhile.
+    pub(super) fn leaves_out(&self, message: &Message) -> bool {
+        let full = message.name() == "append"
+            && message.payload_bytes() > 0
+            && self.space.is_some()
+            && !self.shared.overlays.have_room(self.unwritten.held);
+        if full {
+            Counters::bump(&self.shared.counters.entries_without_room);
+        }
+        full
+    }
+}
+
+/// Of all states here, this one has the most that only memory holds, and all together have too much.
+#[derive(Debug, actix::Message)]
+#[rtype(result = "()")]
+pub(crate) struct CheckpointForRoom;
+
+impl Handler<CheckpointForRoom> for GroupActor {
+    type Result = ();
+    fn handle(&mut self, _: CheckpointForRoom, _ctx: &mut Self::Context) {
+        if !self.stopped {
+            self.make_checkpoint();
+            if self.checkpoint.is_none() {
+                self.room_was_made();
+            }
+        }
+    }
+}
