@@ -451,7 +451,14 @@ impl Group {
 
     fn compact_keeping(&mut self, now: Duration, through: LogIndex, keep: u64) {
         self.begin(now);
-        let free = through.min(self.applied).minus(keep);
+        let through = through.min(self.applied);
+        let mut free = through.minus(keep).max(self.log.base().index);
+        // A tail of large entries is shortened: it is kept in memory, and there are many groups.
+        let mut tail = self.log.charge(free, through.max(free));
+        while tail > self.options.keep_bytes && free < through {
+            tail -= self.log.charge(free, free.next());
+            free = free.next();
+        }
         let point = self.pinned(free); // E28
         if point <= self.log.base().index {
             return;

@@ -48,6 +48,8 @@ pub struct GroupOptions {
     pub waiting_reads: usize,
     /// Entries kept behind a compaction, so that a follower that was away for a moment needs no snapshot. Default 1,024.
     pub keep_entries: u64,
+    /// Bytes of log that these may have; of larger entries fewer are kept. Default 256 KiB.
+    pub keep_bytes: usize,
     /// How far a learner may be behind when it becomes a voter, in entries. Default 1,024.
     pub learner_lag: u64,
     /// Heartbeats in a row without anything to do after which a leader asks to rest (module `rest`), and again after as many as long as it
@@ -150,6 +152,7 @@ impl Default for GroupOptions {
             apply_bytes: 1 << 20,
             waiting_reads: 65_536,
             keep_entries: 1_024,
+            keep_bytes: 256 << 10,
             learner_lag: 1_024,
             rest_after: 0,
             disk_stall: Duration::from_secs(6),

@@ -413,6 +413,31 @@ fn a_compaction_keeps_a_tail_and_waits_for_a_snapshot_on_its_way() {
 }
 
 #[test]
+fn a_tail_of_large_entries_is_shorter() {
+    // It lies in memory: what bounds it must be bytes, too.
+    for (keep_bytes, kept) in [(usize::MAX, 10), (3_000, 2), (500, 0)] {
+        let mut net = Net::with(
+            3,
+            GroupOptions {
+                keep_entries: 10,
+                keep_bytes,
+                ..chunked()
+            },
+        );
+        net.elect(1);
+        net.run_ms(100);
+        for _ in 0..20 {
+            net.propose(1, &"x".repeat(1_000));
+        }
+        net.run_ms(1_000);
+        net.checkpoint(1, false);
+        let status = net.status(1);
+        let tail = status.last.index.get() + 1 - status.first.get();
+        assert_eq!(tail, kept, "{keep_bytes} bytes");
+    }
+}
+
+#[test]
 fn a_compaction_waits_for_a_snapshot_that_is_being_made() {
     // E28: to make one of a large state takes longer than the log's tail lasts. What is made then would always be too old.
     for told in [false, true] {

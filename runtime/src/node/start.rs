@@ -48,6 +48,14 @@ use crate::transport::{
 /// Entries that each group keeps behind a compaction, in memory: with 256 groups and 1 KiB each, 16 MiB. A replica that
 /// was away for longer than they last gets a snapshot, which of a small shard is no larger.
 const KEEP_ENTRIES: u64 = 64;
+/// Bytes of entities' images that all leaderships of a node together keep decoded while nothing happens to them, if it leads every
+/// shard; the decoded entities take about as much again. State may exceed memory, so this must not grow with it.
+const INSTANCES_BYTES: usize = 32 << 20;
+
+/// One shard's part of it: no less than a few hundred small entities, no more than one shard alone has use for.
+fn instances_bytes(shards: u32) -> usize {
+    (INSTANCES_BYTES / shards.max(1) as usize).clamp(64 << 10, 8 << 20)
+}
 /// Heartbeats without anything to do before a shard's group rests: two seconds.
 const REST_AFTER: u16 = 4;
 /// How soon members learn what the system group committed. Its entries are few, and each step of a copy's way waits for its node to learn
@@ -315,6 +323,7 @@ async fn launch(
     let seed = rand::random();
     let evaluation = EvaluatorOptions {
         node: name.clone(),
+        instances_bytes: instances_bytes(shared.sharding.shards),
         ..EvaluatorOptions::default()
     };
     let mut replicas = Replicas {
