@@ -48,7 +48,8 @@ pub struct GroupOptions {
     pub waiting_reads: usize,
     /// Entries kept behind a compaction, so that a follower that was away for a moment needs no snapshot. Default 1,024.
     pub keep_entries: u64,
-    /// Bytes of log that these may have; of larger entries fewer are kept. Default 256 KiB.
+    /// Bytes of log that these may have; of larger entries fewer are kept. Default 1 MiB: less, and a node that was away for a
+    /// moment would need whole states where some entries do.
     pub keep_bytes: usize,
     /// How far a learner may be behind when it becomes a voter, in entries. Default 1,024.
     pub learner_lag: u64,
@@ -152,7 +153,7 @@ impl Default for GroupOptions {
             apply_bytes: 1 << 20,
             waiting_reads: 65_536,
             keep_entries: 1_024,
-            keep_bytes: 256 << 10,
+            keep_bytes: 1 << 20,
             learner_lag: 1_024,
             rest_after: 0,
             disk_stall: Duration::from_secs(6),
