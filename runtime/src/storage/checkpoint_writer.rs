@@ -21,7 +21,9 @@ use super::checkpoints::{Checkpoint, CheckpointError, Checkpoints};
 use super::log_writer::panic_text;
 use super::partials::CheckpointSource;
 use super::queue::WriteQueue;
-use super::rows::{RowSpace, RowWrite, Staging, StateRows};
+use super::rows::{RowWrite, StateRows};
+use super::rows_going::Staging;
+use super::rows_read::RowSpace;
 
 /// Bytes of one file.
 const WRITE_BYTES_MAX: usize = 32 << 20;

@@ -3,7 +3,7 @@
 //! - `disk`: what storage asks of a disk, and the real one; `look_only`: a directory that stays as it is.
 //! - `log` ([`SegmentedLog`]): one sequence of files for the entries of all replicas; below it `frame`, `segment`, `supply`, `index`,
 //!   `outline`, `carry`, `open`.
-//! - `rows` ([`StateRows`]): the state of shards, row by row; `checkpoints` ([`Checkpoints`]): whole states, of the system group. What is
+//! - `rows` ([`StateRows`]): the state of shards, row by row (below it `rows_tree`, `rows_journal`; beside it `rows_read`, `rows_going`, `rows_look`); `checkpoints` ([`Checkpoints`]): whole states, of the system group. What is
 //!   durable of them lets logs be compacted.
 //! - `partials` ([`Partials`], [`CheckpointSource`]): states that travel in pieces from one store to another.
 //! - `log_writer`, `checkpoint_writer`: the threads that write them.
@@ -27,10 +27,13 @@ mod outline;
 mod partials;
 mod queue;
 mod rows;
+mod rows_going;
 mod rows_journal;
 mod rows_look;
+mod rows_read;
 #[cfg(test)]
 mod rows_tests;
+mod rows_tree;
 mod sealed;
 mod segment;
 mod supply;
@@ -49,6 +52,9 @@ pub use log_writer::{LogCounters, LogWriter, WriteRequest, WriteSink};
 pub use look_only::LookOnly;
 pub use open::OpenError;
 pub use partials::{CheckpointSource, PartialError, Partials, WholePartial};
-pub use rows::{RowHead, RowSpace, RowView, RowWrite, Rows, RowsError, Staging, StateRows};
+pub use rows::{RowHead, RowWrite, StateRows};
+pub use rows_going::Staging;
 pub use rows_look::look_at_rows;
+pub use rows_read::{RowSpace, RowView, Rows};
+pub use rows_tree::RowsError;
 pub use sealed::{SealedError, read_sealed, write_sealed};

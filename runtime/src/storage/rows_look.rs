@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 
 use synod_consensus::ReplicaKey;
 
-use super::rows::{RowHead, RowsError, StateRows};
+use super::rows::{RowHead, StateRows};
+use super::rows_tree::RowsError;
 
 /// Folders of files that are written once.
 const LINKED: [&str; 2] = ["tables", "blobs"];

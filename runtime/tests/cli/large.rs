@@ -14,8 +14,8 @@ const VALUE_BYTES: usize = 16 << 10;
 const KEYS: usize = 24_576;
 /// Commands under way.
 const TASKS: usize = 64;
-/// What a node may take: less than its state. Its own bounds are 1 MiB of changes that wait, 32 MiB of blocks that were read, some
-/// memtables of 16 MiB, and what the tails of 16 logs and the buffers of its connections take.
+/// What a node may take: less than its state. Its own bounds are 1 MiB of changes that wait, 32 MiB of blocks that were read, 32 MiB of
+/// memtables, 16 MiB of files in the making, and what the tails of 16 logs and the buffers of its connections take.
 const MEMORY_MIB: u64 = 288;
 
 fn value(key: usize, round: usize) -> String {
