@@ -48,6 +48,15 @@ use crate::transport::{
 /// Entries that each group keeps behind a compaction, in memory: with 256 groups and 1 KiB each, 16 MiB. A replica that
 /// was away for longer than they last gets a snapshot, which of a small shard is no larger.
 const KEEP_ENTRIES: u64 = 64;
+/// Bytes of these entries that the groups of all shards together keep on a node. With less a node that was away for a moment would need
+/// whole states where some entries do.
+const KEEP_BYTES: usize = 32 << 20;
+
+/// One shard's part of them: no less than some tens of small entries, no more than a mebibyte.
+fn keep_bytes(shards: u32) -> usize {
+    (KEEP_BYTES / shards.max(1) as usize).clamp(16 << 10, 1 << 20)
+}
+
 /// Bytes of entities' images that all leaderships of a node together keep decoded while nothing happens to them, if it leads every
 /// shard; the decoded entities take about as much again. State may exceed memory, so this must not grow with it.
 const INSTANCES_BYTES: usize = 32 << 20;
@@ -309,10 +318,11 @@ async fn launch(
         let shared = shared.clone();
         arbiter.spawn_fn(move || Outbox::install(shared, sink));
     }
-    let group_options = |rest_after, commit_notice| {
+    let group_options = |rest_after, commit_notice, keep_bytes| {
         let options = GroupOptions {
             commit_notice,
             keep_entries: KEEP_ENTRIES,
+            keep_bytes,
             chunk_window_bytes: CHUNK_WINDOW_BYTES,
             lease_reads: builder.lease_reads,
             rest_after,
@@ -332,8 +342,12 @@ async fn launch(
             consensus: consensus.clone(),
             entity: entity.clone(),
         },
-        options: group_options(REST_AFTER, GroupOptions::default().commit_notice),
-        system_options: group_options(0, SYSTEM_NOTICE),
+        options: group_options(
+            REST_AFTER,
+            GroupOptions::default().commit_notice,
+            keep_bytes(shared.sharding.shards),
+        ),
+        system_options: group_options(0, SYSTEM_NOTICE, keep_bytes(1)),
         evaluation: Arc::new(evaluation.check().expect("the defaults hang together")),
         kinds: Arc::new(builder.kinds.clone()),
         seed,
@@ -534,4 +548,19 @@ pub(super) fn recover(
         }
     }
     Ok(recovered)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tails_of_all_logs_together_are_bounded() {
+        // Section 4: what a node holds is bounded, however many shards it has.
+        for shards in 1..=2_048 {
+            assert!(keep_bytes(shards) * shards as usize <= KEEP_BYTES);
+        }
+        assert_eq!(keep_bytes(16), 1 << 20, "few have enough for a moment");
+        assert!(keep_bytes(100_000) > 0);
+    }
 }

@@ -14,8 +14,13 @@ use super::checkpoint::CHECKPOINT_BYTES;
 use crate::group::overlays::Unwritten;
 use crate::group::shared::Counters;
 
-/// Log bytes of a group that no checkpoint covers yet which are not counted: what gathers while a checkpoint is written in good time.
-const LOG_FREE: u64 = 4 * CHECKPOINT_BYTES;
+/// Log bytes of all groups that no checkpoint covers yet which are not counted: what gathers while checkpoints are written in good time.
+const LOGS_FREE_BYTES: u64 = 32 << 20;
+
+/// One group's part of them: of a few groups no more than a few checkpoints' worth, of many no less than one.
+fn log_free(shards: u32) -> u64 {
+    (LOGS_FREE_BYTES / u64::from(shards.max(1))).clamp(CHECKPOINT_BYTES, 4 * CHECKPOINT_BYTES)
+}
 
 impl GroupActor {
     /// Tells the node what only memory holds here. When that is too much of all groups together, the largest makes room.
@@ -25,7 +30,8 @@ impl GroupActor {
         };
         // The log before a checkpoint is kept, in memory too, until that is durable.
         let kept = self.bytes_since_checkpoint + self.checkpoint_log_bytes;
-        let kept = usize::try_from(kept.saturating_sub(LOG_FREE)).unwrap_or(usize::MAX);
+        let kept = usize::try_from(kept.saturating_sub(log_free(self.shared.sharding.shards)))
+            .unwrap_or(usize::MAX);
         now.held = now.held.saturating_add(kept);
         let overlays = &self.shared.overlays;
         overlays.count(&mut self.unwritten, now);
@@ -80,5 +86,19 @@ impl Handler<CheckpointForRoom> for GroupActor {
                 self.room_was_made();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_that_need_not_make_a_checkpoint_is_not_refused_for_its_log() {
+        for shards in [1, 16, 256, 100_000] {
+            // What is counted must go with a checkpoint that is due, or nobody would make room.
+            assert!(log_free(shards) >= CHECKPOINT_BYTES);
+        }
+        assert!(log_free(256) * 256 <= LOGS_FREE_BYTES);
     }
 }
