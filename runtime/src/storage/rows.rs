@@ -304,8 +304,10 @@ impl StateRows {
 
     /// No commit ends while this is held: a seam for tests of a disk that stands still.
     #[doc(hidden)]
-    pub fn hold(&self) -> MutexGuard<'_, ()> {
-        self.tree().hold()
+    pub fn hold(&self) -> HeldRows<'_> {
+        HeldRows {
+            _moves: self.tree().hold(),
+        }
     }
 
     /// Lets this many more commits succeed: a seam for tests of crashes between them.
@@ -313,6 +315,14 @@ impl StateRows {
     pub fn fail_after(&self, commits: u64) {
         self.tree().fail_after(commits);
     }
+}
+
+/// A disk that stands still, as long as this is there: a test waits meanwhile for what does not need the disk.
+#[doc(hidden)]
+#[derive(Debug)]
+#[must_use]
+pub struct HeldRows<'a> {
+    _moves: MutexGuard<'a, ()>,
 }
 
 impl Known {

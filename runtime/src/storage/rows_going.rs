@@ -150,18 +150,17 @@ impl StateRows {
         let start = row_key(group, space, &from);
         let mut batch = Batch::default();
         let mut last = None;
-        let mut rows = 0;
-        for row in self.tree().with(|open| Ok(open.rows.range(start..)))? {
+        let rows = self.tree().with(|open| Ok(open.rows.range(start..)))?;
+        for (count, row) in rows.enumerate() {
             let row = row.key().map_err(|error| self.tree().unusable(error))?;
             if !row.starts_with(&prefix) {
                 break;
             }
-            if rows == limit {
+            if count == limit {
                 last = Some(row[prefix.len()..].to_vec());
                 break;
             }
             batch.remove(row.to_vec());
-            rows += 1;
         }
         if last.is_none() {
             batch.remove(going_key(group, space));
