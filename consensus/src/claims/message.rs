@@ -20,7 +20,7 @@ pub struct Beat {
     pub of: u64,
     /// Version of the receiver's list that the sender holds.
     pub held: u64,
-    /// Of the groups in that list whose replica rests at the sender; see [`digest`].
+    /// Of the groups in that list whose replica rests at the sender; see `digest`.
     pub digest: u64,
 }
 

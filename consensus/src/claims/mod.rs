@@ -2,8 +2,8 @@
 //!
 //! Here: [`Claims`], one per node, a pure machine like [`Group`](crate::Group). A leader that has nothing to do claims its followers
 //! ([`Output::Claim`](crate::Output::Claim)); their nodes ask them and answer; then nobody sends anything for that group. Instead the two
-//! *nodes* exchange a [`Beat`] ten times a second, whatever the number of groups. The rooms: the claims on others ([`issued`]), those of
-//! others on this node ([`taken`]), what is said ([`message`]).
+//! *nodes* exchange a [`Beat`] ten times a second, whatever the number of groups. The rooms: the claims on others (`issued`), those of
+//! others on this node (`taken`), what is said (`message`).
 //!
 //! What a beat means: "all claims in version v of my list stand". So, for a follower that rests:
 //! - its leader's process dies or cannot be heard: no beats, it looks for another leader after [`ClaimsOptions::silent_after`];

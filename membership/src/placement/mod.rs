@@ -2,8 +2,8 @@
 //!
 //! Here: [`plan()`], pure and deterministic: the same table and the same sites, in any order, give the same plan, and a plan made of
 //! its own outcome changes nothing; so a shard that [`plan_around`] placed by somebody's wish stays there. The rooms: how much every
-//! site should carry ([`quota`]), what zones allow ([`zones`]), who holds what ([`replicas`]), who leads ([`leaders`]), the search that
-//! both share ([`chains`]). Not here: who is a member (the system group's log), which step comes next (the reconciler of `runtime`),
+//! site should carry (`quota`), what zones allow (`zones`), who holds what (`replicas`), who leads (`leaders`), the search that
+//! both share (`chains`). Not here: who is a member (the system group's log), which step comes next (the reconciler of `runtime`),
 //! the ring itself (`ring`).
 //!
 //! A bare ring cannot balance a few hundred shards: its fullest node holds 1.6 times the mean at 50 nodes, whatever the virtual

@@ -1,6 +1,6 @@
 //! How many new copies may be on their way at a time.
 //!
-//! Here: [`Arrivals`], counted anew from state and reports at each look, so that a new system leader keeps the same bounds. A copy is on
+//! Here: `Arrivals`, counted anew from state and reports at each look, so that a new system leader keeps the same bounds. A copy is on
 //! its way from when it is allotted until it has caught up or votes. Not here: which copies should be where (`plan`), how many
 //! snapshots one node sends at a time (`group::freight`).
 //!

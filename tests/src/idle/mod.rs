@@ -1,7 +1,7 @@
 //! Nodes with many groups that rest: real `Group`s and real `Claims` on a virtual clock, from one seed.
 //!
-//! The rooms: one node with its replicas, its disk and its threads ([`node`]), wires and time ([`world`]), what goes wrong ([`storm`]), what
-//! must hold at every moment ([`watch`]) and after the storm ([`calm`]); traces that break simpler schemes ([`traces`]).
+//! The rooms: one node with its replicas, its disk and its threads (`node`), wires and time (`world`), what goes wrong (`storm`), what
+//! must hold at every moment (`watch`) and after the storm (`calm`); traces that break simpler schemes (`traces`).
 //!
 //! At every moment, and (from Led on) after the storm, each within its bound:
 //!
