@@ -5,11 +5,15 @@
 //! not whole: all commits were synced in order, so either it was never synced, or the disk has lost what it had acknowledged, and then
 //! the replicas concerned find that their state ends before their log begins, and stop (`CheckpointError::Missing`). So the journal ends
 //! with its last whole commit.
-//! Not here: the format's owner, fjall 3 (`journal/entry.rs`), without compression.
+//!
+//! What is whole and of another kind than this program writes is never cut away, nor what lies behind it: the journal is refused as it is.
+//! Not here: the format's owner, fjall 3.1 (`journal/entry.rs`).
 //!
 //! ```text
 //! commit = 1 | items u32 | number u64, items, 3 | XXH3 of the items u64 | "FJL" 3                              (little endian)
 //! item   = 2 | kind u8 | compression u8 (0) | keyspace u64 | key length u16 | value length u32 | the same u32 | key | value
+//! of other programs: an item with another compression, whose second length is that of what follows; an item 4 | keyspace u64;
+//! another trailer
 //! ```
 
 use std::fs::{File, OpenOptions};
@@ -21,16 +25,26 @@ use xxhash_rust::xxh3::Xxh3;
 const START: u8 = 1;
 const ITEM: u8 = 2;
 const END: u8 = 3;
+/// An item that removes all of a keyspace; nothing here asks for that.
+const CLEAR: u8 = 4;
 const TRAILER: &[u8; 4] = b"FJL\x03";
 const BUFFER: usize = 256 << 10;
 
-/// Cuts the newest journal in the directory behind its last whole commit. Returns how many bytes that were not zero went.
+/// Cuts the newest journal in the directory behind its last whole commit. Returns how many bytes that were not zero went. An error of the
+/// kind `Unsupported`: it is of another program and is left as it is.
 pub(super) fn mend(folder: &Path) -> io::Result<u64> {
     let Some(path) = newest(folder)? else {
         return Ok(0);
     };
     let file = OpenOptions::new().read(true).write(true).open(&path)?;
-    let end = whole_commits(&file)?;
+    let (end, reached) = whole_commits(&file)?;
+    if let Reached::Foreign(what) = reached {
+        let text = format!(
+            "the commit at byte {end} of {} is whole and has {what}, which this program does not write: nothing was changed, start the program that wrote it",
+            path.display()
+        );
+        return Err(io::Error::new(io::ErrorKind::Unsupported, text));
+    }
     let lost = written_behind(&file, end)?;
     if lost > 0 {
         file.set_len(end)?;
@@ -76,8 +90,29 @@ fn written_behind(file: &File, end: u64) -> io::Result<u64> {
     }
 }
 
-/// Where the last of the commits ends that are whole, from the beginning on.
-fn whole_commits(file: &File) -> io::Result<u64> {
+/// What is behind the last whole commit.
+enum Reached {
+    /// Nothing, or what a power cut left of one.
+    NoCommit,
+    /// One of another program, with this.
+    Foreign(&'static str),
+}
+
+/// One step on.
+enum Passed {
+    Commit,
+    No(Reached),
+}
+
+/// Whose an item is.
+enum Item {
+    Ours,
+    /// Of another program, with this.
+    Foreign(&'static str),
+}
+
+/// Where the last of the commits ends that are whole, from the beginning on, and what is behind it.
+fn whole_commits(file: &File) -> io::Result<(u64, Reached)> {
     let mut reader = Reader {
         from: BufReader::with_capacity(BUFFER, file),
         at: 0,
@@ -85,10 +120,12 @@ fn whole_commits(file: &File) -> io::Result<u64> {
         buffer: Vec::new(),
     };
     let mut end = 0;
-    while reader.commit()?.is_some() {
-        end = reader.at;
+    loop {
+        match reader.commit()? {
+            Passed::Commit => end = reader.at,
+            Passed::No(reached) => return Ok((end, reached)),
+        }
     }
-    Ok(end)
 }
 
 struct Reader<'a> {
@@ -116,33 +153,73 @@ impl Reader<'_> {
         Ok(bytes.map(|bytes| bytes.try_into().expect("as many as asked for")))
     }
 
-    /// Passes over one whole commit; `None`: there is none.
-    fn commit(&mut self) -> io::Result<Option<()>> {
+    /// Passes over one whole commit.
+    fn commit(&mut self) -> io::Result<Passed> {
+        const NONE: Passed = Passed::No(Reached::NoCommit);
         let Some([START, count @ ..]) = self.array::<13>()? else {
-            return Ok(None);
+            return Ok(NONE);
         };
         let count = u32::from_le_bytes(count[..4].try_into().expect("four bytes"));
-        let mut checksum = Xxh3::new();
+        let (mut checksum, mut foreign) = (Xxh3::new(), None);
         for _ in 0..count {
-            let Some(head @ [ITEM, _, 0, ..]) = self.array::<21>()? else {
-                return Ok(None);
-            };
-            let key = u16::from_le_bytes([head[11], head[12]]);
-            let lengths = head[13..].split_at(4);
-            if lengths.0 != lengths.1 {
-                return Ok(None);
-            }
-            let value = u32::from_le_bytes(lengths.0.try_into().expect("four bytes"));
-            checksum.update(&head);
-            match self.take(usize::from(key) + value as usize)? {
-                Some(body) => checksum.update(body),
-                None => return Ok(None),
+            match self.item(&mut checksum)? {
+                Some(Item::Ours) => {}
+                Some(Item::Foreign(what)) => foreign = Some(what),
+                None => return Ok(NONE),
             }
         }
         let Some([END, end @ ..]) = self.array::<13>()? else {
+            return Ok(NONE);
+        };
+        // Items whose checksum is right did not come about by a power cut, whatever they are.
+        if end[..8] != checksum.digest().to_le_bytes() {
+            return Ok(NONE);
+        }
+        match &end[8..] {
+            trailer if trailer == TRAILER => {}
+            [b'F', b'J', b'L', 1..=99] => foreign = Some("the trailer of another version"),
+            _ => return Ok(NONE), // a power cut may take a part of it
+        }
+        Ok(foreign.map_or(Passed::Commit, |what| Passed::No(Reached::Foreign(what))))
+    }
+
+    /// Passes over one item; `None`: there is none.
+    fn item(&mut self, checksum: &mut Xxh3) -> io::Result<Option<Item>> {
+        let Some(tag) = self.array::<1>()? else {
             return Ok(None);
         };
-        let whole = end[..8] == checksum.digest().to_le_bytes() && end[8..] == *TRAILER;
-        Ok(whole.then_some(()))
+        checksum.update(&tag);
+        match tag {
+            [ITEM] => {
+                let Some(head) = self.array::<20>()? else {
+                    return Ok(None);
+                };
+                checksum.update(&head);
+                let key = u16::from_le_bytes([head[10], head[11]]);
+                let (length, stored) = head[12..].split_at(4);
+                let plain = head[1] == 0;
+                if plain && length != stored {
+                    return Ok(None);
+                }
+                let stored = u32::from_le_bytes(stored.try_into().expect("four bytes"));
+                let body = self.take(usize::from(key) + stored as usize)?;
+                Ok(body.map(|body| {
+                    checksum.update(body);
+                    if plain {
+                        Item::Ours
+                    } else {
+                        Item::Foreign("a compressed value")
+                    }
+                }))
+            }
+            [CLEAR] => {
+                let keyspace = self.array::<8>()?;
+                Ok(keyspace.map(|keyspace| {
+                    checksum.update(&keyspace);
+                    Item::Foreign("an item that clears a keyspace")
+                }))
+            }
+            _ => Ok(None),
+        }
     }
 }

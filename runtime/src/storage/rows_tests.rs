@@ -9,6 +9,7 @@ use bytes::Bytes;
 use synod_consensus::{
     Configuration, GroupId, LogIndex, Position, ReplicaId, ReplicaKey, SnapshotMeta, Term,
 };
+use xxhash_rust::xxh3::Xxh3;
 
 use super::rows::{RowWrite, StateRows};
 use super::rows_look::look_at_rows;
@@ -290,10 +291,7 @@ fn a_journal_that_ends_anywhere_gives_a_state_that_there_was() {
             .unwrap();
     }
     drop((space, rows));
-    let journal = files_below(folder.path())
-        .into_iter()
-        .find(|file| file.extension().is_some_and(|end| end == "jnl"))
-        .expect("there is a journal");
+    let journal = journal_in(folder.path());
     let mut whole = std::fs::read(&journal).unwrap();
     let end = whole.iter().rposition(|byte| *byte != 0).unwrap() + 1;
     whole.truncate(end + 500); // the rest are zeros, as far as the file was made
@@ -321,6 +319,74 @@ fn a_journal_that_ends_anywhere_gives_a_state_that_there_was() {
         drop(rows);
     }
     assert!(seen.len() > 10, "{seen:?}");
+}
+
+/// The only journal in a store.
+fn journal_in(path: &Path) -> PathBuf {
+    let files = files_below(path).into_iter();
+    let mut journals = files.filter(|file| file.extension().is_some_and(|end| end == "jnl"));
+    journals.next().expect("there is a journal")
+}
+
+#[test]
+fn a_journal_of_another_program_is_refused_and_stays_as_it_is() {
+    // A program with the tree's compression wrote on; cut away, commits that were synced would be gone without a word.
+    let folder = tempfile::tempdir().unwrap();
+    let rows = StateRows::open(folder.path()).unwrap();
+    let space = rows.space(key(1, 1));
+    let first = write(key(1, 1), &space, 5, &[("a", Some("1"))]);
+    rows.put([first]).unwrap();
+    drop((space, rows));
+    let journal = journal_in(folder.path());
+    let whole = std::fs::read(&journal).unwrap();
+    let end = whole.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    let commit = |item: &[u8], trailer: &[u8]| {
+        let mut checksum = Xxh3::new();
+        checksum.update(item);
+        let start = [&[1][..], &1_u32.to_le_bytes(), &99_u64.to_le_bytes()].concat();
+        let closing = [&[3][..], &checksum.digest().to_le_bytes(), trailer].concat();
+        [start, item.to_vec(), closing].concat()
+    };
+    let item = |compression: u8, length: u32, stored: &[u8]| {
+        let stored_length = u32::try_from(stored.len()).unwrap().to_le_bytes();
+        let head = [2, 0, compression];
+        let (keyspace, key_length) = (1_u64.to_le_bytes(), 1_u16.to_le_bytes());
+        let lengths = [length.to_le_bytes(), stored_length].concat();
+        [&head[..], &keyspace, &key_length, &lengths, b"k", stored].concat()
+    };
+    let clear = [&[4][..], &1_u64.to_le_bytes()].concat();
+    let foreign = [
+        (
+            "a compressed value",
+            commit(&item(1, 9_000, b"short"), b"FJL\x03"),
+        ),
+        ("clears a keyspace", commit(&clear, b"FJL\x03")),
+        ("another version", commit(&item(0, 5, b"plain"), b"FJL\x04")),
+    ];
+    let behind = |commit: &[u8]| {
+        let mut bytes = whole.clone();
+        bytes[end..end + commit.len()].copy_from_slice(commit);
+        bytes
+    };
+    for (what, commit) in foreign {
+        let written = behind(&commit);
+        std::fs::write(&journal, &written).unwrap();
+        let error = StateRows::open(folder.path()).unwrap_err();
+        let sentence = error.to_string();
+        assert!(
+            sentence.contains(what) && sentence.contains("nothing was changed"),
+            "{sentence}"
+        );
+        assert!(
+            std::fs::read(&journal).unwrap() == written,
+            "{what}: it was changed"
+        );
+        // The same, half-way there: nobody was told that it is durable.
+        let torn = behind(&commit[..commit.len() - 6]);
+        std::fs::write(&journal, &torn).unwrap();
+        let rows = StateRows::open(folder.path()).unwrap();
+        assert_eq!(found(&rows, key(1, 1)), Some((5, state(&[("a", "1")]))));
+    }
 }
 
 #[test]

@@ -16,7 +16,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use fjall::compaction::Leveled;
-use fjall::{AbstractTree, Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use fjall::config::CompressionPolicy;
+use fjall::{
+    AbstractTree, CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode,
+};
 use synod_consensus::ReplicaKey;
 
 use super::rows_journal::mend;
@@ -169,7 +172,10 @@ impl Tree {
             place: place.clone(),
             reason: error.to_string(),
         };
-        let lost = mend(path).map_err(|error| unusable(error.into()))?;
+        let lost = mend(path).map_err(|error| RowsError::Unusable {
+            place: place.clone(),
+            reason: error.to_string(),
+        })?;
         if lost > 0 {
             tracing::warn!(%place, bytes = lost, "the journal of the rows ends in commits that are not whole, as a power cut leaves them; they are gone");
         }
@@ -177,13 +183,16 @@ impl Tree {
             .cache_size(CACHE_BYTES)
             .max_journaling_size(JOURNAL_BYTES)
             .worker_threads(WORKERS)
+            // Said, because another part of the program may turn the tree's compression on: `rows_journal` cannot read that.
+            .journal_compression(CompressionType::None)
             .open()
             .map_err(unusable)?;
         let options = || {
             let levels = Leveled::default().with_table_target_size(FILE_BYTES);
             KeyspaceCreateOptions::default()
                 .max_memtable_size(MEMTABLES_BYTES) // its own thread begins none: see `Tree::has_room`
-                .compaction_strategy(Arc::new(levels))
+                .compaction_strategy(Arc::new(levels()))
+                .data_block_compression_policy(CompressionPolicy::disabled())
         };
         let rows = db.keyspace("rows", options).map_err(unusable)?;
         Ok(Self {
