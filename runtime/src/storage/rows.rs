@@ -273,9 +273,12 @@ impl StateRows {
             if heads.is_empty() {
                 continue;
             }
-            // One journal: the last sync is of them all.
-            self.tree().commit(batch, writes.peek().is_none())?;
+            self.tree().commit(batch, false)?;
             self.known().heads.extend(heads);
+        }
+        // One journal: this is of them all, whatever came last and was left out.
+        if !done.is_empty() {
+            self.tree().sync()?;
         }
         Ok(done)
     }
@@ -310,7 +313,7 @@ impl StateRows {
         }
     }
 
-    /// Lets this many more commits succeed: a seam for tests of crashes between them.
+    /// Lets this many more commits and syncs succeed: a seam for tests of crashes between them.
     #[doc(hidden)]
     pub fn fail_after(&self, commits: u64) {
         self.tree().fail_after(commits);

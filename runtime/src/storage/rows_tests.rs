@@ -178,6 +178,60 @@ fn a_snapshot_is_of_one_moment() {
     assert!(rows.view(here).unwrap().is_none());
 }
 
+#[test]
+fn what_is_said_to_be_durable_was_synced_whatever_was_left_out_behind_it() {
+    // E28: on the word of it the log is compacted. The first fills a commit, and of the second nothing is wanted any more.
+    let large = "v".repeat(1 << 20);
+    for steps in [1, 2] {
+        let folder = tempfile::tempdir().unwrap();
+        let rows = StateRows::open(folder.path()).unwrap();
+        let (one, other) = (key(1, 1), key(2, 1));
+        let former = rows.space(other);
+        rows.put([write(other, &former, 5, &[("a", Some("1"))])])
+            .unwrap();
+        rows.remove(other).unwrap();
+        let first = write(one, &rows.space(one), 5, &[("a", Some(large.as_str()))]);
+        let stale = write(other, &former, 6, &[("a", Some("2"))]);
+        // The commit, and then its sync.
+        rows.fail_after(steps);
+        let done = rows.put([first, stale]);
+        match steps {
+            1 => assert!(done.is_err(), "it was not synced"),
+            _ => assert_eq!(done.unwrap(), [(one, LogIndex::new(5))]),
+        }
+    }
+}
+
+#[test]
+fn what_waited_while_a_write_failed_fails_too() {
+    // The first error is sticky, also for those that had asked before.
+    let folder = tempfile::tempdir().unwrap();
+    let rows = StateRows::open(folder.path()).unwrap();
+    let still = rows.hold();
+    rows.fail_after(0);
+    let (begun, begins) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        let put = |group| {
+            let (begun, rows) = (begun.clone(), &rows);
+            scope.spawn(move || {
+                let write = write(key(group, 1), &rows.space(key(group, 1)), 1, &[]);
+                begun.send(()).unwrap();
+                rows.put([write])
+            })
+        };
+        let puts = [put(1), put(2), put(3)];
+        for _ in &puts {
+            begins.recv().unwrap();
+        }
+        // What they do between that and their turn nobody can see; the claim holds wherever they are.
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        drop(still);
+        for put in puts {
+            assert!(put.join().unwrap().is_err());
+        }
+    });
+}
+
 /// One life of a store, which ends at the commit at which the seam strikes. `Err`: there.
 fn life(rows: &StateRows) -> Result<(), RowsError> {
     let here = key(1, 1);

@@ -156,9 +156,8 @@ pub(super) struct Tree {
     open: RwLock<Option<Open>>,
     place: String,
     failed: Mutex<Option<String>>,
-    /// Everybody who looks at one moment has it, too.
-    views: Arc<()>,
-    /// Commits that still succeed: a seam for tests, far away otherwise.
+    views: Arc<Mutex<Views>>,
+    /// Commits and syncs that still succeed: a seam for tests, far away otherwise.
     commits_left: AtomicU64,
     /// Taken for each commit: a seam for tests of a disk that stands still.
     moves: Mutex<()>,
@@ -241,12 +240,34 @@ impl Tree {
     }
 
     /// Whoever has it may look at a moment that is past: what was in memory then stays there, and counts.
-    pub(super) fn views(&self) -> Arc<()> {
-        self.views.clone()
+    pub(super) fn view(&self) -> Viewing {
+        let mut views = locked(&self.views);
+        views.begun += 1;
+        let serial = views.begun;
+        views.now.insert(serial);
+        Viewing {
+            views: self.views.clone(),
+            serial,
+        }
+    }
+
+    /// One atomic write; `synced`: it and all before it are durable then.
+    pub(super) fn commit(&self, batch: Batch, synced: bool) -> Result<(), RowsError> {
+        self.step(|| {
+            self.make_room(batch.bytes() as u64)?;
+            self.write(batch, synced)
+        })
+    }
+
+    /// On `Ok` all commits so far are durable.
+    pub(super) fn sync(&self) -> Result<(), RowsError> {
+        self.step(|| self.with(|open| open.db.persist(PersistMode::SyncAll)))
     }
 
     /// The first error is sticky: what the disk has forgotten once it may forget again.
-    pub(super) fn commit(&self, batch: Batch, synced: bool) -> Result<(), RowsError> {
+    fn step(&self, act: impl FnOnce() -> Result<(), RowsError>) -> Result<(), RowsError> {
+        let _moves = self.hold();
+        // Behind whoever was before, for that is who may have failed.
         let failed = || self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(reason) = &*failed() {
             return Err(self.unusable(reason));
@@ -317,7 +338,7 @@ impl Tree {
         self.moves.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets this many more commits succeed.
+    /// Lets this many more commits and syncs succeed.
     pub(super) fn fail_after(&self, commits: u64) {
         self.commits_left.store(commits, Ordering::Relaxed);
     }
