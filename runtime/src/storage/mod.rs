@@ -32,6 +32,8 @@ mod rows_journal;
 mod rows_look;
 mod rows_read;
 #[cfg(test)]
+mod rows_room_tests;
+#[cfg(test)]
 mod rows_tests;
 mod rows_tree;
 mod sealed;

@@ -10,7 +10,7 @@ use fjall::{Readable, Snapshot};
 use synod_consensus::{GroupId, ReplicaKey};
 
 use super::rows::{HeadRow, RowHead, StateRows, head_key, row_key};
-use super::rows_tree::{Open, RowsError};
+use super::rows_tree::{Open, RowsError, Viewing};
 
 /// Keys and values in order; after an error nothing more comes.
 pub type Rows<'a> = Box<dyn Iterator<Item = Result<(Bytes, Bytes), RowsError>> + 'a>;
@@ -87,11 +87,11 @@ impl RowSpace {
 /// A replica's rows at one moment.
 pub struct RowView {
     rows: StateRows,
-    /// Counted: while there is one, memtables that were written meanwhile are not let go.
-    _counted: Arc<()>,
     snapshot: Snapshot,
     group: GroupId,
     head: RowHead,
+    /// Counted until the snapshot is gone: while there is one, memtables that were written meanwhile are not let go.
+    _counted: Viewing,
 }
 
 impl std::fmt::Debug for RowView {
@@ -131,7 +131,7 @@ impl StateRows {
     /// A replica's rows as they are now, whatever is written meanwhile; `None`: it has none. Writes wait for its end when memory has no
     /// room for more of them (`rows_tree`), so whoever has it must not wait for a write.
     pub fn view(&self, key: ReplicaKey) -> Result<Option<RowView>, RowsError> {
-        let counted = self.tree().views();
+        let counted = self.tree().view();
         let (snapshot, row) = self.tree().with(|open| {
             let snapshot = open.db.snapshot();
             let row = snapshot.get(&open.rows, head_key(key))?;
@@ -146,10 +146,10 @@ impl StateRows {
         })?;
         Ok(Some(RowView {
             rows: self.clone(),
-            _counted: counted,
             snapshot,
             group: key.group,
             head: RowHead { meta, head, space },
+            _counted: counted,
         }))
     }
 }

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use bytes::Bytes;
 use synod_consensus::{
@@ -14,11 +12,11 @@ use xxhash_rust::xxh3::Xxh3;
 use super::rows::{RowWrite, StateRows};
 use super::rows_look::look_at_rows;
 use super::rows_read::RowSpace;
-use super::rows_tree::{MEMTABLES_BYTES, RowsError};
+use super::rows_tree::RowsError;
 
 type State = BTreeMap<Vec<u8>, Vec<u8>>;
 
-fn key(group: u64, replica: u64) -> ReplicaKey {
+pub(super) fn key(group: u64, replica: u64) -> ReplicaKey {
     ReplicaKey {
         group: GroupId::new(group),
         replica: ReplicaId::new(replica),
@@ -36,7 +34,12 @@ fn head(index: u64) -> Bytes {
     Bytes::from(index.to_string())
 }
 
-fn write(key: ReplicaKey, space: &RowSpace, index: u64, rows: &[(&str, Option<&str>)]) -> RowWrite {
+pub(super) fn write(
+    key: ReplicaKey,
+    space: &RowSpace,
+    index: u64,
+    rows: &[(&str, Option<&str>)],
+) -> RowWrite {
     let changes = rows.iter().map(|(row, value)| {
         let value = value.map(|value| value.as_bytes().to_vec());
         (row.as_bytes().to_vec(), value)

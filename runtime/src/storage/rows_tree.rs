@@ -10,6 +10,8 @@
 //! All commits go through one journal, which is synced up to a point: what is durable is a beginning of what was committed. The first
 //! error is sticky.
 
+use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -26,6 +28,8 @@ use super::rows_journal::mend;
 
 /// Blocks that were read and may be read again.
 const CACHE_BYTES: u64 = 32 << 20;
+/// Files that stay open: a quarter of what a process may have where nobody raised it (1,024), for sockets and the log need theirs.
+const FILES_MAX: usize = 256;
 /// What one memtable gathers before it becomes a file.
 const MEMTABLE_BYTES: u64 = 4 << 20;
 /// What all memtables may have together: the one that is written to, those that wait to become files, and those that have and are not let
@@ -37,6 +41,12 @@ pub(super) const MEMTABLES_BYTES: u64 = 32 << 20;
 /// of its files with the part of the next level below it: some 80 to 180 MiB, one or two seconds. Every memtable brings one compaction
 /// along, and four of them fill one file, so that with a level more for each factor of ten compactions still keep up.
 const FILE_BYTES: u64 = 16 << 20;
+/// Memtables that wait to become files, beyond which a commit waits here. At one more the tree itself waits within the commit, without
+/// end when its thread has failed meanwhile (a full disk), and the node could not stop.
+pub(super) const SEALED_MAX: usize = 3;
+/// Runs of the first level beyond which a commit waits here, for the same reason: the tree waits at 30, and the few memtables that become
+/// files within one commit do not make as many.
+pub(super) const RUNS_MAX: usize = 20;
 /// What a start may have to replay of the journal.
 const JOURNAL_BYTES: u64 = 64 << 20;
 /// Threads that flush and compact. A second one would turn in circles while the other compacts.
@@ -48,9 +58,18 @@ const LOOK: Duration = Duration::from_millis(5);
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RowsError {
-    /// The disk refused, or what lies there is damaged. After a write: it counts as not done, and no later one will be.
+    /// The disk refused, which says nothing about what lies there: stop, and start again once it does not. After a write: it counts as
+    /// not done, and no later one will be.
     #[error("the rows in {place} cannot be used: {reason}")]
     Unusable {
+        /// The directory.
+        place: String,
+        /// What was said.
+        reason: String,
+    },
+    /// What lies there is not what was written, and will not be: whoever has it elsewhere takes it from there.
+    #[error("the rows in {place} are damaged: {reason}")]
+    Damaged {
         /// The directory.
         place: String,
         /// What was said.
@@ -72,6 +91,28 @@ pub enum RowsError {
         /// Their format.
         found: u16,
     },
+}
+
+/// Whether it says that the bytes there are not what was written. A disk that refuses (no file handle left, no memory, no answer) says
+/// nothing about them.
+fn is_damage(error: &fjall::Error) -> bool {
+    use fjall::{Error, LsmError};
+    match error {
+        Error::Io(error) | Error::Storage(LsmError::Io(error)) => matches!(
+            error.kind(),
+            // A file that is gone, or shorter than it was.
+            ErrorKind::NotFound | ErrorKind::UnexpectedEof | ErrorKind::InvalidData
+        ),
+        // Of another program.
+        Error::Storage(LsmError::InvalidVersion(_)) => false,
+        Error::Storage(_)
+        | Error::JournalRecovery(_)
+        | Error::Decompress(_)
+        | Error::InvalidTrailer
+        | Error::InvalidTag(_)
+        | Error::Unrecoverable => true,
+        _ => false,
+    }
 }
 
 /// Keys with their new values; none removes. One atomic write.
@@ -150,6 +191,42 @@ impl Open {
     }
 }
 
+/// Who looks at moments that are past.
+#[derive(Default)]
+struct Views {
+    begun: u64,
+    /// By serial: the oldest first.
+    now: BTreeSet<u64>,
+    /// The oldest when memtables were last let go: as long as it is there, no more of them can be.
+    in_the_way: Option<u64>,
+}
+
+impl Views {
+    fn oldest(&self) -> Option<u64> {
+        self.now.first().copied()
+    }
+}
+
+/// One who does; to be dropped behind what it looks at.
+pub(super) struct Viewing {
+    views: Arc<Mutex<Views>>,
+    serial: u64,
+}
+
+impl Drop for Viewing {
+    fn drop(&mut self) {
+        locked(&self.views).now.remove(&self.serial);
+    }
+}
+
+fn locked(views: &Mutex<Views>) -> MutexGuard<'_, Views> {
+    views.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn levels() -> Leveled {
+    Leveled::default().with_table_target_size(FILE_BYTES)
+}
+
 /// The tree of a store.
 pub(super) struct Tree {
     /// `None`: closed.
@@ -159,7 +236,7 @@ pub(super) struct Tree {
     views: Arc<Mutex<Views>>,
     /// Commits and syncs that still succeed: a seam for tests, far away otherwise.
     commits_left: AtomicU64,
-    /// Taken for each commit: a seam for tests of a disk that stands still.
+    /// Taken for each commit and each sync: they come one after the other. Also a seam for tests of a disk that stands still.
     moves: Mutex<()>,
 }
 
@@ -181,13 +258,13 @@ impl Tree {
         let db = Database::builder(path)
             .cache_size(CACHE_BYTES)
             .max_journaling_size(JOURNAL_BYTES)
+            .max_cached_files(Some(FILES_MAX))
             .worker_threads(WORKERS)
             // Said, because another part of the program may turn the tree's compression on: `rows_journal` cannot read that.
             .journal_compression(CompressionType::None)
             .open()
             .map_err(unusable)?;
         let options = || {
-            let levels = Leveled::default().with_table_target_size(FILE_BYTES);
             KeyspaceCreateOptions::default()
                 .max_memtable_size(MEMTABLES_BYTES) // its own thread begins none: see `Tree::has_room`
                 .compaction_strategy(Arc::new(levels()))
@@ -220,6 +297,22 @@ impl Tree {
         }
     }
 
+    pub(super) fn damaged(&self, reason: impl ToString) -> RowsError {
+        RowsError::Damaged {
+            place: self.place.clone(),
+            reason: reason.to_string(),
+        }
+    }
+
+    /// Why something was not done.
+    pub(super) fn refused(&self, error: fjall::Error) -> RowsError {
+        if is_damage(&error) {
+            self.damaged(error)
+        } else {
+            self.unusable(error)
+        }
+    }
+
     /// Does something with the tree, unless it is closed.
     pub(super) fn with<T>(
         &self,
@@ -230,7 +323,7 @@ impl Tree {
             let place = self.place.clone();
             return Err(RowsError::Closed { place });
         };
-        act(open).map_err(|error| self.unusable(error))
+        act(open).map_err(|error| self.refused(error))
     }
 
     /// Closes the files. Waits for what is under way, but not for a commit that waits itself.
@@ -272,14 +365,12 @@ impl Tree {
         if let Some(reason) = &*failed() {
             return Err(self.unusable(reason));
         }
-        let _moves = self.hold();
         let done = if self.commits_left.fetch_sub(1, Ordering::Relaxed) == 0 {
             Err(self.unusable("it was stopped here by a test"))
         } else {
-            self.make_room(batch.bytes() as u64)
-                .and_then(|()| self.write(batch, synced))
+            act()
         };
-        if let Err(RowsError::Unusable { reason, .. }) = &done {
+        if let Err(RowsError::Unusable { reason, .. } | RowsError::Damaged { reason, .. }) = &done {
             *failed() = Some(reason.clone());
         }
         done
@@ -315,15 +406,33 @@ impl Tree {
         if rows.tree.active_memtable().size() >= MEMTABLE_BYTES {
             rows.rotate_memtable()?;
         }
+        let sealed = rows.sealed_memtable_count();
+        let runs = rows.tree.l0_run_count();
+        if sealed >= SEALED_MAX || runs >= RUNS_MAX {
+            db.persist(PersistMode::Buffer)?; // says so when the tree's thread has failed, and there is nobody to wait for
+            if sealed == 0 {
+                // Its thread compacts once for each memtable. Where that was not enough, nobody else would; old versions stay.
+                rows.tree.compact(Arc::new(levels()), 0)?;
+            }
+            return Ok(false);
+        }
         if open.held() <= most {
             return Ok(true);
         }
-        if rows.sealed_memtable_count() > 0 || Arc::strong_count(&self.views) > 1 {
-            db.persist(PersistMode::Buffer)?; // says so when the tree's thread has failed, and there is nobody to wait for
+        let (oldest, in_the_way) = {
+            let views = locked(&self.views);
+            (views.oldest(), views.in_the_way)
+        };
+        if sealed > 0 || (oldest.is_some() && oldest == in_the_way) {
+            db.persist(PersistMode::Buffer)?; // as above
             return Ok(false);
         }
-        // All is in files. What is behind the last of them goes with the next memtable, if there is anything to begin one with.
+        // All is in files. What is behind the last of them, and older than every view, goes with the next memtable, if there is anything
+        // to begin one with; if there is not, this commit gives it.
         let begun = rows.rotate_memtable()?;
+        if begun {
+            locked(&self.views).in_the_way = oldest;
+        }
         Ok(!begun || open.held() <= most)
     }
 
@@ -341,5 +450,28 @@ impl Tree {
     /// Lets this many more commits and syncs succeed.
     pub(super) fn fail_after(&self, commits: u64) {
         self.commits_left.store(commits, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fjall::{Error, LsmError};
+
+    use super::*;
+
+    #[test]
+    fn a_disk_that_refuses_is_not_taken_for_one_that_lost_something() {
+        // Damage costs the replica; too many open files pass.
+        const NO_HANDLE_LEFT: i32 = 24; // EMFILE
+        const MEDIUM: i32 = 5; // EIO
+        for number in [NO_HANDLE_LEFT, MEDIUM] {
+            let error = || std::io::Error::from_raw_os_error(number);
+            assert!(!is_damage(&Error::Io(error())));
+            assert!(!is_damage(&Error::Storage(LsmError::Io(error()))));
+        }
+        assert!(!is_damage(&Error::Poisoned) && !is_damage(&Error::Locked));
+        assert!(is_damage(&Error::Storage(LsmError::InvalidTrailer)));
+        let gone = std::io::Error::from(ErrorKind::NotFound);
+        assert!(is_damage(&Error::Storage(LsmError::Io(gone))));
     }
 }
