@@ -26,7 +26,17 @@ pub trait Base: Debug + Send + Sync {
     }
 }
 
-/// A row cannot be read, or is none. The replica must stop and say so; it is rebuilt from its peers (section 7).
+/// Why a row was not read. Nothing may go on as if it did not exist.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[error("a row of the replicated state cannot be read: {0}")]
-pub struct BaseError(pub String);
+#[non_exhaustive]
+pub enum BaseError {
+    /// It is not what was written, or is none. The replica must stop and say so; it is rebuilt from its peers (section 7).
+    #[error("a row of the replicated state is damaged: {0}")]
+    Damaged(String),
+    /// The disk refused, which says nothing about the row. The node must stop; the replica is what it was when it starts again.
+    #[error("a row of the replicated state could not be read: {0}")]
+    Unread(String),
+    /// The node stops already.
+    #[error("a row of the replicated state is not read any more: {0}")]
+    Closed(String),
+}

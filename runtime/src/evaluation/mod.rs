@@ -43,7 +43,9 @@ mod state;
 
 pub use base::{Base, BaseError, BaseRow, BaseRows};
 pub use evaluator::Evaluator;
-pub use export::{export, import};
+#[cfg(test)]
+pub(crate) use export::snapshot_of;
+pub use export::{ExportError, export, import};
 pub use options::{CheckedEvaluatorOptions, EvaluatorOptions, EvaluatorOptionsError};
 pub use output::{Counters, EvaluatorOutput, ReplyToken};
 #[doc(hidden)]

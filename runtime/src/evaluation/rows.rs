@@ -55,10 +55,11 @@ impl Head {
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, BaseError> {
-        let head: Self = crate::wire::decode(bytes)
-            .map_err(|error| BaseError(format!("the head of its rows does not decode: {error}")))?;
+        let head: Self = crate::wire::decode(bytes).map_err(|error| {
+            BaseError::Damaged(format!("the head of its rows does not decode: {error}"))
+        })?;
         if head.version > ROWS_VERSION {
-            return Err(BaseError(format!(
+            return Err(BaseError::Unread(format!(
                 "its rows have format {}, this build reads up to {ROWS_VERSION}; upgrade this node",
                 head.version
             )));
@@ -97,7 +98,7 @@ pub(super) fn entity_value(image: &Image) -> Vec<u8> {
 pub(super) fn image_of(value: &Bytes) -> Result<Image, BaseError> {
     let (version, _) = value
         .split_first_chunk::<VERSION_BYTES>()
-        .ok_or_else(|| BaseError("an entity's row is cut short".into()))?;
+        .ok_or_else(|| BaseError::Damaged("an entity's row is cut short".into()))?;
     Ok(Image {
         version: LogIndex::new(u64::from_le_bytes(*version)),
         bytes: value.slice(VERSION_BYTES..),
@@ -113,7 +114,7 @@ pub(super) fn found_in(value: &Bytes) -> Result<(LogIndex, usize), BaseError> {
 /// An entity's row: kind, key, image.
 pub(super) fn entity_of(row: &BaseRow) -> Result<(Box<str>, Box<str>, Image), BaseError> {
     let (key, value) = row;
-    let wrong = || BaseError("an entity's row has a key that is none".into());
+    let wrong = || BaseError::Damaged("an entity's row has a key that is none".into());
     let mut kind = Vec::new();
     let mut rest = key.strip_prefix(ENTITIES).ok_or_else(wrong)?;
     loop {
@@ -179,9 +180,9 @@ pub(super) fn session_of(row: &BaseRow) -> Result<(SessionId, Session), BaseErro
     let number = key
         .strip_prefix(SESSIONS)
         .and_then(|number| number.try_into().ok())
-        .ok_or_else(|| BaseError("a session's row has a key that is none".into()))?;
+        .ok_or_else(|| BaseError::Damaged("a session's row has a key that is none".into()))?;
     let value: SessionValue = crate::wire::decode(value)
-        .map_err(|error| BaseError(format!("a session's row does not decode: {error}")))?;
+        .map_err(|error| BaseError::Damaged(format!("a session's row does not decode: {error}")))?;
     let session = Session::kept(value.router, value.used_ms, value.lowest, value.replies);
     Ok((SessionId(u64::from_be_bytes(number)), session))
 }

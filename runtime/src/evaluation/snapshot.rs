@@ -12,7 +12,6 @@ use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, V
 use serde::{Deserialize, Deserializer, Serialize};
 use synod_consensus::LogIndex;
 
-use super::base::BaseError;
 use super::state::{Image, Session};
 use crate::wire::{Outcome, SessionId};
 
@@ -146,8 +145,9 @@ impl<W: Write> SnapshotWriter<W> {
 
 /// Takes the rows of a snapshot as they are read.
 pub(super) trait Sink {
-    fn entity(&mut self, kind: Box<str>, key: Box<str>, image: Image) -> Result<(), BaseError>;
-    fn session(&mut self, id: SessionId, session: Session) -> Result<(), BaseError>;
+    /// An error says why it was not kept.
+    fn entity(&mut self, kind: Box<str>, key: Box<str>, image: Image) -> Result<(), String>;
+    fn session(&mut self, id: SessionId, session: Session) -> Result<(), String>;
 }
 
 /// What a snapshot says besides its rows.
@@ -168,7 +168,7 @@ pub(super) fn read(from: impl Read, sink: &mut dyn Sink) -> Result<SnapshotHead,
     let read = rmp_serde::Deserializer::new(from).deserialize_map(&mut whole);
     match (read, whole.too_new, whole.not_kept) {
         (_, Some(got), _) => Err(SnapshotError::TooNew { got }),
-        (_, _, Some(error)) => Err(SnapshotError::NotKept(error.0)),
+        (_, _, Some(error)) => Err(SnapshotError::NotKept(error)),
         (read, None, None) => {
             read?;
             Ok(whole.head)
@@ -180,7 +180,7 @@ struct Whole<'a> {
     sink: &'a mut dyn Sink,
     head: SnapshotHead,
     too_new: Option<u16>,
-    not_kept: Option<BaseError>,
+    not_kept: Option<String>,
 }
 
 impl<'de> Visitor<'de> for &mut Whole<'_> {
@@ -251,7 +251,7 @@ struct Rows<'a, 'b, R, F> {
     row: PhantomData<R>,
 }
 
-impl<'a, 'b, R, F: FnMut(&mut Whole<'b>, R) -> Result<(), BaseError>> Rows<'a, 'b, R, F> {
+impl<'a, 'b, R, F: FnMut(&mut Whole<'b>, R) -> Result<(), String>> Rows<'a, 'b, R, F> {
     fn of(whole: &'a mut Whole<'b>, take: F) -> Self {
         let row = PhantomData;
         Self { whole, take, row }
@@ -261,7 +261,7 @@ impl<'a, 'b, R, F: FnMut(&mut Whole<'b>, R) -> Result<(), BaseError>> Rows<'a, '
 impl<'de, 'b, R, F> DeserializeSeed<'de> for Rows<'_, 'b, R, F>
 where
     R: Deserialize<'de>,
-    F: FnMut(&mut Whole<'b>, R) -> Result<(), BaseError>,
+    F: FnMut(&mut Whole<'b>, R) -> Result<(), String>,
 {
     type Value = ();
 
@@ -273,7 +273,7 @@ where
 impl<'de, 'b, R, F> Visitor<'de> for Rows<'_, 'b, R, F>
 where
     R: Deserialize<'de>,
-    F: FnMut(&mut Whole<'b>, R) -> Result<(), BaseError>,
+    F: FnMut(&mut Whole<'b>, R) -> Result<(), String>,
 {
     type Value = ();
 
@@ -284,9 +284,8 @@ where
     fn visit_seq<A: SeqAccess<'de>>(mut self, mut rows: A) -> Result<(), A::Error> {
         while let Some(row) = rows.next_element()? {
             if let Err(error) = (self.take)(self.whole, row) {
-                let text = error.to_string();
-                self.whole.not_kept = Some(error);
-                return Err(A::Error::custom(text));
+                self.whole.not_kept = Some(error.clone());
+                return Err(A::Error::custom(error));
             }
         }
         Ok(())

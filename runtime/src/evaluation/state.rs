@@ -400,7 +400,7 @@ impl ShardState {
     }
 
     fn try_encode(&self) -> Result<Bytes, BaseError> {
-        let unwritten = |error: std::io::Error| BaseError(error.to_string());
+        let unwritten = |error: std::io::Error| BaseError::Damaged(error.to_string());
         let (applied, clock_ms) = (self.applied, self.clock_ms);
         let mut out = SnapshotWriter::begin(Vec::new(), applied, clock_ms, self.entities)
             .map_err(unwritten)?;
@@ -464,14 +464,14 @@ impl ShardState {
 }
 
 impl Sink for ShardState {
-    fn entity(&mut self, kind: Box<str>, key: Box<str>, image: Image) -> Result<(), BaseError> {
+    fn entity(&mut self, kind: Box<str>, key: Box<str>, image: Image) -> Result<(), String> {
         self.entities += 1;
         self.bytes += (kind.len() + key.len() + image.bytes.len()) as u64;
         self.fresh.put(kind, key, Some(image));
         Ok(())
     }
 
-    fn session(&mut self, id: SessionId, session: Session) -> Result<(), BaseError> {
+    fn session(&mut self, id: SessionId, session: Session) -> Result<(), String> {
         self.enter(id, session);
         Ok(())
     }

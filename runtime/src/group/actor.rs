@@ -21,7 +21,7 @@ use actix::{Actor, ActorContext, AsyncContext, Context, Handler};
 use bytes::Bytes;
 pub(crate) use checkpoint::{
     CheckpointGone, CheckpointNow, Checkpointed, ChunkRead, ChunkStored, Delete, Fetched, Making,
-    Provide, RowsDamaged,
+    Provide, RowsUnreadable,
 };
 pub(crate) use description::Describe;
 pub(crate) use placement::{CarryOut, Drained, ReportAgain, StepAside};
@@ -35,11 +35,12 @@ use tokio::sync::oneshot;
 use self::handover::Handover;
 use super::alarm::{Alarm, Rung};
 use super::evaluator::{Applied, Begin, End, EvaluatorActor, Resume};
-use super::machine::Machine;
+use super::machine::{Diverged, Machine};
 use super::outbox::Outbox;
 use super::overlays::Unwritten;
 use super::registry::Hosted;
 use super::shared::{Counters, Shared};
+use crate::evaluation::BaseError;
 use crate::storage::{RowSpace, WriteRequest};
 use crate::system::{Fence, GroupReport, ReplicaAddress, SystemOutcome};
 use crate::wire::scratch;
@@ -268,11 +269,11 @@ impl GroupActor {
             let outcome = match entry.kind {
                 EntryKind::Normal => match self.machine.apply(entry.index, &entry.payload) {
                     Ok(outcome) => outcome,
-                    Err(diverged) => return self.stop(&diverged.to_string(), ctx),
+                    Err(diverged) => return self.diverged(&diverged, ctx),
                 },
                 EntryKind::Noop => {
                     if let Err(diverged) = self.machine.pass(entry.index) {
-                        return self.stop(&diverged.to_string(), ctx);
+                        return self.diverged(&diverged, ctx);
                     }
                     None
                 }
@@ -286,7 +287,7 @@ impl GroupActor {
                     self.applied.configuration = configuration;
                     self.applied.configuration_index = entry.index;
                     if let Err(diverged) = self.machine.pass(entry.index) {
-                        return self.stop(&diverged.to_string(), ctx);
+                        return self.diverged(&diverged, ctx);
                     }
                     None
                 }
@@ -387,6 +388,24 @@ impl GroupActor {
     /// This replica cannot go on: it says so and holds still. Others of its group go on, and get another one for it.
     fn stop(&mut self, reason: &str, ctx: &mut Context<Self>) {
         self.shared.lose(self.key, reason);
+        self.halt(ctx);
+    }
+
+    fn diverged(&mut self, diverged: &Diverged, ctx: &mut Context<Self>) {
+        match diverged {
+            Diverged::State(_) => self.stop(&diverged.to_string(), ctx),
+            Diverged::Unreadable(error) => self.unreadable(error, ctx),
+        }
+    }
+
+    /// Its state cannot be read. Only one that is damaged is given up: what the disk refuses now it may give to the next start.
+    fn unreadable(&mut self, error: &BaseError, ctx: &mut Context<Self>) {
+        match error {
+            BaseError::Damaged(_) => return self.stop(&error.to_string(), ctx),
+            // The rows serve every replica here: the node stops as a whole (H72).
+            BaseError::Unread(_) => self.shared.fail(&format!("storage failed: {error}")),
+            BaseError::Closed(_) => {}
+        }
         self.halt(ctx);
     }
 

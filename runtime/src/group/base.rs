@@ -1,13 +1,13 @@
 //! A replica's rows, as its state reads them.
 //!
-//! Here: [`ReplicaBase`], which says at once when a row cannot be read, so that the replica stops whoever read it, and [`ViewBase`], the
-//! rows at one moment, of which a snapshot is made. Not here: the rows (`storage::rows`), what they mean (`evaluation`).
+//! Here: [`ReplicaBase`], which says at once when a row cannot be read, so that the replica or its node stops whoever read it, and
+//! [`ViewBase`], the rows at one moment, of which a snapshot is made. Not here: the rows (`storage::rows`), what they mean (`evaluation`).
 
 use std::sync::{Arc, OnceLock};
 
 use synod_consensus::ReplicaKey;
 
-use super::actor::RowsDamaged;
+use super::actor::RowsUnreadable;
 use super::freight::{News, Receivers};
 use super::overlays::Overlays;
 use crate::evaluation::{Base, BaseError, BaseRows};
@@ -31,6 +31,16 @@ impl std::fmt::Debug for ReplicaBase {
     }
 }
 
+/// What a replica makes of it.
+pub(crate) fn not_read(error: &RowsError) -> BaseError {
+    let text = error.to_string();
+    match error {
+        RowsError::Closed { .. } => BaseError::Closed(text),
+        RowsError::Damaged { .. } => BaseError::Damaged(text),
+        RowsError::Unusable { .. } | RowsError::NewerFormat { .. } => BaseError::Unread(text),
+    }
+}
+
 impl ReplicaBase {
     /// `receivers` hear when a row cannot be read; `overlays` know whether there is room for changes.
     pub(crate) fn new(
@@ -49,12 +59,13 @@ impl ReplicaBase {
     }
 
     fn unreadable(&self, error: &RowsError) -> BaseError {
-        let closed = matches!(error, RowsError::Closed { .. });
+        let error = not_read(error);
+        let closed = matches!(error, BaseError::Closed(_));
         if !closed && self.failed.set(()).is_ok() {
-            let damaged = RowsDamaged(error.to_string());
-            self.receivers.tell(self.key, News::Damaged(damaged));
+            let news = News::Unreadable(RowsUnreadable(error.clone()));
+            self.receivers.tell(self.key, news);
         }
-        BaseError(error.to_string())
+        error
     }
 
     fn told<'a>(&'a self, rows: Rows<'a>) -> BaseRows<'a> {
@@ -78,42 +89,25 @@ impl Base for ReplicaBase {
 
 /// A replica's rows at one moment.
 #[derive(Debug)]
-pub(crate) struct ViewBase {
-    view: RowView,
-    failed: OnceLock<String>,
-}
+pub(crate) struct ViewBase(RowView);
 
 impl ViewBase {
     pub(crate) fn new(view: RowView) -> Self {
-        let failed = OnceLock::new();
-        Self { view, failed }
+        Self(view)
     }
 
     pub(crate) fn view(&self) -> &RowView {
-        &self.view
-    }
-
-    /// Why a row could not be read.
-    pub(crate) fn failed(&self) -> Option<&str> {
-        self.failed.get().map(String::as_str)
-    }
-
-    fn unreadable(&self, error: &RowsError) -> BaseError {
-        let text = error.to_string();
-        if !matches!(error, RowsError::Closed { .. }) {
-            self.failed.get_or_init(|| text.clone());
-        }
-        BaseError(text)
+        &self.0
     }
 }
 
 impl Base for ViewBase {
     fn get(&self, key: &[u8]) -> Result<Option<bytes::Bytes>, BaseError> {
-        self.view.get(key).map_err(|error| self.unreadable(&error))
+        self.0.get(key).map_err(|error| not_read(&error))
     }
 
     fn scan(&self, prefix: &[u8]) -> BaseRows<'_> {
-        let rows = self.view.scan(prefix);
-        Box::new(rows.map(|row| row.map_err(|error| self.unreadable(&error))))
+        let rows = self.0.scan(prefix);
+        Box::new(rows.map(|row| row.map_err(|error| not_read(&error))))
     }
 }

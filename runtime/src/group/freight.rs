@@ -24,9 +24,12 @@ use synod_consensus::{
     ChunkReceived, ChunkWanted, GroupId, Refusal, ReplicaId, ReplicaKey, SnapshotId, SnapshotMeta,
 };
 
-use super::actor::{CheckpointGone, ChunkRead, ChunkStored, Fetched, Making, Provide, RowsDamaged};
+use super::actor::{
+    CheckpointGone, ChunkRead, ChunkStored, Fetched, Making, Provide, RowsUnreadable,
+};
 use super::machine::Machine;
 use super::overlays::Overlays;
+use crate::evaluation::BaseError;
 use crate::storage::{CheckpointError, CheckpointSource, CheckpointWriter, PartialError, Partials};
 use exports::Exports;
 use kept::Kept;
@@ -101,7 +104,7 @@ pub(crate) enum News {
     /// Answers [`Freight::install`].
     Fetched(Box<Fetched>),
     /// A row of its state cannot be read.
-    Damaged(RowsDamaged),
+    Unreadable(RowsUnreadable),
 }
 
 /// Whom the freight tells its news. Called on its threads: hand over and return.
@@ -369,12 +372,13 @@ impl Freight {
     pub(crate) fn close(&self) {
         self.depot.state().closed = true;
         self.depot.changed.notify_all();
+        // First whoever looks at the rows: what arrives may wait until nobody does (`storage::rows_tree`).
+        if let Some(exports) = &self.depot.exports {
+            exports.close();
+        }
         let thread = super::lock(&self.thread).take();
         if let Some(thread) = thread {
             let _ = thread.join(); // its panics are caught
-        }
-        if let Some(exports) = &self.depot.exports {
-            exports.close();
         }
     }
 }
@@ -425,6 +429,18 @@ impl Depot {
         self.tell(key, News::Read(ChunkRead { wanted, data }));
     }
 
+    /// Whether the node goes on.
+    fn goes_on(&self) -> bool {
+        !self.state().closed
+    }
+
+    /// Whether the shipment of this serial goes on.
+    fn ships(&self, way: Way, serial: u64) -> bool {
+        let state = self.state();
+        let shipment = state.shipments.get(&way);
+        shipment.is_some_and(|shipment| shipment.serial == serial)
+    }
+
     /// Ends what is on this way, or only the shipment of this serial.
     fn end(self: Arc<Self>, way: Way, serial: Option<u64>) {
         let mut state = self.state();
@@ -472,7 +488,11 @@ impl Depot {
             let (key, to) = way;
             let opened = Box::new(move |source| depot.opened(way, serial, source));
             match &self.exports {
-                Some(exports) if key.group != GroupId::ZERO => exports.source(key, to, opened),
+                Some(exports) if key.group != GroupId::ZERO => {
+                    let depot = self.clone();
+                    let still = Box::new(move || depot.ships(way, serial));
+                    exports.source(key, to, still, opened);
+                }
                 _ => self.checkpoints.source(key, opened),
             }
         }
@@ -531,6 +551,9 @@ pub(crate) enum FetchError {
     /// Whole, but nothing that this program can read: the replica stops.
     #[error("{0}")]
     Undecodable(String),
+    /// It was taken over, and its rows cannot be read back.
+    #[error(transparent)]
+    Unreadable(BaseError),
 }
 
 impl FetchError {
@@ -540,7 +563,9 @@ impl FetchError {
             Self::Partial(PartialError::Missing | PartialError::Damaged) | Self::Undecodable(_) => {
                 Refusal::Damaged
             }
-            Self::Partial(PartialError::Io(_)) | Self::Panicked => Refusal::NotKept,
+            Self::Partial(PartialError::Io(_) | PartialError::Ended)
+            | Self::Unreadable(_)
+            | Self::Panicked => Refusal::NotKept,
         }
     }
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use synod_consensus::LogIndex;
 
 use super::overlays::Unwritten;
-use crate::evaluation::{Sealed, ShardState};
+use crate::evaluation::{ApplyError, BaseError, Sealed, ShardState};
 use crate::storage::RowSpace;
 use crate::system::{Level, SystemOutcome, SystemState};
 
@@ -32,10 +32,25 @@ pub(crate) enum Decoded {
     System(Box<SystemState>),
 }
 
-/// Why a replica stops. It is not a quorum's decision: others go on.
+/// Why a replica does not go on. It is not a quorum's decision: others do.
 #[derive(Debug, thiserror::Error)]
-#[error("replica state is not what the log says: {0}")]
-pub(crate) struct Diverged(pub(crate) String);
+pub(crate) enum Diverged {
+    /// It stops for good.
+    #[error("replica state is not what the log says: {0}")]
+    State(String),
+    /// Whether it stops for good, the error says.
+    #[error(transparent)]
+    Unreadable(#[from] BaseError),
+}
+
+impl From<ApplyError> for Diverged {
+    fn from(error: ApplyError) -> Self {
+        match error {
+            ApplyError::Unreadable(error) => Self::Unreadable(error),
+            broken => Self::State(broken.to_string()),
+        }
+    }
+}
 
 impl Machine {
     /// Applies one entry's payload.
@@ -46,15 +61,13 @@ impl Machine {
     ) -> Result<Option<SystemOutcome>, Diverged> {
         match self {
             Self::Shard(state) => {
-                lock(state)
-                    .apply(index, payload)
-                    .map_err(|broken| Diverged(broken.to_string()))?;
+                lock(state).apply(index, payload)?;
                 Ok(None)
             }
             Self::System(state, build) => {
                 // To go on without it would be to hold another state than the others, in silence.
                 let taken = lock(state).apply(index, payload, *build);
-                let unknown = |error| Diverged(format!("entry {index}: {error}"));
+                let unknown = |error| Diverged::State(format!("entry {index}: {error}"));
                 Ok(Some(taken.map_err(unknown)?))
             }
         }
@@ -63,9 +76,7 @@ impl Machine {
     /// Notes that an entry without effects passed.
     pub(crate) fn pass(&self, index: LogIndex) -> Result<(), Diverged> {
         match self {
-            Self::Shard(state) => lock(state)
-                .skip(index)
-                .map_err(|broken| Diverged(broken.to_string())),
+            Self::Shard(state) => Ok(lock(state).skip(index)?),
             Self::System(state, _) => {
                 lock(state).applied = index;
                 Ok(())
@@ -141,13 +152,14 @@ impl Machine {
 
     /// Reads a whole state of this kind of machine, of which nothing is changed.
     pub(crate) fn decode(&self, index: LogIndex, bytes: &[u8]) -> Result<Decoded, Diverged> {
-        let undecodable =
-            |error: &dyn std::fmt::Display| Diverged(format!("snapshot does not decode: {error}"));
+        let undecodable = |error: &dyn std::fmt::Display| {
+            Diverged::State(format!("snapshot does not decode: {error}"))
+        };
         match self {
             Self::Shard(_) => {
                 let restored = ShardState::decode(bytes).map_err(|error| undecodable(&error))?;
                 if restored.applied() != index {
-                    return Err(Diverged(format!(
+                    return Err(Diverged::State(format!(
                         "snapshot is of index {}, not {index}",
                         restored.applied()
                     )));

@@ -286,7 +286,7 @@ impl Receivers for Registry {
             News::Read(read) => hosted.group.do_send(read),
             News::Stored(stored) => hosted.group.do_send(stored),
             News::Fetched(fetched) => hosted.group.do_send(*fetched),
-            News::Damaged(damaged) => hosted.group.do_send(damaged),
+            News::Unreadable(unreadable) => hosted.group.do_send(unreadable),
         }
         true
     }

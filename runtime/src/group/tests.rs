@@ -4,7 +4,7 @@
 
 use std::future::Future;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ use super::{
     Shared, Start,
 };
 use crate::entity::KindTable;
-use crate::evaluation::{Evaluator, EvaluatorOptions, ShardState};
+use crate::evaluation::{BaseError, Evaluator, EvaluatorOptions, ShardState};
 use crate::group::{OVERLAY_BYTES, Overlays};
 use crate::storage::{
     CheckpointWriter, Checkpoints, LogOptions, LogWriter, Partials, RealDisk, SegmentedLog,

@@ -18,7 +18,7 @@ use synod_consensus::{
 };
 
 use crate::entity::{KindFactory, KindTable};
-use crate::evaluation::{CheckedEvaluatorOptions, Evaluator, ShardState};
+use crate::evaluation::{BaseError, CheckedEvaluatorOptions, Evaluator, ShardState};
 use crate::group::actor::{CheckpointNow, Delete, Registered, Retire};
 use crate::group::base::ReplicaBase;
 use crate::group::evaluator::{Paired, Stop};
@@ -112,6 +112,8 @@ pub struct ReplicaError {
     group: GroupId,
     replica: ReplicaId,
     reason: String,
+    /// It says nothing about what lies there: another start may find it.
+    unread: bool,
 }
 
 /// What the disk holds of a replica's state.
@@ -155,7 +157,7 @@ pub(crate) fn kept_of(
 
 impl Replicas {
     /// Brings everything back that the disk holds. A replica of a shard that cannot be is given up; without that of the
-    /// system group there is no node.
+    /// system group there is no node, nor while the disk refuses.
     pub(crate) fn bring_back(
         &mut self,
         recovered: Vec<(ReplicaKey, Recovered, Result<Option<Kept>, CheckpointError>)>,
@@ -175,6 +177,7 @@ impl Replicas {
                     reason: format!(
                         "it had stopped for good before (so says `{LOST}` in the store)"
                     ),
+                    unread: false,
                 }),
                 Ok(kept) => {
                     let state = kept.as_ref().map(|found| found.meta().clone());
@@ -184,10 +187,11 @@ impl Replicas {
                     group: key.group,
                     replica: key.replica,
                     reason: error.to_string(),
+                    unread: false,
                 }),
             };
             match started {
-                Err(error) if key.group != GroupId::ZERO => {
+                Err(error) if key.group != GroupId::ZERO && !error.unread => {
                     self.shared.lose(key, &error.to_string());
                 }
                 started => started?,
@@ -217,6 +221,7 @@ impl Replicas {
             reason: format!(
                 "`{LOST}` in the store, the list of replicas that stopped for good: {reason}"
             ),
+            unread: true,
         };
         let kept = read_sealed(&self.disk, LOST).map_err(|error| unreadable(error.to_string()))?;
         if let Some(kept) = kept {
@@ -237,11 +242,15 @@ impl Replicas {
             group: key.group,
             replica: key.replica,
             reason,
+            unread: false,
         };
         let applied = restored.state.clone();
         let (machine, space) = self
             .machine(key, kept.as_ref())
-            .map_err(|error| failed(error.to_string()))?;
+            .map_err(|error| ReplicaError {
+                unread: matches!(error, Diverged::Unreadable(BaseError::Unread(_))),
+                ..failed(error.to_string())
+            })?;
         let state_bytes = match &kept {
             Some(Kept::State(checkpoint)) => checkpoint.data.len() as u64,
             _ => 0,
@@ -289,8 +298,7 @@ impl Replicas {
                 let base = ReplicaBase::new(key, space.clone(), receivers, overlays);
                 let base = Arc::new(base);
                 match kept {
-                    Some(Kept::Rows(head)) => ShardState::restore(base, &head.head)
-                        .map_err(|error| Diverged(error.to_string()))?,
+                    Some(Kept::Rows(head)) => ShardState::restore(base, &head.head)?,
                     _ => ShardState::on(base),
                 }
             }

@@ -109,7 +109,7 @@ impl Checkpoints {
     }
 }
 
-/// Why what arrived is not a state. Nothing of it is held any more.
+/// Why what arrived is not a state. Nothing of it is held any more, except where it says so.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PartialError {
@@ -122,6 +122,9 @@ pub enum PartialError {
     /// The disk refused.
     #[error("the disk refused: {0}")]
     Io(#[from] io::Error),
+    /// Nobody waits for it any more. All of it is still held.
+    #[error("the node stops")]
+    Ended,
 }
 
 struct Partial {
@@ -283,15 +286,21 @@ impl Partials {
         Ok(data.into())
     }
 
-    /// The whole state, verified, to be read piece by piece; it is never whole in memory. On an error nothing is held.
+    /// The whole state, verified, to be read piece by piece; it is never whole in memory. This takes as long as to read all of it, unless
+    /// `goes_on`, which is asked before every piece, says that it is not wanted any more. On any other error nothing is held.
     pub fn whole_in_pieces(
         &mut self,
         key: ReplicaKey,
         id: SnapshotId,
+        goes_on: impl Fn() -> bool,
     ) -> Result<WholePartial<'_>, PartialError> {
-        if let Err(error) = self.checked(key, id) {
-            self.remove(key);
-            return Err(error);
+        match self.checked(key, id, goes_on) {
+            Ok(()) => {}
+            Err(PartialError::Ended) => return Err(PartialError::Ended),
+            Err(error) => {
+                self.remove(key);
+                return Err(error);
+            }
         }
         let partial = self.open.get(&key).ok_or(PartialError::Missing)?;
         Ok(WholePartial {
@@ -301,7 +310,12 @@ impl Partials {
         })
     }
 
-    fn checked(&self, key: ReplicaKey, id: SnapshotId) -> Result<(), PartialError> {
+    fn checked(
+        &self,
+        key: ReplicaKey,
+        id: SnapshotId,
+        goes_on: impl Fn() -> bool,
+    ) -> Result<(), PartialError> {
         let partial = self
             .open
             .get(&key)
@@ -310,6 +324,9 @@ impl Partials {
         let mut piece = vec![0; PIECE];
         let (mut at, mut checksum) = (0, 0);
         while at < id.bytes {
+            if !goes_on() {
+                return Err(PartialError::Ended);
+            }
             let left = usize::try_from(id.bytes - at).unwrap_or(PIECE);
             let piece = &mut piece[..left.min(PIECE)];
             partial.file.read_exact_at(partial.start + at, piece)?;

@@ -157,8 +157,8 @@ impl StateRows {
         let mut known = Known::default();
         let mut last = 0;
         for row in tree.with(|open| Ok(open.rows.prefix([0])))? {
-            let (key, value) = row.into_inner().map_err(|error| tree.unusable(error))?;
-            let damaged = || tree.unusable("a row of the list of replicas is none");
+            let (key, value) = row.into_inner().map_err(|error| tree.refused(error))?;
+            let damaged = || tree.damaged("a row of the list of replicas is none");
             let (group, number) = read_listed(&key).ok_or_else(damaged)?;
             if key[1] == b'G' {
                 last = last.max(number);

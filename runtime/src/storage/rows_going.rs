@@ -152,7 +152,7 @@ impl StateRows {
         let mut last = None;
         let rows = self.tree().with(|open| Ok(open.rows.range(start..)))?;
         for (count, row) in rows.enumerate() {
-            let row = row.key().map_err(|error| self.tree().unusable(error))?;
+            let row = row.key().map_err(|error| self.tree().refused(error))?;
             if !row.starts_with(&prefix) {
                 break;
             }

@@ -22,9 +22,7 @@ fn answered(of: &StateRows, rows: Result<fjall::Iter, RowsError>, prefix: usize)
         Err(error) => return Box::new(std::iter::once(Err(error))),
     };
     Box::new(rows.map(move |row| {
-        let (key, value) = row
-            .into_inner()
-            .map_err(|error| of.tree().unusable(error))?;
+        let (key, value) = row.into_inner().map_err(|error| of.tree().refused(error))?;
         Ok((
             Bytes::copy_from_slice(&key[prefix..]),
             Bytes::copy_from_slice(&value),
@@ -140,10 +138,8 @@ impl StateRows {
         let Some(row) = row else {
             return Ok(None);
         };
-        let HeadRow { space, meta, head } = rmp_serde::from_slice(&row).map_err(|error| {
-            self.tree()
-                .unusable(format!("the head of {key:?}: {error}"))
-        })?;
+        let HeadRow { space, meta, head } = rmp_serde::from_slice(&row)
+            .map_err(|error| self.tree().damaged(format!("the head of {key:?}: {error}")))?;
         Ok(Some(RowView {
             rows: self.clone(),
             snapshot,

@@ -14,6 +14,7 @@ use synod_consensus::{
 };
 
 use super::GroupActor;
+use crate::evaluation::BaseError;
 use crate::group::freight::FetchError;
 use crate::group::machine::Decoded;
 use crate::group::outbox::Outbox;
@@ -248,6 +249,7 @@ impl Handler<Fetched> for GroupActor {
                 self.drive(ctx, |group, now| group.installed(now, id.position));
             }
             Err(FetchError::Undecodable(reason)) => self.stop(&reason, ctx),
+            Err(FetchError::Unreadable(error)) => self.unreadable(&error, ctx),
             Err(error) => {
                 let refusal = error.refusal();
                 tracing::error!(%group, %index, %error, "a snapshot that arrived is unusable; it is fetched again");
@@ -293,13 +295,13 @@ impl Handler<Checkpointed> for GroupActor {
 /// A row of this replica's state cannot be read.
 #[derive(Debug, actix::Message)]
 #[rtype(result = "()")]
-pub(crate) struct RowsDamaged(pub(crate) String);
+pub(crate) struct RowsUnreadable(pub(crate) BaseError);
 
-impl Handler<RowsDamaged> for GroupActor {
+impl Handler<RowsUnreadable> for GroupActor {
     type Result = ();
-    fn handle(&mut self, RowsDamaged(reason): RowsDamaged, ctx: &mut Self::Context) {
+    fn handle(&mut self, RowsUnreadable(error): RowsUnreadable, ctx: &mut Self::Context) {
         if !self.stopped {
-            self.stop(&reason, ctx);
+            self.unreadable(&error, ctx);
         }
     }
 }

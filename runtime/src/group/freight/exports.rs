@@ -12,9 +12,9 @@ use std::time::Duration;
 use synod_consensus::{ReplicaId, ReplicaKey, SnapshotOffer};
 
 use super::{News, Receivers};
-use crate::evaluation::export;
-use crate::group::actor::{Making, RowsDamaged};
-use crate::group::base::ViewBase;
+use crate::evaluation::{BaseError, ExportError, export};
+use crate::group::actor::{Making, RowsUnreadable};
+use crate::group::base::{ViewBase, not_read};
 use crate::storage::{
     CheckpointError, CheckpointSource, Disk, DiskFile, OpenMode, StateRows, TakeSource,
 };
@@ -30,9 +30,18 @@ const PIECE: usize = 256 << 10;
 /// End of the name that a snapshot's file has for a moment.
 const SUFFIX: &str = ".export";
 
+/// A snapshot that somebody needs.
+struct Wanted {
+    key: ReplicaKey,
+    to: ReplicaId,
+    /// Whether it is needed still. Asked with the queue locked, so it must not ask the queue.
+    still: Box<dyn Fn() -> bool + Send>,
+    take: TakeSource,
+}
+
 #[derive(Default)]
 struct Waiting {
-    wanted: VecDeque<(ReplicaKey, ReplicaId, TakeSource)>,
+    wanted: VecDeque<Wanted>,
     closed: bool,
 }
 
@@ -89,10 +98,37 @@ impl Exports {
         })
     }
 
-    /// A snapshot of a replica is wanted for another one. `take` is called on the thread; never after it ended.
-    pub(super) fn source(&self, key: ReplicaKey, to: ReplicaId, take: TakeSource) {
-        self.queue.lock().wanted.push_back((key, to, take));
+    /// A snapshot of a replica is wanted for another one, as long as `still` says so: then nothing more is done for it. `take` is called
+    /// on the thread, unless it is not wanted any more; never after the thread ended.
+    pub(super) fn source(
+        &self,
+        key: ReplicaKey,
+        to: ReplicaId,
+        still: Box<dyn Fn() -> bool + Send>,
+        take: TakeSource,
+    ) {
+        let wanted = Wanted {
+            key,
+            to,
+            still,
+            take,
+        };
+        let mut waiting = self.queue.lock();
+        // What is wanted is as bounded as the shipments; what was wanted is not.
+        let (stay, gone) = std::mem::take(&mut waiting.wanted)
+            .into_iter()
+            .partition(|known: &Wanted| (known.key, known.to) != (key, to) && (known.still)());
+        waiting.wanted = stay;
+        waiting.wanted.push_back(wanted);
+        drop(waiting);
+        let _nobody_needs_them: VecDeque<Wanted> = gone;
         self.queue.changed.notify_all();
+    }
+
+    /// How many wait.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.queue.lock().wanted.len()
     }
 
     /// Ends the thread and waits for it.
@@ -123,10 +159,9 @@ impl Worker {
                 drop(waiting);
                 return drop(unanswered);
             }
-            if let Some((key, to, take)) = waiting.wanted.pop_front() {
+            if let Some(wanted) = waiting.wanted.pop_front() {
                 drop(waiting);
-                let source = catch_unwind(AssertUnwindSafe(|| self.export(key, to)));
-                take(source.unwrap_or_else(|_| Err(self.unusable(key, "it panicked".into()))));
+                self.answer(wanted);
                 continue;
             }
             let pause = if sweeps { SWEEP_PAUSE } else { LOOK };
@@ -149,16 +184,34 @@ impl Worker {
         }
     }
 
-    fn export(
-        &self,
-        key: ReplicaKey,
-        to: ReplicaId,
-    ) -> Result<Option<CheckpointSource>, CheckpointError> {
+    /// Of the same rows another snapshot would come to the same, without end.
+    fn unreadable(&self, key: ReplicaKey, error: &BaseError) {
+        if !matches!(error, BaseError::Closed(_)) {
+            let news = News::Unreadable(RowsUnreadable(error.clone()));
+            self.receivers.tell(key, news);
+        }
+    }
+
+    fn answer(&self, wanted: Wanted) {
+        if !(wanted.still)() {
+            return;
+        }
+        let source = catch_unwind(AssertUnwindSafe(|| self.export(&wanted)));
+        let Wanted {
+            key, still, take, ..
+        } = wanted;
+        if still() {
+            take(source.unwrap_or_else(|_| Err(self.unusable(key, "it panicked".into()))));
+        }
+    }
+
+    fn export(&self, wanted: &Wanted) -> Result<Option<CheckpointSource>, CheckpointError> {
+        let (key, to) = (wanted.key, wanted.to);
         let unusable = |detail: String| self.unusable(key, detail);
-        let view = self
-            .rows
-            .view(key)
-            .map_err(|error| unusable(error.to_string()))?;
+        let view = self.rows.view(key).map_err(|error| {
+            self.unreadable(key, &not_read(&error));
+            unusable(error.to_string())
+        })?;
         let Some(view) = view else {
             return Ok(None);
         };
@@ -167,10 +220,9 @@ impl Worker {
         self.receivers
             .tell(key, News::Making(Making { to, position }));
         let base = ViewBase::new(view);
-        let written = self.write(key, &base);
-        if let Some(reason) = base.failed() {
-            let damaged = RowsDamaged(reason.to_owned());
-            self.receivers.tell(key, News::Damaged(damaged));
+        let written = self.write(wanted, &base);
+        if let Err(ExportError::Rows(error)) = &written {
+            self.unreadable(key, error);
         }
         let Written { file, at, checksum } =
             written.map_err(|error| unusable(error.to_string()))?;
@@ -182,8 +234,8 @@ impl Worker {
         Ok(Some(CheckpointSource::new(offer, file)))
     }
 
-    fn write(&self, key: ReplicaKey, base: &ViewBase) -> io::Result<Written> {
-        let (group, replica) = (key.group.get(), key.replica.get());
+    fn write(&self, wanted: &Wanted, base: &ViewBase) -> Result<Written, ExportError> {
+        let (group, replica) = (wanted.key.group.get(), wanted.key.replica.get());
         let name = format!("{group:016x}-{replica:016x}{SUFFIX}");
         let file = self.disk.open(&name, OpenMode::Create)?;
         self.disk.remove(&name)?;
@@ -195,6 +247,7 @@ impl Worker {
         let target = Target {
             written: &mut written,
             queue: &self.queue,
+            still: &*wanted.still,
         };
         let out = BufWriter::with_capacity(PIECE, target);
         export(base, &base.view().head().head, out)?;
@@ -211,12 +264,16 @@ struct Written {
 struct Target<'a> {
     written: &'a mut Written,
     queue: &'a Queue,
+    still: &'a (dyn Fn() -> bool + Send),
 }
 
 impl Write for Target<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.queue.lock().closed {
             return Err(io::Error::other("the node stops"));
+        }
+        if !(self.still)() {
+            return Err(io::Error::other("nobody needs it any more"));
         }
         let written = &mut *self.written;
         written.file.write_at(written.at, bytes)?;

@@ -1,5 +1,7 @@
 //! The freight of one node beside a disk that fails, panics or waits when told. Compiled for tests only.
 
+mod rows;
+
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Condvar, Mutex};
 
@@ -8,7 +10,9 @@ use synod_consensus::{GroupId, LogIndex, Position, Term};
 use tempfile::TempDir;
 
 use super::*;
-use crate::storage::{Checkpoint, CheckpointSink, Checkpoints, Disk, DiskFile, OpenMode, RealDisk};
+use crate::storage::{
+    Checkpoint, CheckpointSink, Checkpoints, Disk, DiskFile, OpenMode, RealDisk, StateRows,
+};
 use crate::system::SystemState;
 
 /// What a disk does with the bytes of its files.
@@ -27,6 +31,8 @@ enum Act {
 struct Mood {
     act: Mutex<(Act, usize)>,
     changed: Condvar,
+    /// Reads and writes so far.
+    passed: AtomicU64,
 }
 
 impl Mood {
@@ -45,7 +51,13 @@ impl Mood {
         drop(so);
     }
 
+    /// Reads and writes that were begun so far.
+    fn passed(&self) -> u64 {
+        self.passed.load(Ordering::SeqCst)
+    }
+
     fn pass(&self) -> std::io::Result<()> {
+        self.passed.fetch_add(1, Ordering::SeqCst);
         let mut act = self.act.lock().unwrap();
         if act.0 == Act::Wait {
             act.1 += 1;
@@ -147,7 +159,7 @@ const STATE: &[u8] = b"a state of nobody";
 
 /// The freight of one node, and whoever talks to it.
 struct Port {
-    _directory: TempDir,
+    directory: TempDir,
     /// Of the checkpoints.
     shelf: Arc<Mood>,
     /// Of what arrives.
@@ -170,6 +182,15 @@ const FOLLOWER: ReplicaId = ReplicaId::new(7);
 impl Port {
     /// The first so many replicas have a checkpoint. The budget allows one read; then it is used up for longer than a test lasts.
     fn new(replicas: u64, bytes_per_second: u64) -> Self {
+        Self::start(replicas, bytes_per_second, false)
+    }
+
+    /// Without budget and checkpoints, for states that lie in rows.
+    fn with_rows() -> Self {
+        Self::start(0, 1 << 40, true)
+    }
+
+    fn start(replicas: u64, bytes_per_second: u64, in_rows: bool) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let (shelf, quay) = (Arc::<Mood>::default(), Arc::<Mood>::default());
         let disk = |mood: &Arc<Mood>| {
@@ -178,7 +199,9 @@ impl Port {
         };
         let (done, durable) = channel();
         let checkpoints = Checkpoints::open(disk(&shelf)).unwrap();
-        let checkpoints = CheckpointWriter::start(checkpoints, vec![Box::new(Done(done))]).unwrap();
+        let rows = in_rows.then(|| StateRows::open(directory.path().join("rows")).unwrap());
+        let sinks: Vec<Box<dyn CheckpointSink>> = vec![Box::new(Done(done))];
+        let checkpoints = CheckpointWriter::start_with(checkpoints, rows, sinks).unwrap();
         for group in 1..=replicas {
             let checkpoint = Checkpoint {
                 key: key(group),
@@ -199,7 +222,7 @@ impl Port {
         )
         .unwrap();
         Self {
-            _directory: directory,
+            directory: directory,
             shelf,
             quay,
             checkpoints,

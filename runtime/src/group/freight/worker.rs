@@ -1,6 +1,6 @@
 //! The thread that does a node's disk work for snapshots: one task after another, reads at the pace of the budget.
 
-use std::io::{self, BufReader};
+use std::io::{self, BufReader, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -14,7 +14,7 @@ use crate::group::actor::{CheckpointGone, ChunkRead, ChunkStored, Fetched};
 use crate::group::base::ReplicaBase;
 use crate::group::lock;
 use crate::group::machine::{Decoded, Machine};
-use crate::storage::{CheckpointSource, PartialError, Partials, StateRows};
+use crate::storage::{CheckpointSource, PartialError, Partials, StateRows, WholePartial};
 
 /// Bytes of a snapshot read at once.
 const PIECE: usize = 256 << 10;
@@ -48,6 +48,29 @@ impl Work {
             Self::Task(Task::Install(key, meta, id, _)) => (*key, Owed::Fetched(meta.clone(), *id)),
             Self::Task(Task::Drop(key, _) | Task::Forget(key)) => (*key, Owed::Nothing),
         }
+    }
+}
+
+/// A snapshot that arrived, as it is read while the node goes on.
+struct Arrived<'a> {
+    whole: WholePartial<'a>,
+    depot: &'a Depot,
+    /// Why it was not read to its end.
+    failed: Option<PartialError>,
+}
+
+impl Read for Arrived<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let read = if self.depot.goes_on() {
+            self.whole.read(into).map_err(PartialError::Io)
+        } else {
+            Err(PartialError::Ended)
+        };
+        read.map_err(|error| {
+            let text = error.to_string();
+            self.failed = Some(error);
+            io::Error::other(text)
+        })
     }
 }
 
@@ -206,7 +229,11 @@ impl Worker {
             let counters = &depot.counters;
             let counter = match &result {
                 Ok(_) => Some(&counters.installed),
-                Err(FetchError::Partial(PartialError::Io(_)) | FetchError::Panicked) => None,
+                Err(
+                    FetchError::Partial(PartialError::Io(_) | PartialError::Ended)
+                    | FetchError::Unreadable(_)
+                    | FetchError::Panicked,
+                ) => None,
                 Err(FetchError::Partial(_) | FetchError::Undecodable(_)) => Some(&counters.damaged),
             };
             if depot.tell(key, News::Fetched(Box::new(Fetched { meta, id, result })))
@@ -246,12 +273,31 @@ impl Worker {
         tell: Box<dyn FnOnce(Result<Decoded, FetchError>) + Send>,
     ) {
         let mut staging = rows.stage(key.group);
-        let imported = match self.partials.whole_in_pieces(key, id) {
+        let depot = &*self.depot;
+        let whole = match self.partials.whole_in_pieces(key, id, || depot.goes_on()) {
             Err(error) => return tell(Err(FetchError::Partial(error))),
-            Ok(whole) => import(BufReader::with_capacity(PIECE, whole), |row, value| {
-                staging.put(&row, value).map_err(|error| error.to_string())
-            }),
+            Ok(whole) => whole,
         };
+        let mut arrived = Arrived {
+            whole,
+            depot,
+            failed: None,
+        };
+        let imported = import(
+            BufReader::with_capacity(PIECE, &mut arrived),
+            |row, value| staging.put(&row, value).map_err(|error| error.to_string()),
+        );
+        // The disk, or the end, and nothing that the bytes say. At the end they stay for the next start.
+        match arrived.failed {
+            Some(PartialError::Ended) => {
+                return tell(Err(FetchError::Partial(PartialError::Ended)));
+            }
+            Some(error) => {
+                self.partials.remove(key);
+                return tell(Err(FetchError::Partial(error)));
+            }
+            None => {}
+        }
         // Before the rows are the replica's: one that came back to a state it has would be taken for a newer one.
         self.partials.remove(key);
         let head = match imported {
@@ -274,7 +320,7 @@ impl Worker {
                 let base = Arc::new(ReplicaBase::new(key, space.clone(), receivers, overlays));
                 let state = ShardState::restore(base, &head);
                 let decoded = state.map(|state| Decoded::Rows(Box::new(state), space));
-                tell(decoded.map_err(|error| FetchError::Undecodable(error.to_string())));
+                tell(decoded.map_err(FetchError::Unreadable));
             }
         };
         let checkpoints = &self.depot.checkpoints;
