@@ -173,6 +173,20 @@ async fn what_stopped_for_good_stays_so_although_its_files_look_whole_again() {
     }
 }
 
+#[actix_rt::test]
+async fn a_start_removes_what_an_interrupted_plan_of_a_recovery_left() {
+    // Its links would keep files that were replaced since, for as long as the store is there.
+    let directory = tempfile::tempdir().unwrap();
+    let founder = builder(directory.path(), "n1").found().shards(1);
+    founder.start().await.expect("founds").shutdown().await;
+    let left = directory.path().join("n1/rows.look");
+    std::fs::create_dir(&left).expect("made");
+    std::fs::write(left.join("table"), b"rows").expect("written");
+    let n1 = start(directory.path(), "n1", None).await;
+    assert!(!left.exists());
+    n1.shutdown().await;
+}
+
 fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).expect("a directory");
     for file in std::fs::read_dir(from).expect("a directory") {

@@ -38,7 +38,7 @@ use crate::group::registry::Completions;
 use crate::group::{Clock, Counters, Freight, Outbox, Overlays, Registry, Shared};
 use crate::storage::{
     CheckpointError, CheckpointWriter, Checkpoints, IDENTITY_FILE, LogOptions, LogWriter, Partials,
-    RealDisk, SegmentedLog, StateRows, StoreDirectory,
+    RealDisk, SegmentedLog, StateRows, StoreDirectory, forget_look,
 };
 use crate::system::{Founding, MemberEntry, SystemState};
 use crate::transport::{
@@ -237,6 +237,7 @@ async fn launch(
     };
     // A crash may come between the end of a replica's log and that of its checkpoint.
     checkpoints.retain(|key| recovered.iter().any(|(known, _)| *known == key));
+    forget_look(&directory.rows())?;
     let rows = StateRows::open(directory.rows())?;
     rows.retain(|key| recovered.iter().any(|(known, _)| *known == key))?;
     let mut kept_on_disk = Vec::with_capacity(recovered.len());

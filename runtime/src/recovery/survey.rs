@@ -13,9 +13,11 @@ use synod_consensus::{
 
 use super::RecoveryError;
 use super::plan::{Fate, GroupPlan};
+use crate::evaluation::{BaseError, ExportError, export};
+use crate::group::base::ViewBase;
 use crate::storage::{
     Admission, CheckpointError, Checkpoints, Disk, LockedStore, LogOptions, LookOnly, OpenError,
-    RowHead, SealedError, SegmentedLog, look_at_rows, read_sealed,
+    RowHead, RowView, SealedError, SegmentedLog, look_at_rows, read_sealed,
 };
 use crate::system::{BUILD_LEVEL, SystemState};
 
@@ -125,7 +127,7 @@ impl Survey {
                     _ => unread(&error),
                 }
             })?;
-        let rows = look_at_rows(&place.join("rows")).map_err(|error| unread(&error))?;
+        let rows = look_at_rows(&place.join("rows"), sound).map_err(|error| unread(&error))?;
         let mut replicas = BTreeMap::new();
         let mut system = None;
         for (group, replica) in newest(log.replicas()) {
@@ -228,11 +230,31 @@ fn in_full(error: &dyn Error) -> String {
     text
 }
 
+/// Whether a replica's rows are what their head says.
+#[derive(Debug)]
+enum Sound {
+    /// They are; this is what they cover.
+    Rows(SnapshotMeta),
+    /// Why they are not.
+    Not(String),
+}
+
+/// Reads all of a replica's rows: who is chosen to go on with a group must have all of it, for nobody else will. An error says nothing
+/// about what lies there.
+fn sound(view: RowView) -> Result<Sound, ExportError> {
+    let RowHead { meta, head, .. } = view.head().clone();
+    match export(&ViewBase::new(view), &head, std::io::sink()) {
+        Ok(()) => Ok(Sound::Rows(meta)),
+        Err(ExportError::Rows(error @ BaseError::Damaged(_))) => Ok(Sound::Not(error.to_string())),
+        Err(error) => Err(error),
+    }
+}
+
 /// One replica, as [`crate::node`] would bring it back; in words, what is damaged. An error says nothing about what lies there.
 fn read(
     log: &SegmentedLog,
     checkpoints: &Checkpoints,
-    rows: &BTreeMap<ReplicaKey, RowHead>,
+    rows: &BTreeMap<ReplicaKey, Result<Sound, ExportError>>,
     key: ReplicaKey,
     system: &mut Option<SystemState>,
 ) -> Result<Result<Survivor, String>, Box<dyn Error>> {
@@ -255,7 +277,12 @@ fn read(
             meta = Some(checkpoint.meta);
         }
     } else {
-        meta = rows.get(&key).map(|head| head.meta.clone());
+        meta = match rows.get(&key) {
+            None => None,
+            Some(Ok(Sound::Rows(meta))) => Some(meta.clone()),
+            Some(Ok(Sound::Not(reason))) => return Ok(Err(reason.clone())),
+            Some(Err(error)) => return Err(error.to_string().into()),
+        };
         let found = meta
             .as_ref()
             .map_or(LogIndex::ZERO, |meta| meta.position.index);

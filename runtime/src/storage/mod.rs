@@ -56,7 +56,7 @@ pub use open::OpenError;
 pub use partials::{CheckpointSource, PartialError, Partials, WholePartial};
 pub use rows::{RowHead, RowWrite, StateRows};
 pub use rows_going::Staging;
-pub use rows_look::look_at_rows;
+pub use rows_look::{forget_look, look_at_rows};
 pub use rows_read::{RowSpace, RowView, Rows};
 pub use rows_tree::RowsError;
 pub use sealed::{SealedError, read_sealed, write_sealed};

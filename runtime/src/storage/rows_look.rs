@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 
 use synod_consensus::ReplicaKey;
 
-use super::rows::{RowHead, StateRows};
+use super::rows::StateRows;
+use super::rows_read::RowView;
 use super::rows_tree::RowsError;
 
 /// Folders of files that are written once.
@@ -43,24 +44,44 @@ fn copy(from: &Path, to: &Path, linked: bool) -> io::Result<()> {
     Ok(())
 }
 
-/// What is durable of every replica that has rows in the directory; nothing, if there is none.
-pub fn look_at_rows(path: &Path) -> Result<BTreeMap<ReplicaKey, RowHead>, RowsError> {
+/// Where the copy lies.
+fn beside(path: &Path) -> PathBuf {
+    path.with_extension("look")
+}
+
+/// Removes what a look left that was interrupted. Its links would keep files that the rows beside it have replaced, for ever.
+pub fn forget_look(path: &Path) -> Result<(), RowsError> {
+    match std::fs::remove_dir_all(beside(path)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(unusable(path, &error)),
+        _ => Ok(()),
+    }
+}
+
+fn unusable(path: &Path, error: &io::Error) -> RowsError {
+    RowsError::Unusable {
+        place: path.display().to_string(),
+        reason: error.to_string(),
+    }
+}
+
+/// What `judge` says of the rows of every replica that has some in the directory; nothing, if there is none.
+pub fn look_at_rows<T>(
+    path: &Path,
+    mut judge: impl FnMut(RowView) -> T,
+) -> Result<BTreeMap<ReplicaKey, T>, RowsError> {
     if !path.exists() {
         return Ok(BTreeMap::new());
     }
-    let unusable = |error: io::Error| RowsError::Unusable {
-        place: path.display().to_string(),
-        reason: error.to_string(),
-    };
-    let beside = path.with_extension("look");
-    if beside.exists() {
-        std::fs::remove_dir_all(&beside).map_err(unusable)?; // of a look that was interrupted
-    }
-    let copied = Copied(beside);
-    copy(path, &copied.0, false).map_err(unusable)?;
+    forget_look(path)?;
+    let copied = Copied(beside(path));
+    copy(path, &copied.0, false).map_err(|error| unusable(path, &error))?;
     let rows = StateRows::open(&copied.0)?;
-    let heads = rows.replicas().into_iter();
-    Ok(heads
-        .filter_map(|key| Some((key, rows.head(key)?)))
-        .collect())
+    let mut judged = BTreeMap::new();
+    for key in rows.replicas() {
+        if let Some(view) = rows.view(key)? {
+            judged.insert(key, judge(view));
+        }
+    }
+    rows.close();
+    Ok(judged)
 }

@@ -10,7 +10,7 @@ use synod_consensus::{
 use xxhash_rust::xxh3::Xxh3;
 
 use super::rows::{RowWrite, StateRows};
-use super::rows_look::look_at_rows;
+use super::rows_look::{forget_look, look_at_rows};
 use super::rows_read::RowSpace;
 use super::rows_tree::RowsError;
 
@@ -450,7 +450,8 @@ fn a_journal_of_another_program_is_refused_and_stays_as_it_is() {
 fn a_look_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("rows");
-    assert!(look_at_rows(&path).unwrap().is_empty(), "nothing is there");
+    let look = || look_at_rows(&path, |view| view.head().clone()).unwrap();
+    assert!(look().is_empty(), "nothing is there");
     let rows = StateRows::open(&path).unwrap();
     life(&rows).unwrap();
     let expected = rows.head(key(1, 4));
@@ -459,7 +460,10 @@ fn a_look_changes_nothing() {
         .into_iter()
         .map(|file| (std::fs::read(&file).unwrap(), file))
         .collect();
-    let looked = look_at_rows(&path).unwrap();
+    // One that was interrupted left its copy.
+    let copy = path.with_extension("look");
+    std::fs::create_dir_all(copy.join("tables")).unwrap();
+    let looked = look();
     assert_eq!(looked.get(&key(1, 4)).cloned(), expected);
     assert_eq!(looked.len(), 1);
     let after: Vec<_> = files_below(folder.path())
@@ -467,6 +471,11 @@ fn a_look_changes_nothing() {
         .map(|file| (std::fs::read(&file).unwrap(), file))
         .collect();
     assert!(before == after);
+    assert!(!copy.exists());
+    std::fs::create_dir_all(copy.join("tables")).unwrap();
+    forget_look(&path).unwrap();
+    assert!(!copy.exists() && path.exists());
+    forget_look(&path).unwrap();
 }
 
 #[test]
@@ -505,100 +514,4 @@ fn a_damaged_row_is_an_error_and_no_row_that_is_not_there() {
     }
     assert!(errors > 0 && errors < 200, "{errors}: a block of them");
     assert!(space.scan(b"").any(|row| row.is_err()));
-}
-
-/// What memtables may have: the bound, and the one commit that lets the tree see that all of it is in files.
-const HELD_MOST: u64 = MEMTABLES_BYTES + (1 << 20) + (16 << 10);
-
-/// Puts rows of 16 KiB, a mebibyte at once, and says how much memtables had at most.
-fn fill(rows: &StateRows, key: ReplicaKey, mebibytes: u64, done: &AtomicU64) -> u64 {
-    let space = rows.space(key);
-    let mut most = 0;
-    for turn in 1..=mebibytes {
-        let row = |number: u64| {
-            let name = format!("{:04}-{turn:04}", number * 37 % 64);
-            (
-                name.into_bytes(),
-                Some(vec![turn.to_le_bytes()[0]; 16 << 10]),
-            )
-        };
-        let write = RowWrite {
-            changes: (0..64).map(row).collect(),
-            ..write(key, &space, turn, &[])
-        };
-        rows.put([write]).unwrap();
-        most = most.max(rows.tree().held());
-        done.store(turn, Ordering::Relaxed);
-    }
-    most
-}
-
-#[test]
-fn what_is_not_in_files_yet_is_bounded_also_while_the_disk_is_behind() {
-    // Section 4: every queue is bounded. Memory takes rows faster than any disk, and compactions take the same thread.
-    let folder = tempfile::tempdir().unwrap();
-    let rows = StateRows::open(folder.path()).unwrap();
-    let most = fill(&rows, key(1, 1), 160, &AtomicU64::new(0));
-    assert!(most <= HELD_MOST, "{most} bytes");
-    assert_eq!(rows_of(&rows.space(key(1, 1))).len(), 160 * 64);
-}
-
-#[test]
-fn what_a_view_keeps_in_memory_is_bounded_and_writes_go_on_when_it_ends() {
-    // Section 4. The tree lets no memtable go that is younger than a view.
-    let folder = tempfile::tempdir().unwrap();
-    let rows = StateRows::open(folder.path()).unwrap();
-    let done = AtomicU64::new(0);
-    let mebibytes = MEMTABLES_BYTES >> 19;
-    let one = key(1, 1);
-    let first = write(one, &rows.space(one), 0, &[("a", Some("1"))]);
-    rows.put([first]).unwrap();
-    let view = rows.view(one).unwrap().unwrap();
-    std::thread::scope(|scope| {
-        let writer = scope.spawn(|| fill(&rows, one, mebibytes, &done));
-        let (mut seen, mut still) = (0, 0);
-        while still < 100 && !writer.is_finished() {
-            std::thread::sleep(Duration::from_millis(10)); // between two looks
-            let now = done.load(Ordering::Relaxed);
-            still = if now == seen { still + 1 } else { 0 };
-            seen = now;
-        }
-        assert_eq!(view.scan(b"").count(), 1, "of its moment");
-        drop(view);
-        let most = writer.join().unwrap();
-        assert!(most <= HELD_MOST, "{most} bytes");
-    });
-    assert_eq!(done.into_inner(), mebibytes);
-}
-
-#[test]
-fn a_write_that_waits_for_room_does_not_hinder_the_end() {
-    let folder = tempfile::tempdir().unwrap();
-    let rows = StateRows::open(folder.path()).unwrap();
-    let one = key(1, 1);
-    let space = rows.space(one);
-    rows.put([write(one, &space, 0, &[("a", Some("1"))])])
-        .unwrap();
-    let _view = rows.view(one).unwrap().unwrap();
-    std::thread::scope(|scope| {
-        let writer = scope.spawn(|| {
-            for turn in 1.. {
-                let row = (vec![b'b'], Some(vec![7; 1 << 20]));
-                let write = RowWrite {
-                    changes: vec![row],
-                    ..write(one, &space, turn, &[])
-                };
-                if let Err(error) = rows.put([write]) {
-                    return error;
-                }
-            }
-            unreachable!("it ends with an error")
-        });
-        while rows.tree().held() + (1 << 20) <= MEMTABLES_BYTES {
-            std::thread::sleep(Duration::from_millis(1)); // between two looks
-        }
-        rows.close();
-        let error = writer.join().unwrap();
-        assert!(matches!(error, RowsError::Closed { .. }), "{error}");
-    });
 }

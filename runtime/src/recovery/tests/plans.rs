@@ -1,6 +1,10 @@
 //! What a plan says, what it refuses, and what it leaves alone.
 
+use synod_consensus::Position;
+
 use super::*;
+use crate::evaluation::{import, snapshot_of};
+use crate::storage::{RowWrite, StateRows};
 
 #[test]
 fn a_plan_says_everything_and_changes_nothing() {
@@ -302,4 +306,50 @@ fn a_store_whose_log_is_gone_is_to_be_left_out() {
         said.contains("its log is gone") && said.contains("leave it out"),
         "{said}"
     );
+}
+
+#[test]
+fn a_copy_whose_rows_are_not_all_there_is_not_gone_on_with() {
+    // Whoever is chosen is the only one that has the group: with rows missing it would begin again without them, in silence.
+    let folder = stores(&[]);
+    let path = folder.path().join("n1");
+    let survey = || {
+        let (lock, admission) = Survey::lock(&path).unwrap();
+        Survey::of(lock, admission).unwrap()
+    };
+    let groups = [1, 5].map(GroupId::new);
+    let keys = groups.map(|group| {
+        let replica = survey().replicas[&group].0;
+        ReplicaKey { group, replica }
+    });
+    let rows = StateRows::open(path.join("rows")).unwrap();
+    for key in keys {
+        let snapshot = snapshot_of(LogIndex::new(3), 20, 100);
+        let mut staging = rows.stage(key.group);
+        let put = |row: Vec<u8>, value| staging.put(&row, value).map_err(|error| error.to_string());
+        let (index, head) = import(&snapshot[..], put).unwrap();
+        let meta = SnapshotMeta {
+            position: Position::new(Term::new(1), index),
+            configuration: Configuration::of_voters([key.replica]),
+            configuration_index: LogIndex::new(2),
+        };
+        rows.adopt(key, staging, meta, head).unwrap();
+    }
+    let [whole, torn] = keys;
+    let (space, durable) = (rows.space(torn), rows.head(torn).unwrap());
+    let (lost, _) = space.scan(b"").next().unwrap().unwrap();
+    let write = RowWrite {
+        key: torn,
+        space,
+        meta: durable.meta,
+        head: durable.head,
+        changes: vec![(lost.to_vec(), None)],
+    };
+    rows.put([write]).unwrap();
+    rows.close();
+    let survey = survey();
+    let found = |key: ReplicaKey| survey.replicas[&key.group].1.as_ref();
+    found(whole).expect("all of it is there");
+    let reason = found(torn).expect_err("one row is gone");
+    assert!(reason.contains("rows of 19 entities"), "{reason}");
 }
