@@ -12,15 +12,16 @@ use actix::{Actor, Addr};
 use bytes::Bytes;
 use synod_consensus::claims::{Claims, ClaimsOptions};
 use synod_consensus::{
-    Configuration, Group, GroupId, GroupOptions, LogStore, ReplicaKey, Restored, SnapshotMeta,
-    Write,
+    Configuration, Group, GroupId, GroupOptions, LogIndex, LogStore, Position, ReplicaKey,
+    Restored, SnapshotId, SnapshotMeta, Write,
 };
 use tempfile::TempDir;
 use tokio::sync::watch;
 
-use super::actor::{Registered, Retire};
+use super::actor::{CheckpointNow, Fetched, Registered, Retire, RowsUnreadable};
 use super::evaluator::Paired;
 use super::freight::BYTES_PER_SECOND;
+use super::machine::Decoded;
 use super::registry::Completions;
 use super::{
     Clock, Counters, EvaluatorActor, Freight, GroupActor, Hosted, Machine, Outbox, Registry,
@@ -248,6 +249,98 @@ fn a_retired_replica_frees_the_state_of_its_evaluator() {
         until("the state is free", || held.upgrade().is_none()).await;
         assert!(!evaluator.connected() && group.connected());
         drop(hosted); // was held to here
+        ground.end();
+    });
+}
+
+/// A replica of which a row cannot be read, after it has stopped.
+fn stopped_by(error: BaseError, judge: impl FnOnce(&Ground, &Hosted)) {
+    on_an_arbiter(async {
+        let mut ground = Ground::new();
+        let actor = ground.start_group(None);
+        let key = ground.key;
+        let hosted = Hosted::new(key.replica, actor.clone(), None, None, Arc::default());
+        let hosted = ground.shared.registry.insert(key.group, hosted);
+        actor.do_send(Registered(hosted.clone()));
+        until("nothing is left to apply", || hosted.serves().is_some()).await;
+        hosted.overlay_bytes.store(7, Ordering::Relaxed);
+        actor.do_send(RowsUnreadable(error));
+        until("it has stopped", || !actor.connected()).await;
+        judge(&ground, &hosted);
+        ground.end();
+    });
+}
+
+#[test]
+fn a_disk_that_refuses_stops_the_node_and_costs_no_replica() {
+    // Too many open files pass; a replica that is given up is made anew from its peers, and a group may lose more than one that way.
+    let error = BaseError::Unread("too many open files".to_owned());
+    stopped_by(error, |ground, _| {
+        let fatal = ground.shared.fatal.borrow().clone();
+        let sentence = fatal.expect("the node stops");
+        assert!(sentence.contains("too many open files"), "{sentence}");
+        assert!(ground.shared.lost.lock().unwrap().is_empty());
+    });
+}
+
+#[test]
+fn a_damaged_row_costs_the_replica_and_the_node_goes_on() {
+    // DESIGN section 7.
+    let error = BaseError::Damaged("its checksum is wrong".to_owned());
+    stopped_by(error, |ground, _| {
+        assert_eq!(*ground.shared.fatal.borrow(), None);
+        let lost = ground.shared.lost.lock().unwrap();
+        assert_eq!(lost.get(&ground.key.group), Some(&ground.key.replica));
+    });
+}
+
+#[test]
+fn a_replica_that_has_stopped_is_not_asked_to_make_room() {
+    // It stays known until it is buried. Asked because it has the most, it never answers, and nobody else is asked.
+    let error = BaseError::Damaged("its checksum is wrong".to_owned());
+    stopped_by(error, |ground, hosted| {
+        assert_eq!(hosted.overlay_bytes.load(Ordering::Relaxed), 0);
+        assert!(ground.shared.registry.largest_overlay().is_none());
+    });
+}
+
+#[test]
+fn what_was_asked_of_the_checkpoints_of_a_replaced_state_is_over_with_it() {
+    // The log's oldest file waited for this group; the snapshot that it took over has all that lay there.
+    on_an_arbiter(async {
+        let mut ground = Ground::new();
+        let actor = ground.start_group(None);
+        let key = ground.key;
+        let hosted = Hosted::new(key.replica, actor.clone(), None, None, Arc::default());
+        let hosted = ground.shared.registry.insert(key.group, hosted);
+        actor.do_send(Registered(hosted.clone()));
+        until("nothing is left to apply", || hosted.serves().is_some()).await;
+        let position = Position::new(hosted.serves().unwrap(), LogIndex::new(1));
+        let meta = SnapshotMeta {
+            position,
+            ..SnapshotMeta::founding(Configuration::of_voters([key.replica]))
+        };
+        let id = SnapshotId {
+            position,
+            bytes: 1,
+            checksum: 0,
+        };
+        let written = || ground.shared.checkpoints.counters().checkpoints;
+        actor.do_send(CheckpointNow);
+        actor.do_send(CheckpointNow); // another one, as soon as the first is there
+        actor.do_send(Fetched {
+            meta,
+            id,
+            result: Ok(Decoded::Shard(Box::default())),
+        });
+        until("it is written", || written() == 1).await;
+        actor.do_send(CheckpointNow);
+        for _ in 0..20 {
+            // Whoever remembers what was asked before the snapshot shows it within these looks.
+            actix_rt::time::sleep(GLANCE).await;
+            assert!(written() <= 2);
+        }
+        until("it is written", || written() == 2).await;
         ground.end();
     });
 }

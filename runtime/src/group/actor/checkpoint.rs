@@ -241,6 +241,8 @@ impl Handler<Fetched> for GroupActor {
                 self.bytes_since_checkpoint = 0;
                 self.checkpoint_log_bytes = 0;
                 self.checkpoint = None; // one under way is of the former state, and comes to nothing
+                // What was asked of the checkpoints for the log's sake the snapshot has done: nothing lies before it any more.
+                (self.again, self.purge) = (false, false);
                 self.state_bytes = id.bytes;
                 self.room_was_made();
                 self.count_overlay();

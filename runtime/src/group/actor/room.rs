@@ -49,6 +49,10 @@ impl GroupActor {
     pub(super) fn leave_room(&mut self) {
         let nothing = Unwritten::default();
         self.shared.overlays.count(&mut self.unwritten, nothing);
+        if let Some(hosted) = &self.hosted {
+            // Nobody would hear that it is to make room, and others that could would not be asked.
+            hosted.overlay_bytes.store(0, Ordering::Relaxed);
+        }
     }
 
     /// It may be asked again.
