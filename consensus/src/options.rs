@@ -33,9 +33,12 @@ pub struct GroupOptions {
     /// Largest snapshot that a follower takes, in bytes. Default 1 GiB.
     pub snapshot_bytes: usize,
     /// Bytes of log that a compaction leaves for a follower whose snapshot is on its way, or has arrived and is not caught up with yet;
-    /// or twice the snapshot's own length, if that is more. A log that grows faster is better followed by another snapshot. As many
-    /// followers are waited for as the caller provides snapshots for. Default 64 MiB.
+    /// or twice the snapshot's own length, if that is more and no more than `pinned_bytes_max`. A log that grows faster is better followed
+    /// by another snapshot. As many followers are waited for as the caller provides snapshots for. Default 64 MiB.
     pub pinned_bytes: usize,
+    /// The most of it, however long the snapshot is: it is memory, and a state may be larger than that. No less than `pinned_bytes` is
+    /// left all the same. Default 256 MiB.
+    pub pinned_bytes_max: usize,
     /// Bytes proposed and not yet committed; beyond it proposals are refused as busy. What is taken on commits at no more than one
     /// window (`append_bytes` times `inflight_appends`, at most `inflight_bytes`) per round trip: with small windows, make this
     /// smaller, too, or what was accepted waits for long. Default 16 MiB: two round trips of the default window.
@@ -148,6 +151,7 @@ impl Default for GroupOptions {
             chunk_window_bytes: 4 << 20,
             snapshot_bytes: 1 << 30,
             pinned_bytes: 64 << 20,
+            pinned_bytes_max: 256 << 20,
             uncommitted_bytes: 16 << 20,
             entry_bytes: 16 << 20,
             apply_bytes: 1 << 20,

@@ -229,6 +229,38 @@ fn a_follower_whose_disk_refuses_says_so_and_gets_a_snapshot_when_it_has_room() 
 }
 
 #[test]
+fn what_is_kept_for_a_follower_is_bounded_however_long_its_snapshot_is() {
+    // The log is memory, and the state may lie on a disk that is larger.
+    const MOST: u64 = 200;
+    let mut net = laggard(GroupOptions {
+        pinned_bytes: 100,
+        pinned_bytes_max: MOST as usize,
+        ..chunked()
+    });
+    net.node(1).shelf.reads_held = true;
+    net.heal();
+    net.run_ms(1_000);
+    let (snapshot, _) = net.group(1).shipping(id(3)).unwrap();
+    assert!(
+        snapshot.bytes * 2 > MOST + 33,
+        "it would be kept for longer"
+    );
+    let left = Output::LeftBehind { to: id(3) };
+    let mut kept = 0;
+    while !net.has_event(1, &left) {
+        kept = net.status(1).last.index.get() - 21;
+        assert!(kept * 33 <= MOST, "{kept} entries");
+        write(&mut net, 1);
+        net.run_ms(100);
+        net.checkpoint(1, true);
+    }
+    assert!(kept * 33 > MOST - 33, "{kept} entries");
+    net.node(1).shelf.reads_held = false;
+    net.run_ms(10_000);
+    assert_eq!(net.applied(3), net.applied(1));
+}
+
+#[test]
 fn a_log_that_outgrows_what_is_kept_is_let_go_and_another_snapshot_follows() {
     let mut net = laggard(GroupOptions {
         pinned_bytes: 1_000,

@@ -24,7 +24,8 @@ impl Group {
     pub(crate) fn pinned(&mut self, free: LogIndex) -> LogIndex {
         self.look_at_shipments();
         let (alive, base) = (self.alive_since(), self.log.base().index);
-        let allowance = self.options.pinned_bytes as u64;
+        let least = self.options.pinned_bytes as u64;
+        let most = self.options.pinned_bytes_max as u64;
         let Some(leadership) = &mut self.leadership else {
             return free;
         };
@@ -61,7 +62,8 @@ impl Group {
             if peer.active_at.get() < alive {
                 continue;
             }
-            if self.log.charge(from, free) as u64 > allowance.max(bytes.saturating_mul(2)) {
+            let allowance = bytes.saturating_mul(2).min(most).max(least);
+            if self.log.charge(from, free) as u64 > allowance {
                 outrun.push((place, peer.replica));
             } else {
                 point = point.min(from);
