@@ -7,9 +7,11 @@
 //!
 //! No arbiter waits for any of it: group actors hand over and hear by message ([`News`]). Whatever a group asks is answered, also
 //! when it comes to nothing: a group that waits for a piece repeats nothing, and one that installs is mute meanwhile.
-//! The rooms beside this one: [`worker`], the thread, [`exports`], another one, and [`kept`], for those that come back.
+//! The rooms beside this one: [`worker`], the thread, [`exports`] and [`installs`], two more, for states that lie in rows, and [`kept`],
+//! for those that come back.
 
 mod exports;
+mod installs;
 mod kept;
 #[cfg(test)]
 mod tests;
@@ -235,7 +237,7 @@ impl Freight {
             counters: FreightCounters::default(),
             overlays,
         });
-        let worker = Worker::new(depot.clone(), partials);
+        let worker = Worker::new(depot.clone(), partials)?;
         let thread = std::thread::Builder::new()
             .name("synod-snapshots".into())
             .spawn(move || worker.run())?;

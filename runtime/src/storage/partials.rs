@@ -261,6 +261,14 @@ impl Partials {
         Ok(partial.held)
     }
 
+    /// What is held for this replica alone, for another thread; here it is not known any more.
+    pub fn only(&mut self, key: ReplicaKey) -> Self {
+        Self {
+            disk: self.disk.share(),
+            open: self.open.remove_entry(&key).into_iter().collect(),
+        }
+    }
+
     /// The whole state, read back, verified and synced; what is left is [`Checkpoints::adopt`]. On an error nothing is held.
     pub fn whole(&mut self, key: ReplicaKey, id: SnapshotId) -> Result<Bytes, PartialError> {
         let whole = self.verified(key, id);

@@ -1,27 +1,25 @@
 //! The thread that does a node's disk work for snapshots: one task after another, reads at the pace of the budget.
 
-use std::io::{self, BufReader, Read};
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use synod_consensus::{ChunkReceived, ChunkWanted, ReplicaKey, SnapshotId, SnapshotMeta};
+use synod_consensus::{ChunkReceived, ChunkWanted, GroupId, ReplicaKey, SnapshotId, SnapshotMeta};
 
+use super::installs::Installs;
 use super::{BURST, Depot, FetchError, News, Reading, Source, Task};
-use crate::evaluation::{ShardState, SnapshotError, import};
 use crate::group::actor::{CheckpointGone, ChunkRead, ChunkStored, Fetched};
-use crate::group::base::ReplicaBase;
 use crate::group::lock;
-use crate::group::machine::{Decoded, Machine};
-use crate::storage::{CheckpointSource, PartialError, Partials, StateRows, WholePartial};
-
-/// Bytes of a snapshot read at once.
-const PIECE: usize = 256 << 10;
+use crate::group::machine::Machine;
+use crate::storage::{CheckpointSource, Partials};
 
 pub(super) struct Worker {
     depot: Arc<Depot>,
     partials: Partials,
+    /// Of states that lie in rows.
+    installs: Option<Installs>,
     /// When the budget allows to send again.
     free_at: Instant,
 }
@@ -51,36 +49,19 @@ impl Work {
     }
 }
 
-/// A snapshot that arrived, as it is read while the node goes on.
-struct Arrived<'a> {
-    whole: WholePartial<'a>,
-    depot: &'a Depot,
-    /// Why it was not read to its end.
-    failed: Option<PartialError>,
-}
-
-impl Read for Arrived<'_> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let read = if self.depot.goes_on() {
-            self.whole.read(into).map_err(PartialError::Io)
-        } else {
-            Err(PartialError::Ended)
-        };
-        read.map_err(|error| {
-            let text = error.to_string();
-            self.failed = Some(error);
-            io::Error::other(text)
-        })
-    }
-}
-
 impl Worker {
-    pub(super) fn new(depot: Arc<Depot>, partials: Partials) -> Self {
-        Self {
+    /// Starts the thread for installations, too.
+    pub(super) fn new(depot: Arc<Depot>, partials: Partials) -> io::Result<Self> {
+        let installs = match depot.checkpoints.rows() {
+            Some(rows) => Some(Installs::start(depot.clone(), rows.clone())?),
+            None => None,
+        };
+        Ok(Self {
             depot,
             partials,
+            installs,
             free_at: Instant::now(),
-        }
+        })
     }
 
     pub(super) fn run(mut self) {
@@ -169,7 +150,10 @@ impl Worker {
             Work::Task(Task::Forget(key)) => {
                 self.partials.remove(key);
                 // One that was installed just before is on its way there, behind a removal that its owner may have asked for.
-                self.depot.checkpoints.remove(key);
+                match &self.installs {
+                    Some(installs) if key.group != GroupId::ZERO => installs.forget(key),
+                    _ => self.depot.checkpoints.remove(key),
+                }
             }
         }
     }
@@ -223,29 +207,11 @@ impl Worker {
     }
 
     fn install(&mut self, key: ReplicaKey, meta: SnapshotMeta, id: SnapshotId, machine: &Machine) {
-        let depot = self.depot.clone();
-        let meta_of_rows = meta.clone();
-        let tell = move |result: Result<Decoded, FetchError>| {
-            let counters = &depot.counters;
-            let counter = match &result {
-                Ok(_) => Some(&counters.installed),
-                Err(
-                    FetchError::Partial(PartialError::Io(_) | PartialError::Ended)
-                    | FetchError::Unreadable(_)
-                    | FetchError::Panicked,
-                ) => None,
-                Err(FetchError::Partial(_) | FetchError::Undecodable(_)) => Some(&counters.damaged),
-            };
-            if depot.tell(key, News::Fetched(Box::new(Fetched { meta, id, result })))
-                && let Some(counter) = counter
-            {
-                counter.fetch_add(1, Ordering::Relaxed);
-            }
-        };
-        if let (Machine::Shard(_), Some(rows)) = (machine, self.depot.checkpoints.rows()) {
-            let rows = rows.clone();
-            return self.install_rows(&rows, key, id, meta_of_rows, Box::new(tell));
+        if let (Machine::Shard(_), Some(installs)) = (machine, &self.installs) {
+            return installs.install(key, meta, id, self.partials.only(key));
         }
+        let depot = self.depot.clone();
+        let tell = move |result| depot.fetched(key, meta, id, result);
         let data = match self.partials.whole(key, id) {
             Ok(data) => data,
             Err(error) => return tell(Err(FetchError::Partial(error))),
@@ -261,69 +227,5 @@ impl Worker {
                 tell(Err(FetchError::Undecodable(error.to_string())));
             }
         }
-    }
-
-    /// The rows of a snapshot are staged beside the present ones; they become the replica's in one write, in order with its checkpoints.
-    fn install_rows(
-        &mut self,
-        rows: &StateRows,
-        key: ReplicaKey,
-        id: SnapshotId,
-        meta: SnapshotMeta,
-        tell: Box<dyn FnOnce(Result<Decoded, FetchError>) + Send>,
-    ) {
-        let mut staging = rows.stage(key.group);
-        let depot = &*self.depot;
-        let whole = match self.partials.whole_in_pieces(key, id, || depot.goes_on()) {
-            Err(error) => return tell(Err(FetchError::Partial(error))),
-            Ok(whole) => whole,
-        };
-        let mut arrived = Arrived {
-            whole,
-            depot,
-            failed: None,
-        };
-        let imported = import(
-            BufReader::with_capacity(PIECE, &mut arrived),
-            |row, value| staging.put(&row, value).map_err(|error| error.to_string()),
-        );
-        // The disk, or the end, and nothing that the bytes say. At the end they stay for the next start.
-        match arrived.failed {
-            Some(PartialError::Ended) => {
-                return tell(Err(FetchError::Partial(PartialError::Ended)));
-            }
-            Some(error) => {
-                self.partials.remove(key);
-                return tell(Err(FetchError::Partial(error)));
-            }
-            None => {}
-        }
-        // Before the rows are the replica's: one that came back to a state it has would be taken for a newer one.
-        self.partials.remove(key);
-        let head = match imported {
-            Ok((applied, head)) if applied == id.position.index => head,
-            Ok((applied, _)) => {
-                let wrong = format!("it is of index {applied}, not {}", id.position.index);
-                return tell(Err(FetchError::Undecodable(wrong)));
-            }
-            Err(error @ SnapshotError::NotKept(_)) => {
-                let error = io::Error::other(error);
-                return tell(Err(FetchError::Partial(PartialError::Io(error))));
-            }
-            Err(error) => return tell(Err(FetchError::Undecodable(error.to_string()))),
-        };
-        let (space, receivers) = (staging.space(), self.depot.receivers.clone());
-        let overlays = self.depot.overlays.clone();
-        let restored = {
-            let head = head.clone();
-            move || {
-                let base = Arc::new(ReplicaBase::new(key, space.clone(), receivers, overlays));
-                let state = ShardState::restore(base, &head);
-                let decoded = state.map(|state| Decoded::Rows(Box::new(state), space));
-                tell(decoded.map_err(FetchError::Unreadable));
-            }
-        };
-        let checkpoints = &self.depot.checkpoints;
-        checkpoints.adopt_rows(key, staging, meta, head, Box::new(restored));
     }
 }

@@ -160,3 +160,29 @@ fn the_end_waits_for_no_snapshot_that_becomes_rows() {
         );
     });
 }
+
+#[test]
+fn what_arrives_meanwhile_does_not_wait_for_a_snapshot_that_becomes_rows() {
+    // A leader that sees a follower take nothing for some seconds gives its snapshot up.
+    let port = Port::with_rows();
+    let whole = state(8);
+    port.freight
+        .store(key(1), piece_of(&whole, 0, whole.clone()));
+    assert_eq!(port.hear_stored(), Some(whole.len() as u64));
+    let still = port.rows().hold();
+    let before = port.quay.passed();
+    let machine = Machine::Shard(Arc::default());
+    port.freight.install(key(1), meta(), id_of(&whole), machine);
+    until(|| port.quay.passed() - before > 8 * PIECES);
+    port.freight.store(key(2), piece(0, STATE));
+    assert_eq!(port.hear_stored(), Some(STATE.len() as u64));
+    drop(still);
+    match port.hear() {
+        (installed, News::Fetched(fetched)) => {
+            assert_eq!(installed, key(1));
+            assert!(fetched.result.is_ok());
+        }
+        other => panic!("{other:?}"),
+    }
+    port.end();
+}
