@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fjall::AbstractTree;
 use synod_consensus::ReplicaKey;
@@ -135,10 +135,18 @@ fn writes_go_on_beside_views_without_end() {
     let one = key(1, 1);
     rows.put([write(one, &rows.space(one), 0, &[("a", Some("1"))])])
         .unwrap();
+    // The first one takes long, so that memory is full.
+    let first = rows.view(one).unwrap();
+    let done = Arc::new(AtomicU64::new(0));
     let writer = {
-        let rows = rows.clone();
-        beside(move || fill(&rows, one, MEMTABLES_BYTES >> 19, &AtomicU64::new(0)))
+        let (rows, done) = (rows.clone(), done.clone());
+        beside(move || fill(&rows, one, MEMTABLES_BYTES >> 19, &done))
     };
+    until_still(&done, || false);
+    assert!(
+        done.load(Ordering::Relaxed) < MEMTABLES_BYTES >> 19,
+        "it waits"
+    );
     let stop = Arc::new(AtomicBool::new(false));
     let viewers: Vec<_> = (0..VIEWERS)
         .map(|_| {
@@ -154,6 +162,8 @@ fn writes_go_on_beside_views_without_end() {
             })
         })
         .collect();
+    until(|| rows.tree().views() > VIEWERS);
+    drop(first);
     let most = writer.recv_timeout(PATIENCE);
     stop.store(true, Ordering::Relaxed);
     for viewer in viewers {
@@ -163,6 +173,14 @@ fn writes_go_on_beside_views_without_end() {
     // Of every view that ends, one commit more may lie behind the next one.
     let bound = HELD_MOST + ((2 * VIEWERS) << 20);
     assert!(most <= bound, "{most} bytes");
+}
+
+fn until(so: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !so() {
+        assert!(begun.elapsed() < PATIENCE, "it does not come to that");
+        std::thread::sleep(Duration::from_millis(1)); // between two looks
+    }
 }
 
 /// Folders of files of the tree's levels.

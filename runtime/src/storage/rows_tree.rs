@@ -436,6 +436,12 @@ impl Tree {
         Ok(!begun || open.held() <= most)
     }
 
+    /// How many look at moments that are past.
+    #[cfg(test)]
+    pub(super) fn views(&self) -> u64 {
+        locked(&self.views).now.len() as u64
+    }
+
     /// Bytes in memtables.
     #[cfg(test)]
     pub(super) fn held(&self) -> u64 {
