@@ -431,7 +431,8 @@ pub enum StartError {
     /// The checkpoints cannot be opened.
     #[error("the checkpoints of the store cannot be opened: {0}")]
     Checkpoints(#[from] CheckpointError),
-    /// The rows of the shards' states cannot be opened. A copy of them is on other nodes: with an empty store the node gets it again.
+    /// The rows of the shards' states cannot be opened. When the disk refuses, mend that and start again. Only when they are damaged: if
+    /// other nodes have copies, the node gets them again with an empty store; a copy that is the only one is for `synod recover`.
     #[error("the states of the store cannot be opened: {0}")]
     Rows(#[from] RowsError),
     /// A replica on disk cannot be started.

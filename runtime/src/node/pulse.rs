@@ -24,7 +24,8 @@ const COUNT_EVERY: Duration = Duration::from_millis(250);
 /// What lives on an arbiter.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Tenants {
-    /// Raft. Nothing there blocks, ever.
+    /// Raft. What blocks there is the disk alone: a command for an entity that is not in memory reads its row, and waits for as long as
+    /// the disk takes to sync the tree's list of files if it is just doing that.
     Groups,
     /// Evaluators, and with them handlers, which may block although they should not.
     Evaluators,

@@ -73,6 +73,8 @@ const SYSTEM_NOTICE: Duration = Duration::from_millis(10);
 /// Bytes of one snapshot on the way to one peer: four snapshots at once (`group::freight`) take half of the 8 MiB that the bulk lane
 /// of a peer holds, and 1 MiB in a round trip of 5 ms, with the receiver's disk in it, is 200 MB/s.
 const CHUNK_WINDOW_BYTES: usize = 1 << 20;
+/// Largest state of one shard that is copied. It travels from disk to disk; what a sender made too much of would fill the receiver's.
+const SNAPSHOT_BYTES: usize = 16 << 30;
 
 pub(crate) async fn start(builder: NodeBuilder) -> Result<Node, StartError> {
     let mut endpoint = None;
@@ -325,6 +327,7 @@ async fn launch(
             keep_entries: KEEP_ENTRIES,
             keep_bytes,
             chunk_window_bytes: CHUNK_WINDOW_BYTES,
+            snapshot_bytes: SNAPSHOT_BYTES,
             lease_reads: builder.lease_reads,
             rest_after,
             ..GroupOptions::default()

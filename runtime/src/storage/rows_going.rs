@@ -26,6 +26,8 @@ pub(super) struct Going {
     readers: Weak<()>,
     /// Where the removal is; what lies before is gone.
     from: Vec<u8>,
+    /// What is left cannot be read: it stays until the next start, and does not keep the others from going.
+    stuck: bool,
 }
 
 impl Going {
@@ -35,6 +37,7 @@ impl Going {
             space,
             readers,
             from: Vec::new(),
+            stuck: false,
         }
     }
 
@@ -56,6 +59,16 @@ impl Known {
         let Some(space) = space else { return };
         let readers = self.readers.get(&space).cloned().unwrap_or_default();
         self.going.push(Going::new(group, space, readers));
+    }
+
+    /// What is damaged cannot be removed.
+    fn keep(&mut self, space: u64, error: &RowsError) {
+        let mut going = self.going.iter_mut();
+        if matches!(error, RowsError::Damaged { .. })
+            && let Some(going) = going.find(|going| going.space == space)
+        {
+            going.stuck = true;
+        }
     }
 }
 
@@ -136,11 +149,11 @@ impl StateRows {
         unwanted.into_iter().try_for_each(|key| self.remove(key))
     }
 
-    /// Removes up to `limit` rows that nobody has any more. Whether there may be more that can go now.
+    /// Removes up to `limit` rows that nobody has any more. Whether there may be more that can go now. On `Damaged` there may be, too.
     pub fn sweep(&self, limit: usize) -> Result<bool, RowsError> {
         let (group, space, from) = {
             let known = self.known();
-            let unread = |going: &&Going| going.readers.strong_count() == 0;
+            let unread = |going: &&Going| !going.stuck && going.readers.strong_count() == 0;
             let Some(going) = known.going.iter().find(unread) else {
                 return Ok(false);
             };
@@ -152,7 +165,8 @@ impl StateRows {
         let mut last = None;
         let rows = self.tree().with(|open| Ok(open.rows.range(start..)))?;
         for (count, row) in rows.enumerate() {
-            let row = row.key().map_err(|error| self.tree().refused(error))?;
+            let row = row.key().map_err(|error| self.tree().refused(error));
+            let row = row.inspect_err(|error| self.known().keep(space, error))?;
             if !row.starts_with(&prefix) {
                 break;
             }

@@ -4,7 +4,8 @@
 //! commits, whose ends are there. The tree refuses to open such a journal. Nobody relies on what comes behind the first commit that is
 //! not whole: all commits were synced in order, so either it was never synced, or the disk has lost what it had acknowledged, and then
 //! the replicas concerned find that their state ends before their log begins, and stop (`CheckpointError::Missing`). So the journal ends
-//! with its last whole commit.
+//! with its last whole commit. A journal before the newest one was synced as a whole before the next was begun: one that is not whole is
+//! damaged.
 //!
 //! What is whole and of another kind than this program writes is never cut away, nor what lies behind it: the journal is refused as it is.
 //! Not here: the format's owner, fjall 3.1 (`journal/entry.rs`).
@@ -16,6 +17,7 @@
 //! another trailer
 //! ```
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -30,33 +32,45 @@ const CLEAR: u8 = 4;
 const TRAILER: &[u8; 4] = b"FJL\x03";
 const BUFFER: usize = 256 << 10;
 
-/// Cuts the newest journal in the directory behind its last whole commit. Returns how many bytes that were not zero went. An error of the
-/// kind `Unsupported`: it is of another program and is left as it is.
+/// Cuts the newest journal in the directory behind its last whole commit. Returns how many bytes that were not zero went. Errors leave all
+/// as it is: of the kind `Unsupported` when a journal is of another program, `InvalidData` when one before the newest is not whole. The
+/// tree would go on behind the hole.
 pub(super) fn mend(folder: &Path) -> io::Result<u64> {
-    let Some(path) = newest(folder)? else {
-        return Ok(0);
-    };
-    let file = OpenOptions::new().read(true).write(true).open(&path)?;
-    let (end, reached) = whole_commits(&file)?;
-    if let Reached::Foreign(what) = reached {
-        let text = format!(
-            "the commit at byte {end} of {} is whole and has {what}, which this program does not write: nothing was changed, start the program that wrote it",
-            path.display()
-        );
-        return Err(io::Error::new(io::ErrorKind::Unsupported, text));
-    }
-    let lost = written_behind(&file, end)?;
-    if lost > 0 {
+    let journals = journals(folder)?;
+    let newest = journals.keys().last().copied();
+    let mut lost = 0;
+    for (number, path) in &journals {
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        let (end, reached) = whole_commits(&file)?;
+        let place = format!("byte {end} of {}", path.display());
+        if let Reached::Foreign(what) = reached {
+            let text = format!(
+                "the commit at {place} is whole and has {what}, which this program does not write: nothing was changed, start the program that wrote it"
+            );
+            return Err(io::Error::new(io::ErrorKind::Unsupported, text));
+        }
+        let behind = written_behind(&file, end)?;
+        if behind == 0 {
+            continue;
+        }
+        if Some(*number) != newest {
+            let text = format!(
+                "the commit at {place} is not whole, and newer ones rest on it: nothing was changed"
+            );
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        }
         file.set_len(end)?;
         file.sync_all()?;
+        lost = behind;
     }
     Ok(lost)
 }
 
-fn newest(folder: &Path) -> io::Result<Option<PathBuf>> {
-    let mut newest: Option<(u64, PathBuf)> = None;
+/// In their order; all but the newest were whole when the next one was begun.
+fn journals(folder: &Path) -> io::Result<BTreeMap<u64, PathBuf>> {
+    let mut journals = BTreeMap::new();
     let entries = match std::fs::read_dir(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(journals),
         entries => entries?,
     };
     for entry in entries {
@@ -64,13 +78,11 @@ fn newest(folder: &Path) -> io::Result<Option<PathBuf>> {
         let number = path
             .file_name()
             .and_then(|name| name.to_str()?.strip_suffix(".jnl")?.parse().ok());
-        if let Some(number) = number
-            && newest.as_ref().is_none_or(|(known, _)| *known < number)
-        {
-            newest = Some((number, path));
+        if let Some(number) = number {
+            journals.insert(number, path);
         }
     }
-    Ok(newest.map(|(_, path)| path))
+    Ok(journals)
 }
 
 /// Bytes up to the last one that is not zero, behind `end`: the tree makes its files with zeros.

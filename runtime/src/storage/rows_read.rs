@@ -129,12 +129,10 @@ impl StateRows {
     /// A replica's rows as they are now, whatever is written meanwhile; `None`: it has none. Writes wait for its end when memory has no
     /// room for more of them (`rows_tree`), so whoever has it must not wait for a write.
     pub fn view(&self, key: ReplicaKey) -> Result<Option<RowView>, RowsError> {
-        let counted = self.tree().view();
-        let (snapshot, row) = self.tree().with(|open| {
-            let snapshot = open.db.snapshot();
-            let row = snapshot.get(&open.rows, head_key(key))?;
-            Ok((snapshot, row))
-        })?;
+        let (snapshot, counted) = self.tree().view()?;
+        let row = self
+            .tree()
+            .with(|open| snapshot.get(&open.rows, head_key(key)))?;
         let Some(row) = row else {
             return Ok(None);
         };

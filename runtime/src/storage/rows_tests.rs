@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use synod_consensus::{
@@ -10,6 +11,7 @@ use synod_consensus::{
 use xxhash_rust::xxh3::Xxh3;
 
 use super::rows::{RowWrite, StateRows};
+use super::rows_journal::mend;
 use super::rows_look::{forget_look, look_at_rows};
 use super::rows_read::RowSpace;
 use super::rows_tree::RowsError;
@@ -493,16 +495,7 @@ fn a_damaged_row_is_an_error_and_no_row_that_is_not_there() {
         .unwrap();
     rows.to_files().unwrap();
     drop((space, rows));
-    // In the middle of the rows' largest file.
-    let largest = files_below(folder.path())
-        .into_iter()
-        .filter(|file| file.to_string_lossy().contains("tables"))
-        .max_by_key(|file| std::fs::metadata(file).unwrap().len())
-        .unwrap();
-    let mut bytes = std::fs::read(&largest).unwrap();
-    let middle = bytes.len() / 3;
-    bytes[middle] ^= 0x40;
-    std::fs::write(&largest, bytes).unwrap();
+    damage_tables(folder.path());
     let rows = StateRows::open(folder.path()).unwrap();
     let space = rows.space(key(1, 1));
     let mut errors = 0;
@@ -514,4 +507,156 @@ fn a_damaged_row_is_an_error_and_no_row_that_is_not_there() {
     }
     assert!(errors > 0 && errors < 200, "{errors}: a block of them");
     assert!(space.scan(b"").any(|row| row.is_err()));
+}
+
+/// A bit of the largest file of tables is another one from now on.
+fn damage_tables(folder: &Path) {
+    let largest = files_below(folder)
+        .into_iter()
+        .filter(|file| file.to_string_lossy().contains("tables"))
+        .max_by_key(|file| std::fs::metadata(file).unwrap().len())
+        .unwrap();
+    let mut bytes = std::fs::read(&largest).unwrap();
+    let middle = bytes.len() / 3;
+    bytes[middle] ^= 0x40;
+    std::fs::write(&largest, bytes).unwrap();
+}
+
+#[test]
+fn damaged_rows_that_go_do_not_keep_others_from_going() {
+    let folder = tempfile::tempdir().unwrap();
+    let rows = StateRows::open(folder.path()).unwrap();
+    let space = rows.space(key(1, 1));
+    let names: Vec<String> = (0..2_000).map(|row| format!("{row:05}")).collect();
+    let value = "v".repeat(100);
+    let changes: Vec<_> = names
+        .iter()
+        .map(|row| (row.as_str(), Some(value.as_str())))
+        .collect();
+    rows.put([write(key(1, 1), &space, 1, &changes)]).unwrap();
+    rows.to_files().unwrap();
+    drop((space, rows));
+    damage_tables(folder.path());
+    let rows = StateRows::open(folder.path()).unwrap();
+    let sound = rows.space(key(2, 1));
+    let other = write(key(2, 1), &sound, 1, &[("a", Some("1"))]);
+    rows.put([other]).unwrap();
+    drop(sound);
+    rows.remove(key(1, 1)).unwrap();
+    rows.remove(key(2, 1)).unwrap();
+    assert_eq!(rows.going(), 2);
+    let mut errors = 0;
+    loop {
+        match rows.sweep(100) {
+            Ok(true) => {}
+            Ok(false) => break,
+            Err(RowsError::Damaged { .. }) => errors += 1,
+            Err(error) => panic!("{error}"),
+        }
+        assert!(errors < 2, "said once");
+    }
+    assert_eq!((errors, rows.going()), (1, 1));
+}
+
+#[test]
+fn a_journal_that_newer_ones_rest_on_is_whole_or_refused() {
+    // The tree would pass over the hole without a word, and heads would name states whose rows are gone.
+    let folder = tempfile::tempdir().unwrap();
+    let rows = StateRows::open(folder.path()).unwrap();
+    let space = rows.space(key(1, 1));
+    for index in [5, 6] {
+        let change = write(key(1, 1), &space, index, &[("a", Some("1"))]);
+        rows.put([change]).unwrap();
+    }
+    drop((space, rows));
+    let journal = journal_in(folder.path());
+    let whole = std::fs::read(&journal).unwrap();
+    let end = whole.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    let two = tempfile::tempdir().unwrap();
+    let (older, newer) = (two.path().join("7.jnl"), two.path().join("8.jnl"));
+    std::fs::write(&older, &whole).unwrap();
+    std::fs::write(&newer, &whole).unwrap();
+    assert_eq!(mend(two.path()).unwrap(), 0, "both are whole");
+    let mut damaged = whole.clone();
+    damaged[end - 30] ^= 0x40;
+    std::fs::write(&older, &damaged).unwrap();
+    let refused = mend(two.path()).unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::InvalidData);
+    assert!(std::fs::read(&older).unwrap() == damaged);
+    std::fs::write(&older, &whole).unwrap();
+    std::fs::write(&newer, &damaged).unwrap();
+    assert!(mend(two.path()).unwrap() > 0, "as a power cut leaves it");
+}
+
+#[test]
+fn a_start_that_ended_while_it_made_the_rows_is_begun_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rows");
+    let making = folder.path().join("rows.making");
+    std::fs::create_dir_all(making.join("keyspaces")).unwrap();
+    std::fs::write(making.join("0.jnl"), [0; 100]).unwrap();
+    std::fs::write(making.join("version"), []).unwrap();
+    let rows = StateRows::open(&path).unwrap();
+    let space = rows.space(key(1, 1));
+    let first = write(key(1, 1), &space, 5, &[("a", Some("1"))]);
+    rows.put([first]).unwrap();
+    drop((space, rows));
+    assert!(!making.exists());
+    let rows = StateRows::open(&path).unwrap();
+    assert_eq!(rows.head(key(1, 1)).unwrap().head, head(5));
+}
+
+#[test]
+fn what_lies_where_the_rows_should_and_is_none_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rows");
+    std::fs::create_dir_all(&path).unwrap();
+    std::fs::write(path.join("0.jnl"), b"somebody's").unwrap();
+    StateRows::open(&path).unwrap_err();
+    assert_eq!(std::fs::read(path.join("0.jnl")).unwrap(), b"somebody's");
+}
+
+#[test]
+fn a_view_sees_whole_commits_while_memtables_become_files() {
+    // A memtable that becomes a file says of all commits that were begun that they can be seen.
+    const ROWS: usize = 500;
+    const LOOKS: usize = 300;
+    let folder = tempfile::tempdir().unwrap();
+    let rows = StateRows::open(folder.path()).unwrap();
+    let space = rows.space(key(1, 1));
+    let names: Vec<String> = (0..ROWS).map(|row| format!("{row:05}")).collect();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for index in 1.. {
+                let value = index.to_string();
+                let changes: Vec<_> = names
+                    .iter()
+                    .map(|row| (row.as_str(), Some(value.as_str())))
+                    .collect();
+                rows.put([write(key(1, 1), &space, index, &changes)])
+                    .unwrap();
+                if done.load(Ordering::Relaxed) {
+                    return;
+                }
+            }
+        });
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                rows.to_files().unwrap();
+            }
+        });
+        let mut looks = 0;
+        while looks < LOOKS {
+            let Some(view) = rows.view(key(1, 1)).unwrap() else {
+                continue;
+            };
+            let index = view.head().head.clone();
+            for row in view.scan(b"") {
+                assert_eq!(row.unwrap().1, index);
+            }
+            looks += 1;
+        }
+        done.store(true, Ordering::Relaxed);
+    });
 }

@@ -11,6 +11,7 @@
 //! error is sticky.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,7 +21,7 @@ use std::time::Duration;
 use fjall::compaction::Leveled;
 use fjall::config::CompressionPolicy;
 use fjall::{
-    AbstractTree, CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode,
+    AbstractTree, CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode, Snapshot,
 };
 use synod_consensus::ReplicaKey;
 
@@ -227,6 +228,61 @@ fn levels() -> Leveled {
     Leveled::default().with_table_target_size(FILE_BYTES)
 }
 
+/// The tree's own mark of a directory that it has made; it comes last, and without it the tree makes another one and stumbles over the
+/// rest.
+const MADE: &str = "version";
+
+/// Makes the tree's directory, whole or not at all: a process that ends in the middle leaves one that the tree would never open again.
+fn begun(path: &Path) -> fjall::Result<()> {
+    if path.join(MADE).exists() {
+        return Ok(());
+    }
+    let making = path.with_extension("making");
+    match std::fs::remove_dir_all(&making) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    drop(opened(&making)?);
+    sync_all(&making)?;
+    std::fs::rename(&making, path)?; // refused where something lies that is not a tree
+    if let Some(parent) = path.parent() {
+        File::open(parent)?.sync_all()?;
+    }
+    Ok(())
+}
+
+/// All files and directories.
+fn sync_all(path: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            sync_all(&entry.path())?;
+        } else {
+            File::open(entry.path())?.sync_all()?;
+        }
+    }
+    File::open(path)?.sync_all()
+}
+
+fn opened(path: &Path) -> fjall::Result<(Database, Keyspace)> {
+    let db = Database::builder(path)
+        .cache_size(CACHE_BYTES)
+        .max_journaling_size(JOURNAL_BYTES)
+        .max_cached_files(Some(FILES_MAX))
+        .worker_threads(WORKERS)
+        // Said, because another part of the program may turn the tree's compression on: `rows_journal` cannot read that.
+        .journal_compression(CompressionType::None)
+        .open()?;
+    let options = || {
+        KeyspaceCreateOptions::default()
+            .max_memtable_size(MEMTABLES_BYTES) // its own thread begins none: see `Tree::has_room`
+            .compaction_strategy(Arc::new(levels()))
+            .data_block_compression_policy(CompressionPolicy::disabled())
+    };
+    let rows = db.keyspace("rows", options)?;
+    Ok((db, rows))
+}
+
 /// The tree of a store.
 pub(super) struct Tree {
     /// `None`: closed.
@@ -238,6 +294,9 @@ pub(super) struct Tree {
     commits_left: AtomicU64,
     /// Taken for each commit and each sync: they come one after the other. Also a seam for tests of a disk that stands still.
     moves: Mutex<()>,
+    /// Taken while a commit's rows go in one by one, and while a view is opened. The tree says that the commit can be seen when all are in,
+    /// but a memtable that becomes a file meanwhile says so of all that were begun. Not `moves`: a commit may wait for a view's end.
+    whole: Mutex<()>,
 }
 
 impl Tree {
@@ -248,29 +307,17 @@ impl Tree {
             place: place.clone(),
             reason: error.to_string(),
         };
-        let lost = mend(path).map_err(|error| RowsError::Unusable {
-            place: place.clone(),
-            reason: error.to_string(),
+        let lost = mend(path).map_err(|error| {
+            let (place, reason) = (place.clone(), error.to_string());
+            match error.kind() {
+                ErrorKind::InvalidData => RowsError::Damaged { place, reason },
+                _ => RowsError::Unusable { place, reason },
+            }
         })?;
         if lost > 0 {
             tracing::warn!(%place, bytes = lost, "the journal of the rows ends in commits that are not whole, as a power cut leaves them; they are gone");
         }
-        let db = Database::builder(path)
-            .cache_size(CACHE_BYTES)
-            .max_journaling_size(JOURNAL_BYTES)
-            .max_cached_files(Some(FILES_MAX))
-            .worker_threads(WORKERS)
-            // Said, because another part of the program may turn the tree's compression on: `rows_journal` cannot read that.
-            .journal_compression(CompressionType::None)
-            .open()
-            .map_err(unusable)?;
-        let options = || {
-            KeyspaceCreateOptions::default()
-                .max_memtable_size(MEMTABLES_BYTES) // its own thread begins none: see `Tree::has_room`
-                .compaction_strategy(Arc::new(levels()))
-                .data_block_compression_policy(CompressionPolicy::disabled())
-        };
-        let rows = db.keyspace("rows", options).map_err(unusable)?;
+        let (db, rows) = begun(path).and_then(|()| opened(path)).map_err(unusable)?;
         Ok(Self {
             open: RwLock::new(Some(Open {
                 db,
@@ -282,6 +329,7 @@ impl Tree {
             views: Arc::default(),
             commits_left: AtomicU64::new(u64::MAX),
             moves: Mutex::default(),
+            whole: Mutex::default(),
         })
     }
 
@@ -332,16 +380,25 @@ impl Tree {
         drop(open.take());
     }
 
-    /// Whoever has it may look at a moment that is past: what was in memory then stays there, and counts.
-    pub(super) fn view(&self) -> Viewing {
-        let mut views = locked(&self.views);
-        views.begun += 1;
-        let serial = views.begun;
-        views.now.insert(serial);
-        Viewing {
-            views: self.views.clone(),
-            serial,
-        }
+    /// What is there now, between two commits. What is in memory now stays there for as long as somebody has it, and counts.
+    pub(super) fn view(&self) -> Result<(Snapshot, Viewing), RowsError> {
+        let counted = {
+            let mut views = locked(&self.views);
+            views.begun += 1;
+            let serial = views.begun;
+            views.now.insert(serial);
+            Viewing {
+                views: self.views.clone(),
+                serial,
+            }
+        };
+        let _whole = self.whole();
+        let snapshot = self.with(|open| Ok(open.db.snapshot()))?;
+        Ok((snapshot, counted))
+    }
+
+    fn whole(&self) -> MutexGuard<'_, ()> {
+        self.whole.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One atomic write; `synced`: it and all before it are durable then.
@@ -386,7 +443,9 @@ impl Tree {
                 }
             }
             let mode = synced.then_some(PersistMode::SyncAll);
+            let whole = self.whole();
             commit.durability(mode).commit()?;
+            drop(whole);
             open.held(); // notes a memtable that begins with this commit
             Ok(())
         })

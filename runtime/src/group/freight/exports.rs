@@ -170,8 +170,14 @@ impl Worker {
             if !waiting.closed && waiting.wanted.is_empty() {
                 drop(waiting);
                 let swept = catch_unwind(AssertUnwindSafe(|| self.rows.sweep(SWEEP_ROWS)));
-                // What fails here fails at the next checkpoint, too, and is said there.
-                sweeps = matches!(swept, Ok(Ok(true)));
+                sweeps = match swept {
+                    Ok(Err(error @ RowsError::Damaged { .. })) => {
+                        tracing::warn!(%error, "rows that nobody has any more stay where they are");
+                        true
+                    }
+                    // What fails otherwise fails at the next checkpoint, too, and is said there.
+                    swept => matches!(swept, Ok(Ok(true))),
+                };
             }
         }
     }

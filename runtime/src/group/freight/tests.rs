@@ -222,7 +222,7 @@ impl Port {
         )
         .unwrap();
         Self {
-            directory: directory,
+            directory,
             shelf,
             quay,
             checkpoints,
