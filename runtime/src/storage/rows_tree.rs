@@ -307,6 +307,7 @@ impl Tree {
             place: place.clone(),
             reason: error.to_string(),
         };
+        begun(path).map_err(unusable)?;
         let lost = mend(path).map_err(|error| {
             let (place, reason) = (place.clone(), error.to_string());
             match error.kind() {

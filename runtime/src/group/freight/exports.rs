@@ -16,7 +16,7 @@ use crate::evaluation::{BaseError, ExportError, export};
 use crate::group::actor::{Making, RowsUnreadable};
 use crate::group::base::{ViewBase, not_read};
 use crate::storage::{
-    CheckpointError, CheckpointSource, Disk, DiskFile, OpenMode, StateRows, TakeSource,
+    CheckpointError, CheckpointSource, Disk, DiskFile, OpenMode, RowsError, StateRows, TakeSource,
 };
 
 /// Rows removed in one commit: some milliseconds of work, so that a snapshot never waits long.
