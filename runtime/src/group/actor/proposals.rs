@@ -55,7 +55,8 @@ impl Handler<Propose> for GroupActor {
             .propose(now, payload)
             .map(|position| position.index);
         let result = result.map_err(|error| {
-            tracing::warn!(group = %self.key.group, %error, "reserved batch refused");
+            // As in every handing over of a leadership: the callers are sent on.
+            tracing::debug!(group = %self.key.group, %error, "reserved batch refused");
         });
         let proposed = Proposed {
             serial,
