@@ -3,13 +3,14 @@
 //! - `log`: what the log promises, on the virtual disk and on the real one.
 //! - `crashes`: random batches and power lost at random moments, against the in-memory store as the oracle.
 //! - `damage`: a torn tail is recovered, everything else is refused.
-//! - `files`: files go, quiet groups do not hold them.
+//! - `files`: files go, quiet groups do not hold them; `ahead`: how the next ones come.
 //! - `real`: the same faults on real files; `hung`: the group above one that hangs.
 //! - `checkpoints`, `partials`, `writers`: states on disk, states in pieces, and the threads.
 //! - `identity`: who the store is.
 //!
 //! Not here: groups above the store (the group simulator).
 
+mod ahead;
 mod checkpoints;
 mod crashes;
 mod damage;

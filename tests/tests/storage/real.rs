@@ -31,6 +31,8 @@ pub(super) struct Fault {
     pub(super) syncs: u64,
     /// Writes asked for.
     writes: u64,
+    /// Bytes written.
+    pub(super) bytes: u64,
 }
 
 #[derive(Clone)]
@@ -122,6 +124,7 @@ impl DiskFile for FaultyFile {
     }
 
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.disk.set(|fault| fault.bytes += bytes.len() as u64);
         // What lies in the file already needs no room.
         let end = offset + bytes.len() as u64;
         self.disk
