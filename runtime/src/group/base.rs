@@ -41,6 +41,17 @@ pub(crate) fn not_read(error: &RowsError) -> BaseError {
     }
 }
 
+fn is_closed(error: &BaseError) -> bool {
+    matches!(error, BaseError::Closed(_))
+}
+
+/// Tells a replica that rows of it cannot be read; that its node stops is no reason to.
+pub(super) fn tell_unreadable(receivers: &dyn Receivers, key: ReplicaKey, error: &BaseError) {
+    if !is_closed(error) {
+        receivers.tell(key, News::Unreadable(RowsUnreadable(error.clone())));
+    }
+}
+
 impl ReplicaBase {
     /// `receivers` hear when a row cannot be read; `overlays` know whether there is room for changes.
     pub(crate) fn new(
@@ -60,10 +71,8 @@ impl ReplicaBase {
 
     fn unreadable(&self, error: &RowsError) -> BaseError {
         let error = not_read(error);
-        let closed = matches!(error, BaseError::Closed(_));
-        if !closed && self.failed.set(()).is_ok() {
-            let news = News::Unreadable(RowsUnreadable(error.clone()));
-            self.receivers.tell(self.key, news);
+        if !is_closed(&error) && self.failed.set(()).is_ok() {
+            tell_unreadable(&*self.receivers, self.key, &error);
         }
         error
     }

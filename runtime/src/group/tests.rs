@@ -151,6 +151,31 @@ impl Ground {
         GroupActor::new(start).start()
     }
 
+    /// Makes the group known, as the node does before the actor is told.
+    fn enter(
+        &self,
+        actor: &Addr<GroupActor>,
+        evaluator: Option<Addr<EvaluatorActor>>,
+    ) -> Arc<Hosted> {
+        let hosted = Hosted::new(
+            self.key.replica,
+            actor.clone(),
+            evaluator,
+            None,
+            Arc::default(),
+        );
+        self.shared.registry.insert(self.key.group, hosted)
+    }
+
+    /// The group, started and known, once all of its log is applied.
+    async fn start_serving(&mut self) -> (Addr<GroupActor>, Arc<Hosted>) {
+        let actor = self.start_group(None);
+        let hosted = self.enter(&actor, None);
+        actor.do_send(Registered(hosted.clone()));
+        until("nothing is left to apply", || hosted.serves().is_some()).await;
+        (actor, hosted)
+    }
+
     /// An evaluator, and all that an outsider may know of its state: whether it is still held.
     fn start_evaluator(&self) -> (Addr<EvaluatorActor>, Weak<Mutex<ShardState>>) {
         let state = Arc::new(Mutex::new(ShardState::default()));
@@ -206,14 +231,7 @@ fn a_replica_puts_nothing_out_before_it_is_registered() {
             actix_rt::time::sleep(GLANCE).await;
             assert_eq!(ground.shared.log.counters().requests, 0);
         }
-        let hosted = Hosted::new(
-            ground.key.replica,
-            actor.clone(),
-            None,
-            None,
-            Arc::default(),
-        );
-        let hosted = ground.shared.registry.insert(ground.key.group, hosted);
+        let hosted = ground.enter(&actor, None);
         actor.do_send(Registered(hosted.clone()));
         until("it leads", || hosted.leads()).await;
         ground.end();
@@ -228,15 +246,7 @@ fn a_retired_replica_frees_the_state_of_its_evaluator() {
         let mut ground = Ground::new();
         let (evaluator, held) = ground.start_evaluator();
         let group = ground.start_group(Some(evaluator.clone()));
-        let key = ground.key;
-        let hosted = Hosted::new(
-            key.replica,
-            group.clone(),
-            Some(evaluator.clone()),
-            None,
-            Arc::default(),
-        );
-        let hosted = ground.shared.registry.insert(key.group, hosted);
+        let hosted = ground.enter(&group, Some(evaluator.clone()));
         evaluator.do_send(Paired {
             group: group.clone(),
             hosted: hosted.clone(),
@@ -244,6 +254,7 @@ fn a_retired_replica_frees_the_state_of_its_evaluator() {
         group.do_send(Registered(hosted.clone()));
         until("it leads", || hosted.leads()).await;
         assert!(held.upgrade().is_some());
+        let key = ground.key;
         ground.shared.registry.remove(key.group, key.replica);
         group.do_send(Retire);
         until("the state is free", || held.upgrade().is_none()).await;
@@ -257,12 +268,7 @@ fn a_retired_replica_frees_the_state_of_its_evaluator() {
 fn stopped_by(error: BaseError, judge: impl FnOnce(&Ground, &Hosted)) {
     on_an_arbiter(async {
         let mut ground = Ground::new();
-        let actor = ground.start_group(None);
-        let key = ground.key;
-        let hosted = Hosted::new(key.replica, actor.clone(), None, None, Arc::default());
-        let hosted = ground.shared.registry.insert(key.group, hosted);
-        actor.do_send(Registered(hosted.clone()));
-        until("nothing is left to apply", || hosted.serves().is_some()).await;
+        let (actor, hosted) = ground.start_serving().await;
         hosted.overlay_bytes.store(7, Ordering::Relaxed);
         actor.do_send(RowsUnreadable(error));
         until("it has stopped", || !actor.connected()).await;
@@ -309,16 +315,11 @@ fn what_was_asked_of_the_checkpoints_of_a_replaced_state_is_over_with_it() {
     // The log's oldest file waited for this group; the snapshot that it took over has all that lay there.
     on_an_arbiter(async {
         let mut ground = Ground::new();
-        let actor = ground.start_group(None);
-        let key = ground.key;
-        let hosted = Hosted::new(key.replica, actor.clone(), None, None, Arc::default());
-        let hosted = ground.shared.registry.insert(key.group, hosted);
-        actor.do_send(Registered(hosted.clone()));
-        until("nothing is left to apply", || hosted.serves().is_some()).await;
+        let (actor, hosted) = ground.start_serving().await;
         let position = Position::new(hosted.serves().unwrap(), LogIndex::new(1));
         let meta = SnapshotMeta {
             position,
-            ..SnapshotMeta::founding(Configuration::of_voters([key.replica]))
+            ..SnapshotMeta::founding(Configuration::of_voters([ground.key.replica]))
         };
         let id = SnapshotId {
             position,

@@ -26,7 +26,7 @@ use crate::group::machine::Diverged;
 use crate::group::{EvaluatorActor, GroupActor, Hosted, Machine, Shared, Start, lock};
 use crate::storage::{
     Checkpoint, CheckpointError, Checkpoints, RealDisk, RowHead, RowSpace, StateRows, WriteRequest,
-    read_sealed, write_sealed,
+    reaches, read_sealed, write_sealed,
 };
 use crate::system::{Alignment, Retirements, SystemState, newest};
 
@@ -134,8 +134,7 @@ impl Kept {
     }
 }
 
-/// What is durable of a replica whose log begins after `base`: an error if the entries between are gone (E28: where the log was compacted
-/// a state was durable once).
+/// What is durable of a replica whose log begins after `base`: an error if the entries between are gone.
 pub(crate) fn kept_of(
     checkpoints: &Checkpoints,
     rows: &StateRows,
@@ -146,12 +145,7 @@ pub(crate) fn kept_of(
         return Ok(checkpoints.restore(key, base)?.map(Kept::State));
     }
     let head = rows.head(key);
-    let found = head
-        .as_ref()
-        .map_or(LogIndex::ZERO, |head| head.meta.position.index);
-    if found < base {
-        return Err(CheckpointError::Missing { key, base, found });
-    }
+    reaches(key, base, head.as_ref().map(|head| &head.meta))?;
     Ok(head.map(Kept::Rows))
 }
 

@@ -8,14 +8,15 @@ use std::path::Path;
 use bytes::Bytes;
 use synod_consensus::recovery::Survivor;
 use synod_consensus::{
-    Configuration, Entry, GroupId, LogIndex, LogStore, ReplicaId, ReplicaKey, Restored,
-    SnapshotMeta, Write,
+    Configuration, Entry, GroupId, LogStore, ReplicaId, ReplicaKey, Restored, SnapshotMeta, Write,
 };
 
 use super::RecoveryError;
 use super::journal::{Mark, Phase};
 use super::plan::{Fate, GroupPlan, Plan, Site, commands, store_of};
-use crate::storage::{Checkpoint, Checkpoints, LogOptions, RealDisk, SegmentedLog, StateRows};
+use crate::storage::{
+    Checkpoint, Checkpoints, LogOptions, RealDisk, SegmentedLog, StateRows, reaches,
+};
 
 /// Replicas of one store are changed together up to this many bytes, to save syncs.
 const BATCH_BYTES: usize = 4 << 20;
@@ -264,15 +265,7 @@ impl Hand<'_> {
             }
             _ => (None, self.rows.head(key(old)).map(|head| head.meta)),
         };
-        let covered = meta
-            .as_ref()
-            .map_or(LogIndex::ZERO, |meta| meta.position.index);
-        if covered < base {
-            return Err(changed(format!(
-                "the state of group {} covers {covered}, and its log begins after {base}",
-                plan.group
-            )));
-        }
+        reaches(key(old), base, meta.as_ref()).map_err(|missing| changed(missing.to_string()))?;
         let survivor = Survivor::new(plan.group, old, Restored::after_restart(recovered, meta))
             .map_err(|error| changed(error.to_string()))?;
         let planned = recovery

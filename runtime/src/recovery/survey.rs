@@ -17,7 +17,7 @@ use crate::evaluation::{BaseError, ExportError, export};
 use crate::group::base::ViewBase;
 use crate::storage::{
     Admission, CheckpointError, Checkpoints, Disk, LockedStore, LogOptions, LookOnly, OpenError,
-    RowHead, RowView, SealedError, SegmentedLog, look_at_rows, read_sealed,
+    RowHead, RowView, SealedError, SegmentedLog, look_at_rows, reaches, read_sealed,
 };
 use crate::system::{BUILD_LEVEL, SystemState};
 
@@ -283,11 +283,7 @@ fn read(
             Some(Ok(Sound::Not(reason))) => return Ok(Err(reason.clone())),
             Some(Err(error)) => return Err(error.to_string().into()),
         };
-        let found = meta
-            .as_ref()
-            .map_or(LogIndex::ZERO, |meta| meta.position.index);
-        if found < base {
-            let missing = CheckpointError::Missing { key, base, found };
+        if let Err(missing) = reaches(key, base, meta.as_ref()) {
             return Ok(Err(missing.to_string()));
         }
     }

@@ -94,6 +94,19 @@ pub enum CheckpointError {
     },
 }
 
+/// Whether a replica's durable state covers all before the `base` of its log: where the log was compacted a state was durable once (E28).
+pub fn reaches(
+    key: ReplicaKey,
+    base: LogIndex,
+    found: Option<&SnapshotMeta>,
+) -> Result<(), CheckpointError> {
+    let found = found.map_or(LogIndex::ZERO, |meta| meta.position.index);
+    if found < base {
+        return Err(CheckpointError::Missing { key, base, found });
+    }
+    Ok(())
+}
+
 /// Where one checkpoint lies.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Row {
@@ -551,12 +564,7 @@ impl Checkpoints {
         base: LogIndex,
     ) -> Result<Option<Checkpoint>, CheckpointError> {
         let checkpoint = self.load(key)?;
-        let found = checkpoint
-            .as_ref()
-            .map_or(LogIndex::ZERO, |checkpoint| checkpoint.meta.position.index);
-        if found < base {
-            return Err(CheckpointError::Missing { key, base, found });
-        }
+        reaches(key, base, checkpoint.as_ref().map(|found| &found.meta))?;
         Ok(checkpoint)
     }
 

@@ -120,7 +120,15 @@ pub(super) fn read_fully_at(file: &File, offset: u64, buffer: &mut [u8]) -> io::
     Ok(filled)
 }
 
-/// Makes the names inside a directory durable.
+/// Removes a directory with all in it, if there is one.
+pub(super) fn remove_folder(path: &Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Makes a file's bytes, or the names inside a directory, durable.
 pub(crate) fn sync_path(path: &Path) -> io::Result<()> {
     let path = if path.as_os_str().is_empty() {
         Path::new(".")

@@ -45,7 +45,7 @@ pub use checkpoint_writer::{
     Adopted, CheckpointContent, CheckpointCounters, CheckpointLater, CheckpointSink,
     CheckpointWriter, RowChanges, TakeSource,
 };
-pub use checkpoints::{Checkpoint, CheckpointError, Checkpoints};
+pub use checkpoints::{Checkpoint, CheckpointError, Checkpoints, reaches};
 pub use directory::{DirectoryError, LockedStore, StoreDirectory};
 pub use disk::{Disk, DiskFile, OpenMode, RealDisk};
 pub use identity::{Admission, IDENTITY_FILE, Identity, IdentityError, STORE_FORMAT};

@@ -8,6 +8,7 @@
 //! it its head and its name. Its length says how much is held; a power loss may leave holes below it, which the checksum of the whole
 //! finds at the end.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::io;
 
@@ -133,6 +134,13 @@ struct Partial {
     file: Box<dyn DiskFile>,
     start: u64,
     held: u64,
+}
+
+/// What is held, if it is all of that snapshot.
+fn find_whole<P: Borrow<Partial>>(held: Option<P>, id: SnapshotId) -> Result<P, PartialError> {
+    let whole = |partial: &Partial| partial.id == id && partial.held == id.bytes;
+    held.filter(|partial| whole(partial.borrow()))
+        .ok_or(PartialError::Missing)
 }
 
 /// What each replica of a store has received of a snapshot.
@@ -279,11 +287,7 @@ impl Partials {
     }
 
     fn verified(&mut self, key: ReplicaKey, id: SnapshotId) -> Result<Bytes, PartialError> {
-        let partial = self
-            .open
-            .get_mut(&key)
-            .filter(|partial| partial.id == id && partial.held == id.bytes)
-            .ok_or(PartialError::Missing)?;
+        let partial = find_whole(self.open.get_mut(&key), id)?;
         let length = usize::try_from(id.bytes).map_err(|_| PartialError::Missing)?;
         let mut data = vec![0; length];
         partial.file.read_exact_at(partial.start, &mut data)?;
@@ -324,11 +328,7 @@ impl Partials {
         id: SnapshotId,
         goes_on: impl Fn() -> bool,
     ) -> Result<(), PartialError> {
-        let partial = self
-            .open
-            .get(&key)
-            .filter(|partial| partial.id == id && partial.held == id.bytes)
-            .ok_or(PartialError::Missing)?;
+        let partial = find_whole(self.open.get(&key), id)?;
         let mut piece = vec![0; PIECE];
         let (mut at, mut checksum) = (0, 0);
         while at < id.bytes {

@@ -66,10 +66,10 @@ struct HeadRef<'a> {
 }
 
 #[derive(Deserialize)]
-pub(super) struct HeadRow {
-    pub(super) space: u64,
-    pub(super) meta: SnapshotMeta,
-    pub(super) head: Bytes,
+struct HeadRow {
+    space: u64,
+    meta: SnapshotMeta,
+    head: Bytes,
 }
 
 #[derive(Deserialize)]
@@ -150,6 +150,11 @@ pub(super) fn encode_head(head: &RowHead) -> Vec<u8> {
     .expect("a head is plain data")
 }
 
+pub(super) fn decode_head(row: &[u8]) -> Result<RowHead, rmp_serde::decode::Error> {
+    let HeadRow { space, meta, head } = rmp_serde::from_slice(row)?;
+    Ok(RowHead { meta, head, space })
+}
+
 impl StateRows {
     /// Opens the rows in a directory, which is made when it is missing.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, RowsError> {
@@ -173,10 +178,9 @@ impl StateRows {
             if format > FORMAT {
                 return Err(RowsError::NewerFormat { key, found: format });
             }
-            let HeadRow { space, meta, head } =
-                rmp_serde::from_slice(&value).map_err(|_| damaged())?;
-            last = last.max(space);
-            known.heads.insert(key, RowHead { meta, head, space });
+            let head = decode_head(&value).map_err(|_| damaged())?;
+            last = last.max(head.space);
+            known.heads.insert(key, head);
         }
         Ok(Self(Arc::new(Inner {
             tree,

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use synod_consensus::ReplicaKey;
 
+use super::disk::remove_folder;
 use super::rows::StateRows;
 use super::rows_read::RowView;
 use super::rows_tree::RowsError;
@@ -51,10 +52,7 @@ fn beside(path: &Path) -> PathBuf {
 
 /// Removes what a look left that was interrupted. Its links would keep files that the rows beside it have replaced, for ever.
 pub fn forget_look(path: &Path) -> Result<(), RowsError> {
-    match std::fs::remove_dir_all(beside(path)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(unusable(path, &error)),
-        _ => Ok(()),
-    }
+    remove_folder(&beside(path)).map_err(|error| unusable(path, &error))
 }
 
 fn unusable(path: &Path, error: &io::Error) -> RowsError {

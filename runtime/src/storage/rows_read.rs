@@ -9,7 +9,7 @@ use bytes::Bytes;
 use fjall::{Readable, Snapshot};
 use synod_consensus::{GroupId, ReplicaKey};
 
-use super::rows::{HeadRow, RowHead, StateRows, head_key, row_key};
+use super::rows::{RowHead, StateRows, decode_head, head_key, row_key};
 use super::rows_tree::{Open, RowsError, Viewing};
 
 /// Keys and values in order; after an error nothing more comes.
@@ -136,13 +136,13 @@ impl StateRows {
         let Some(row) = row else {
             return Ok(None);
         };
-        let HeadRow { space, meta, head } = rmp_serde::from_slice(&row)
+        let head = decode_head(&row)
             .map_err(|error| self.tree().damaged(format!("the head of {key:?}: {error}")))?;
         Ok(Some(RowView {
             rows: self.clone(),
             snapshot,
             group: key.group,
-            head: RowHead { meta, head, space },
+            head,
             _counted: counted,
         }))
     }

@@ -94,6 +94,22 @@ fn what_a_view_keeps_in_memory_is_bounded_and_writes_go_on_when_it_ends() {
     assert_eq!(done.into_inner(), mebibytes);
 }
 
+/// Writes rows of a mebibyte until one is refused.
+fn fill_without_end(rows: &StateRows, key: ReplicaKey, written: &AtomicU64) -> RowsError {
+    let space = rows.space(key);
+    for turn in 1.. {
+        let write = RowWrite {
+            changes: vec![(vec![b'b'], Some(vec![7; 1 << 20]))],
+            ..write(key, &space, turn, &[])
+        };
+        if let Err(error) = rows.put([write]) {
+            return error;
+        }
+        written.store(turn, Ordering::Relaxed);
+    }
+    unreachable!("it ends with an error")
+}
+
 #[test]
 fn a_write_that_waits_for_room_does_not_hinder_the_end() {
     let folder = tempfile::tempdir().unwrap();
@@ -104,19 +120,7 @@ fn a_write_that_waits_for_room_does_not_hinder_the_end() {
         .unwrap();
     let _view = rows.view(one).unwrap().unwrap();
     std::thread::scope(|scope| {
-        let writer = scope.spawn(|| {
-            for turn in 1.. {
-                let row = (vec![b'b'], Some(vec![7; 1 << 20]));
-                let write = RowWrite {
-                    changes: vec![row],
-                    ..write(one, &space, turn, &[])
-                };
-                if let Err(error) = rows.put([write]) {
-                    return error;
-                }
-            }
-            unreachable!("it ends with an error")
-        });
+        let writer = scope.spawn(|| fill_without_end(&rows, one, &AtomicU64::new(0)));
         while rows.tree().held() + (1 << 20) <= MEMTABLES_BYTES {
             std::thread::sleep(Duration::from_millis(1)); // between two looks
         }
@@ -211,21 +215,7 @@ fn a_write_ends_when_the_trees_thread_has_failed_and_so_does_the_store() {
             let flushing = open.rows.tree.get_flush_lock();
             let (rows, done) = (rows.clone(), done.clone());
             let written = done.clone();
-            writer = Some(beside(move || {
-                let space = rows.space(one);
-                for turn in 1.. {
-                    let row = (vec![b'b'], Some(vec![7; 1 << 20]));
-                    let write = RowWrite {
-                        changes: vec![row],
-                        ..write(one, &space, turn, &[])
-                    };
-                    if let Err(error) = rows.put([write]) {
-                        return error;
-                    }
-                    written.store(turn, Ordering::Relaxed);
-                }
-                unreachable!("it ends with an error")
-            }));
+            writer = Some(beside(move || fill_without_end(&rows, one, &written)));
             until_still(&done, || false);
             assert!(open.rows.sealed_memtable_count() >= SEALED_MAX, "it waits");
             for tables in tables_below(folder.path()) {

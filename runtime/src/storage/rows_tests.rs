@@ -481,28 +481,35 @@ fn a_look_changes_nothing() {
     forget_look(&path).unwrap();
 }
 
-#[test]
-fn a_damaged_row_is_an_error_and_no_row_that_is_not_there() {
+const VALUE: [u8; 100] = [b'v'; 100];
+
+/// 2,000 rows of one replica in files, one block of which is damaged; and their names.
+fn damaged_rows() -> (tempfile::TempDir, StateRows, Vec<String>) {
     let folder = tempfile::tempdir().unwrap();
     let rows = StateRows::open(folder.path()).unwrap();
     let space = rows.space(key(1, 1));
     let names: Vec<String> = (0..2_000).map(|row| format!("{row:05}")).collect();
-    let value = "v".repeat(100);
+    let value = std::str::from_utf8(&VALUE).unwrap();
     let changes: Vec<_> = names
         .iter()
-        .map(|row| (row.as_str(), Some(value.as_str())))
+        .map(|row| (row.as_str(), Some(value)))
         .collect();
-    rows.put(vec![write(key(1, 1), &space, 1, &changes)])
-        .unwrap();
+    rows.put([write(key(1, 1), &space, 1, &changes)]).unwrap();
     rows.to_files().unwrap();
     drop((space, rows));
     damage_tables(folder.path());
     let rows = StateRows::open(folder.path()).unwrap();
+    (folder, rows, names)
+}
+
+#[test]
+fn a_damaged_row_is_an_error_and_no_row_that_is_not_there() {
+    let (_folder, rows, names) = damaged_rows();
     let space = rows.space(key(1, 1));
     let mut errors = 0;
     for name in &names {
         match space.get(name.as_bytes()) {
-            Ok(found) => assert_eq!(found.unwrap(), value.as_bytes()),
+            Ok(found) => assert_eq!(found.unwrap(), VALUE[..]),
             Err(_) => errors += 1,
         }
     }
@@ -525,20 +532,7 @@ fn damage_tables(folder: &Path) {
 
 #[test]
 fn damaged_rows_that_go_do_not_keep_others_from_going() {
-    let folder = tempfile::tempdir().unwrap();
-    let rows = StateRows::open(folder.path()).unwrap();
-    let space = rows.space(key(1, 1));
-    let names: Vec<String> = (0..2_000).map(|row| format!("{row:05}")).collect();
-    let value = "v".repeat(100);
-    let changes: Vec<_> = names
-        .iter()
-        .map(|row| (row.as_str(), Some(value.as_str())))
-        .collect();
-    rows.put([write(key(1, 1), &space, 1, &changes)]).unwrap();
-    rows.to_files().unwrap();
-    drop((space, rows));
-    damage_tables(folder.path());
-    let rows = StateRows::open(folder.path()).unwrap();
+    let (_folder, rows, _names) = damaged_rows();
     let sound = rows.space(key(2, 1));
     let other = write(key(2, 1), &sound, 1, &[("a", Some("1"))]);
     rows.put([other]).unwrap();

@@ -11,7 +11,6 @@
 //! error is sticky.
 
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,6 +24,7 @@ use fjall::{
 };
 use synod_consensus::ReplicaKey;
 
+use super::disk::{remove_folder, sync_path};
 use super::rows_journal::mend;
 
 /// Blocks that were read and may be read again.
@@ -183,10 +183,7 @@ impl Memtables {
 impl Open {
     /// Bytes in memtables, also in those that are in files and not let go.
     fn held(&self) -> u64 {
-        let mut memtables = self
-            .memtables
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut memtables = locked(&self.memtables);
         memtables.note(&self.rows);
         memtables.bytes()
     }
@@ -220,8 +217,8 @@ impl Drop for Viewing {
     }
 }
 
-fn locked(views: &Mutex<Views>) -> MutexGuard<'_, Views> {
-    views.lock().unwrap_or_else(PoisonError::into_inner)
+fn locked<T>(state: &Mutex<T>) -> MutexGuard<'_, T> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn levels() -> Leveled {
@@ -238,15 +235,12 @@ fn begun(path: &Path) -> fjall::Result<()> {
         return Ok(());
     }
     let making = path.with_extension("making");
-    match std::fs::remove_dir_all(&making) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
-        _ => {}
-    }
+    remove_folder(&making)?;
     drop(opened(&making)?);
     sync_all(&making)?;
     std::fs::rename(&making, path)?; // refused where something lies that is not a tree
     if let Some(parent) = path.parent() {
-        File::open(parent)?.sync_all()?;
+        sync_path(parent)?;
     }
     Ok(())
 }
@@ -258,10 +252,10 @@ fn sync_all(path: &Path) -> std::io::Result<()> {
         if entry.file_type()?.is_dir() {
             sync_all(&entry.path())?;
         } else {
-            File::open(entry.path())?.sync_all()?;
+            sync_path(&entry.path())?;
         }
     }
-    File::open(path)?.sync_all()
+    sync_path(path)
 }
 
 fn opened(path: &Path) -> fjall::Result<(Database, Keyspace)> {
@@ -399,7 +393,7 @@ impl Tree {
     }
 
     fn whole(&self) -> MutexGuard<'_, ()> {
-        self.whole.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.whole)
     }
 
     /// One atomic write; `synced`: it and all before it are durable then.
@@ -419,8 +413,7 @@ impl Tree {
     fn step(&self, act: impl FnOnce() -> Result<(), RowsError>) -> Result<(), RowsError> {
         let _moves = self.hold();
         // Behind whoever was before, for that is who may have failed.
-        let failed = || self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(reason) = &*failed() {
+        if let Some(reason) = &*locked(&self.failed) {
             return Err(self.unusable(reason));
         }
         let done = if self.commits_left.fetch_sub(1, Ordering::Relaxed) == 0 {
@@ -429,7 +422,7 @@ impl Tree {
             act()
         };
         if let Err(RowsError::Unusable { reason, .. } | RowsError::Damaged { reason, .. }) = &done {
-            *failed() = Some(reason.clone());
+            *locked(&self.failed) = Some(reason.clone());
         }
         done
     }
@@ -510,7 +503,7 @@ impl Tree {
 
     /// No commit ends while this is held.
     pub(super) fn hold(&self) -> MutexGuard<'_, ()> {
-        self.moves.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.moves)
     }
 
     /// Lets this many more commits and syncs succeed.

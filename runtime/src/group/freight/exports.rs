@@ -13,8 +13,8 @@ use synod_consensus::{ReplicaId, ReplicaKey, SnapshotOffer};
 
 use super::{News, Receivers};
 use crate::evaluation::{BaseError, ExportError, export};
-use crate::group::actor::{Making, RowsUnreadable};
-use crate::group::base::{ViewBase, not_read};
+use crate::group::actor::Making;
+use crate::group::base::{ViewBase, not_read, tell_unreadable};
 use crate::storage::{
     CheckpointError, CheckpointSource, Disk, DiskFile, OpenMode, RowsError, StateRows, TakeSource,
 };
@@ -192,10 +192,7 @@ impl Worker {
 
     /// Of the same rows another snapshot would come to the same, without end.
     fn unreadable(&self, key: ReplicaKey, error: &BaseError) {
-        if !matches!(error, BaseError::Closed(_)) {
-            let news = News::Unreadable(RowsUnreadable(error.clone()));
-            self.receivers.tell(key, news);
-        }
+        tell_unreadable(&*self.receivers, key, error);
     }
 
     fn answer(&self, wanted: Wanted) {
