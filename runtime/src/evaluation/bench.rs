@@ -14,7 +14,10 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use synod_consensus::{LogIndex, Term};
 
-use super::{ApplyError, Evaluator, EvaluatorOptions, EvaluatorOutput, ReplyToken, ShardState};
+use super::{
+    ApplyError, CheckedEvaluatorOptions, Evaluator, EvaluatorOptions, EvaluatorOutput, ReplyToken,
+    ShardState,
+};
 use crate::entity::{Answer, Context, Entity, Handler, KindFactory, KindTable, Message, View};
 use crate::wire::{self, Intent, Outcome, Reply, Request, SessionId, ShardId};
 
@@ -246,20 +249,25 @@ impl Bench {
 
     /// No leadership yet.
     pub(super) fn idle(options: EvaluatorOptions) -> Self {
-        let state = Arc::new(Mutex::new(ShardState::new()));
-        let kinds = Rc::new(KindTable::build(&[KindFactory::of::<Account>()]).unwrap());
         let options = EvaluatorOptions {
             node: "n1".to_owned(),
             ..options
         };
+        Self::asleep(options.check().unwrap())
+    }
+
+    /// Beside others with the same bounds.
+    pub(super) fn of(options: CheckedEvaluatorOptions) -> Self {
+        let mut bench = Self::asleep(options);
+        bench.begin(1);
+        bench
+    }
+
+    fn asleep(options: CheckedEvaluatorOptions) -> Self {
+        let state = Arc::new(Mutex::new(ShardState::new()));
+        let kinds = Rc::new(KindTable::build(&[KindFactory::of::<Account>()]).unwrap());
         Self {
-            evaluator: Evaluator::new(
-                ShardId::main(0),
-                Arc::clone(&state),
-                kinds,
-                options.check().unwrap(),
-                7,
-            ),
+            evaluator: Evaluator::new(ShardId::main(0), Arc::clone(&state), kinds, options, 7),
             state,
             now: Duration::from_secs(1),
             proposals: VecDeque::new(),

@@ -146,6 +146,20 @@ impl Evaluator {
         }
     }
 
+    /// The group rests: idle entities leave memory, until they are asked for again.
+    pub fn rest(&mut self) {
+        if let Some(leadership) = &mut self.leadership {
+            leadership.rest();
+        }
+    }
+
+    /// Entities in memory, and their bytes.
+    #[cfg(test)]
+    pub(super) fn instances(&self) -> (usize, usize) {
+        let leadership = self.leadership.as_deref();
+        leadership.map_or((0, 0), |leadership| leadership.slots.kept())
+    }
+
     /// Ends a pause.
     pub fn resume(&mut self, now: Duration) {
         if let Some(leadership) = &mut self.leadership {

@@ -803,33 +803,6 @@ fn a_handler_sees_who_and_where_it_is() {
 }
 
 #[test]
-fn idle_instances_go_and_come_back_as_they_were() {
-    // A bounded number of entities is kept decoded; an evicted one is read from its image again.
-    let mut bench = Bench::with(EvaluatorOptions {
-        instances_max: 4,
-        ..EvaluatorOptions::default()
-    });
-    let session = bench.session(7);
-    for round in 0..3u64 {
-        for key in 0..20u64 {
-            let sequence = round * 20 + key + 1;
-            bench.send(at(
-                &format!("k{key}"),
-                command(session, sequence, &deposit(key + 1)),
-            ));
-            if key % 5 == 0 {
-                bench.settle();
-            }
-        }
-    }
-    bench.settle();
-    for key in 0..20u64 {
-        assert_eq!(bench.balance(&format!("k{key}")), 3 * (key + 1));
-    }
-    assert!(bench.evaluator.counters().activations > 20);
-}
-
-#[test]
 fn stale_queries_see_applied_state_and_say_how_old() {
     // Section 5: stale queries see applied images only, on the leader too.
     let (mut bench, session) = account_of_100();

@@ -127,7 +127,7 @@ impl Leadership {
             expiry_at: now + expiry_pause(options.session_idle),
             paths: Paths::default(),
             attempts: Attempts::default(),
-            slots: Slots::new(),
+            slots: Slots::new(options.shares.clone()),
             pipeline: Pipeline::new(Bounds {
                 batch_commands: options.batch_commands,
                 batch_bytes: options.batch_bytes,
@@ -236,10 +236,15 @@ impl Leadership {
         self.release(env);
         self.slots.trim(
             env.options.instances_max,
-            env.options.instances_bytes,
+            env.options.instances_bytes_now(),
             self.gates.batch_done(),
         );
         self.announce_pause(env);
+    }
+
+    /// Nothing has happened for a while: what is not in use goes.
+    pub(super) fn rest(&mut self) {
+        self.slots.trim(0, 0, self.gates.batch_done());
     }
 
     /// Offers the next batch to the group if its turn has come.

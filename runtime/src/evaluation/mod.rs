@@ -25,6 +25,8 @@ mod guard;
 #[cfg(test)]
 mod hazards;
 #[cfg(test)]
+mod instances;
+#[cfg(test)]
 mod layers;
 mod leadership;
 mod options;
@@ -36,6 +38,7 @@ mod rows;
 mod running;
 mod sabotage;
 mod sealed;
+mod shares;
 mod slots;
 mod snapshot;
 mod stale;

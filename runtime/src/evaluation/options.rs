@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Sabotage;
+use super::shares::Shares;
 
 /// Bounds and times of one evaluator. Plain data: `EvaluatorOptions { .., ..Default::default() }`, then
 /// [`check`](Self::check).
@@ -41,6 +42,8 @@ pub struct EvaluatorOptions {
     pub instances_max: usize,
     /// Bytes of their images.
     pub instances_bytes: usize,
+    /// Bytes of the images that all evaluators with these options keep together; each of those who keep any may have an even share.
+    pub node_instances_bytes: usize,
     /// Sequences between the lowest and the newest of a session. The shard keeps a reply of each (section 6).
     pub session_window: u64,
     /// Bytes of the replies kept for one session.
@@ -75,6 +78,7 @@ impl Default for EvaluatorOptions {
             running_max: 1_024,
             instances_max: 1_024,
             instances_bytes: 8 << 20,
+            node_instances_bytes: 64 << 20,
             session_window: 256,
             session_bytes: 1 << 20,
             sessions_max: 16_384,
@@ -134,19 +138,34 @@ impl EvaluatorOptions {
                 least: self.batch_bytes,
             });
         }
-        Ok(CheckedEvaluatorOptions(self))
+        Ok(CheckedEvaluatorOptions {
+            options: self,
+            shares: Shares::default(),
+        })
     }
 }
 
-/// Options that passed [`EvaluatorOptions::check`].
+/// Options that passed [`EvaluatorOptions::check`]. Evaluators that are given the same, or clones of it, share one node's bounds.
 #[derive(Clone, Debug)]
-pub struct CheckedEvaluatorOptions(EvaluatorOptions);
+pub struct CheckedEvaluatorOptions {
+    options: EvaluatorOptions,
+    pub(super) shares: Shares,
+}
+
+impl CheckedEvaluatorOptions {
+    /// Bytes of images that one evaluator may keep now.
+    pub(super) fn instances_bytes_now(&self) -> usize {
+        self.shares
+            .of(self.node_instances_bytes)
+            .min(self.instances_bytes)
+    }
+}
 
 impl std::ops::Deref for CheckedEvaluatorOptions {
     type Target = EvaluatorOptions;
 
     fn deref(&self) -> &EvaluatorOptions {
-        &self.0
+        &self.options
     }
 }
 

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use synod_consensus::LogIndex;
 
 use super::leadership::Call;
+use super::shares::{Share, Shares};
 use crate::entity::State;
 
 /// An entity: position of its kind in the table, and its key.
@@ -66,11 +67,16 @@ pub(super) struct Slots {
     stamp: u64,
     count: usize,
     bytes: usize,
+    shares: Shares,
+    /// While there is any slot.
+    share: Option<Share>,
 }
 
 impl Slots {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(shares: Shares) -> Self {
         Self {
+            shares,
+            share: None,
             kinds: Vec::new(),
             idle: BTreeMap::new(),
             stamp: 0,
@@ -98,6 +104,7 @@ impl Slots {
         }
         self.count += 1;
         self.bytes += SLOT_BYTES + slot.base.len();
+        self.share.get_or_insert_with(|| self.shares.enter());
         if let Some(replaced) = self.kinds[at.kind].insert(Rc::clone(&at.key), slot) {
             self.idle.remove(&replaced.used);
             self.count -= 1;
@@ -119,6 +126,9 @@ impl Slots {
         self.idle.remove(&slot.used);
         self.count -= 1;
         self.bytes -= SLOT_BYTES + slot.base.len();
+        if self.count == 0 {
+            self.share = None;
+        }
         Some(slot)
     }
 
@@ -168,6 +178,12 @@ impl Slots {
         }
     }
 
+    /// How many there are, and their bytes.
+    #[cfg(test)]
+    pub(super) fn kept(&self) -> (usize, usize) {
+        (self.count, self.bytes)
+    }
+
     /// Drops every slot and returns who waited, entity by entity, in order.
     pub(super) fn clear(&mut self) -> Vec<Call> {
         let mut waiting = Vec::new();
@@ -176,7 +192,7 @@ impl Slots {
                 waiting.extend(slot.queue);
             }
         }
-        *self = Self::new();
+        *self = Self::new(self.shares.clone());
         waiting
     }
 }

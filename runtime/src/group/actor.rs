@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use actix::{Actor, ActorContext, AsyncContext, Context, Handler};
+use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler};
 use bytes::Bytes;
 pub(crate) use checkpoint::{
     CheckpointGone, CheckpointNow, Checkpointed, ChunkRead, ChunkStored, Delete, Fetched, Making,
@@ -34,7 +34,8 @@ use tokio::sync::oneshot;
 
 use self::handover::Handover;
 use super::alarm::{Alarm, Rung};
-use super::evaluator::{Applied, Begin, End, EvaluatorActor, Resume};
+use super::evaluator::{Applied, End, EvaluatorActor, Leads, Rest, Resume};
+use super::evaluators::Evaluators;
 use super::machine::{Diverged, Machine};
 use super::outbox::Outbox;
 use super::overlays::Unwritten;
@@ -43,7 +44,7 @@ use super::shared::{Counters, Shared};
 use crate::evaluation::BaseError;
 use crate::storage::{RowSpace, WriteRequest};
 use crate::system::{Fence, GroupReport, ReplicaAddress, SystemOutcome};
-use crate::wire::scratch;
+use crate::wire::{ShardId, scratch};
 
 /// Messages that may wait for one group. A full mailbox drops Raft messages; Raft sends again.
 pub(crate) const GROUP_MAILBOX: usize = 4_096;
@@ -61,7 +62,8 @@ pub(crate) struct Start {
     pub(crate) key: ReplicaKey,
     pub(crate) machine: Machine,
     pub(crate) shared: Arc<Shared>,
-    pub(crate) evaluator: Option<actix::Addr<EvaluatorActor>>,
+    /// Its shard, and what makes an evaluator of it when it leads; `None`: it is no shard.
+    pub(crate) shard: Option<(ShardId, Arc<Evaluators>)>,
     /// Position and configuration of the state in `machine`.
     pub(crate) applied: SnapshotMeta,
     /// Where its rows lie; `None`: its checkpoints are whole states.
@@ -77,7 +79,9 @@ pub(crate) struct GroupActor {
     key: ReplicaKey,
     machine: Machine,
     shared: Arc<Shared>,
-    evaluator: Option<actix::Addr<EvaluatorActor>>,
+    shard: Option<(ShardId, Arc<Evaluators>)>,
+    /// While it leads.
+    evaluator: Option<Addr<EvaluatorActor>>,
     hosted: Option<Arc<Hosted>>,
     /// What a snapshot taken now would say of itself.
     applied: SnapshotMeta,
@@ -119,7 +123,7 @@ impl GroupActor {
             key,
             machine,
             shared,
-            evaluator,
+            shard,
             applied,
             space,
             state_bytes,
@@ -131,7 +135,8 @@ impl GroupActor {
             key,
             machine,
             shared,
-            evaluator,
+            shard,
+            evaluator: None,
             hosted: None,
             applied,
             bytes_since_checkpoint: 0,
@@ -204,7 +209,7 @@ impl GroupActor {
                 Output::ReadReady { id, .. } => self.answer_read(id, true),
                 Output::ReadFailed { id } => self.answer_read(id, false),
                 Output::Role { role, term, leader } => self.role_changed(role, term, leader),
-                Output::MayEvaluate { term } => self.may_evaluate(term),
+                Output::MayEvaluate { term } => self.may_evaluate(term, ctx),
                 Output::Configuration { configuration, .. } => {
                     if let Some(hosted) = &self.hosted {
                         hosted.set_configuration(configuration);
@@ -225,6 +230,9 @@ impl GroupActor {
                     let without: Vec<_> = without.iter().map(store).collect();
                     self.shared
                         .claims(|claims| claims.rests(self.key, &without));
+                    if let Some(evaluator) = &self.evaluator {
+                        evaluator.do_send(Rest);
+                    }
                     self.report(true);
                 }
                 Output::Unclaimed => self.shared.claims(|claims| claims.unclaimed(self.key)),
@@ -301,10 +309,9 @@ impl GroupActor {
         }
         self.applied.position = last;
         if let Some(evaluator) = &self.evaluator {
-            if self.leadership.is_some() {
-                evaluator.do_send(Applied(last.index));
-            }
-        } else {
+            evaluator.do_send(Applied(last.index));
+        }
+        if self.shard.is_none() {
             self.shared.touch();
         }
         let now = self.now();
@@ -332,20 +339,36 @@ impl GroupActor {
         }
     }
 
-    fn may_evaluate(&mut self, term: Term) {
+    fn may_evaluate(&mut self, term: Term, ctx: &Context<Self>) {
         self.serials += 1;
         self.leadership = Some(self.serials);
         if let Some(hosted) = &self.hosted {
             hosted.set_serves(Some(term));
         }
-        if let Some(evaluator) = &self.evaluator {
-            evaluator.do_send(Begin {
-                serial: self.serials,
-                term,
-            });
-        }
+        self.start_evaluator(ctx);
         self.report(true);
         self.shared.touch();
+    }
+
+    /// Starts the evaluator of this leadership, once others can find this replica.
+    fn start_evaluator(&mut self, ctx: &Context<Self>) {
+        let Machine::Shard(state) = &self.machine else {
+            return;
+        };
+        if let (Some((shard, evaluators)), Some(hosted), Some(serial)) =
+            (&self.shard, &self.hosted, self.leadership)
+        {
+            let leads = Leads {
+                group: ctx.address(),
+                hosted: hosted.clone(),
+                serial,
+                term: self.role.1,
+            };
+            let (group, shared) = (self.key.group, self.shared.clone());
+            let evaluator = evaluators.start(*shard, group, state.clone(), leads, shared);
+            hosted.set_evaluator(Some(evaluator.clone()));
+            self.evaluator = Some(evaluator);
+        }
     }
 
     fn end_leadership(&mut self) {
@@ -353,12 +376,12 @@ impl GroupActor {
         self.reads.clear();
         self.waiting.clear();
         self.reported = None;
+        self.leadership = None;
         if let Some(hosted) = &self.hosted {
             hosted.set_serves(None);
+            hosted.set_evaluator(None);
         }
-        if self.leadership.take().is_some()
-            && let Some(evaluator) = &self.evaluator
-        {
+        if let Some(evaluator) = self.evaluator.take() {
             evaluator.do_send(End {
                 leader: self.role.2.map(|leader| ReplicaAddress::of(leader).store),
             });
@@ -367,7 +390,7 @@ impl GroupActor {
 
     fn resume_evaluation(&mut self) {
         self.handing_over.end();
-        if let (Some(evaluator), true) = (&self.evaluator, self.leadership.is_some()) {
+        if let Some(evaluator) = &self.evaluator {
             evaluator.do_send(Resume);
         }
     }
@@ -579,6 +602,7 @@ impl Handler<Registered> for GroupActor {
         hosted.set_leader(self.role.2);
         hosted.set_serves(self.leadership.map(|_| self.role.1));
         self.hosted = Some(hosted);
+        self.start_evaluator(ctx);
         self.flush(ctx);
     }
 }
@@ -595,8 +619,5 @@ impl Handler<Retire> for GroupActor {
         self.stopped = true;
         self.leave_room();
         self.give_claims_up();
-        if let Some(evaluator) = self.evaluator.take() {
-            evaluator.do_send(super::evaluator::Stop);
-        }
     }
 }

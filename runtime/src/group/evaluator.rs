@@ -1,6 +1,6 @@
 //! The evaluator of one shard: user code runs here, on an entity arbiter, away from Raft.
 //!
-//! Here: [`EvaluatorActor`], which drives the pure [`Evaluator`]. Requests come from the transport or from routers of
+//! Here: [`EvaluatorActor`], which drives the pure [`Evaluator`] for as long as one leadership lasts. Requests come from the transport or from routers of
 //! the same process; batches and reads go to the group actor; replies leave when the evaluator lets them.
 //! One context item ([`Drive`]) polls handler futures and seals the batch: actix polls it after the mailbox ran dry, so
 //! a burst of requests becomes one batch.
@@ -10,7 +10,7 @@ use core::task::{Context as TaskContext, Poll};
 use core::time::Duration;
 use std::sync::Arc;
 
-use actix::{Actor, ActorContext, ActorFuture, Addr, AsyncContext, Context, Handler};
+use actix::{Actor, ActorFuture, Addr, AsyncContext, Context, Handler};
 use synod_consensus::{LogIndex, Term};
 
 use super::actor::{Drained, GroupActor, Propose, Read};
@@ -41,6 +41,22 @@ pub(crate) enum ReplyTo {
 }
 
 impl ReplyTo {
+    /// Refuses a request that no evaluator has seen.
+    pub(crate) fn refuse(&self, shared: &Shared, request: &Request, refusal: Refusal) {
+        self.answer(shared, request, Outcome::Refused(refusal));
+    }
+
+    /// Answers a request that no evaluator has seen.
+    pub(crate) fn answer(&self, shared: &Shared, request: &Request, outcome: Outcome) {
+        let reply = Reply {
+            id: request.id,
+            attempt: request.attempt,
+            logged: false,
+            outcome,
+        };
+        self.send(shared, reply);
+    }
+
     pub(crate) fn send(&self, shared: &Shared, reply: Reply) {
         match self {
             Self::Remote(path) => shared.transport.reply(*path, vec![wire::encode(&reply)]),
@@ -79,14 +95,39 @@ impl Owed {
     }
 }
 
+/// The leadership that an evaluator works for.
+#[derive(Debug)]
+pub(crate) struct Leads {
+    pub(crate) group: Addr<GroupActor>,
+    pub(crate) hosted: Arc<Hosted>,
+    /// Its number, which no other leadership of this replica has.
+    pub(crate) serial: u64,
+    pub(crate) term: Term,
+}
+
+impl Leads {
+    /// What one is told who asks where nobody leads.
+    fn not_leader(&self, shared: &Shared, known: Option<u64>) -> Refusal {
+        not_leader(shared, Some(&self.hosted), known)
+    }
+}
+
+/// What one is told who asks a replica that does not lead; `known`: a store that might.
+pub(crate) fn not_leader(shared: &Shared, hosted: Option<&Hosted>, known: Option<u64>) -> Refusal {
+    Counters::bump(&shared.counters.requests_redirected);
+    let leader = hosted.and_then(Hosted::leader_store);
+    Refusal::NotLeader {
+        leader: leader.filter(|store| *store != shared.store).or(known),
+    }
+}
+
 /// The actor of one shard's evaluator.
 pub(crate) struct EvaluatorActor {
-    evaluator: Evaluator,
+    /// `None`: the leadership is over. The actor ends with its last address.
+    evaluator: Option<Evaluator>,
     shared: Arc<Shared>,
-    group: Option<Addr<GroupActor>>,
-    hosted: Option<Arc<Hosted>>,
+    leads: Leads,
     owed: Owed,
-    serial: Option<u64>,
     /// Of the last pause.
     attempt: u64,
     alarm: Alarm,
@@ -95,20 +136,18 @@ pub(crate) struct EvaluatorActor {
 impl std::fmt::Debug for EvaluatorActor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("EvaluatorActor")
-            .field("serial", &self.serial)
+            .field("serial", &self.leads.serial)
             .finish_non_exhaustive()
     }
 }
 
 impl EvaluatorActor {
-    pub(crate) fn new(evaluator: Evaluator, shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(evaluator: Evaluator, leads: Leads, shared: Arc<Shared>) -> Self {
         Self {
-            evaluator,
+            evaluator: Some(evaluator),
             shared,
-            group: None,
-            hosted: None,
+            leads,
             owed: Owed::default(),
-            serial: None,
             attempt: 0,
             alarm: Alarm::default(),
         }
@@ -118,18 +157,24 @@ impl EvaluatorActor {
         self.shared.clock.now()
     }
 
+    /// Does something with the evaluator, unless its leadership is over, and what it wants then.
+    fn with(&mut self, act: impl FnOnce(&mut Evaluator, Duration)) {
+        let now = self.now();
+        if let Some(evaluator) = &mut self.evaluator {
+            act(evaluator, now);
+        }
+    }
+
     /// What became of the batch offered last, if the group has said it.
     fn take_receipt(&mut self) {
-        let left = self.hosted.as_ref();
-        if let Some(proposed) = left.and_then(|hosted| hosted.receipt.take()) {
+        if let Some(proposed) = self.leads.hosted.receipt.take() {
             self.proposed(proposed);
         }
     }
 
     /// The same; if the group has not, it is going to wake this actor.
     fn take_or_await_receipt(&mut self) -> bool {
-        let left = self.hosted.as_ref();
-        let proposed = left.and_then(|hosted| hosted.receipt.take_or_await());
+        let proposed = self.leads.hosted.receipt.take_or_await();
         proposed.map(|proposed| self.proposed(proposed)).is_some()
     }
 
@@ -139,38 +184,28 @@ impl EvaluatorActor {
             batch,
             result,
         } = proposed;
-        let now = self.now();
-        self.evaluator.proposed(now, serial, batch, result);
+        self.with(|evaluator, now| evaluator.proposed(now, serial, batch, result));
     }
 
     fn drain(&mut self) {
-        while let Some(output) = self.evaluator.poll_output() {
+        while let Some(output) = self.evaluator.as_mut().and_then(Evaluator::poll_output) {
+            let group = &self.leads.group;
             match output {
                 EvaluatorOutput::Propose {
                     serial,
                     batch,
                     payload,
-                } => {
-                    if let Some(group) = &self.group {
-                        group.do_send(Propose {
-                            serial,
-                            batch,
-                            payload,
-                        });
-                    }
-                }
-                EvaluatorOutput::Read { serial, read } => {
-                    if let Some(group) = &self.group {
-                        group.do_send(Read { serial, read });
-                    }
-                }
+                } => group.do_send(Propose {
+                    serial,
+                    batch,
+                    payload,
+                }),
+                EvaluatorOutput::Read { serial, read } => group.do_send(Read { serial, read }),
                 EvaluatorOutput::Reply { to, reply } => self.reply(to, reply),
-                EvaluatorOutput::Paused => {
-                    if let (Some(group), Some(serial)) = (&self.group, self.serial) {
-                        let attempt = self.attempt;
-                        group.do_send(Drained { serial, attempt });
-                    }
-                }
+                EvaluatorOutput::Paused => group.do_send(Drained {
+                    serial: self.leads.serial,
+                    attempt: self.attempt,
+                }),
             }
         }
     }
@@ -181,14 +216,7 @@ impl EvaluatorActor {
         };
         if let Outcome::Refused(Refusal::NotLeader { leader }) = &mut reply.outcome {
             // The group's actor hears of a new leader before the evaluator does.
-            let known = self
-                .hosted
-                .as_ref()
-                .and_then(|hosted| hosted.leader_store());
-            *leader = known
-                .filter(|store| *store != self.shared.store)
-                .or(*leader);
-            Counters::bump(&self.shared.counters.requests_redirected);
+            reply.outcome = Outcome::Refused(self.leads.not_leader(&self.shared, *leader));
         } else {
             Counters::bump(&self.shared.counters.answered);
         }
@@ -196,7 +224,7 @@ impl EvaluatorActor {
     }
 
     fn arm(&mut self, ctx: &mut Context<Self>) {
-        let Some(wake_at) = self.evaluator.wake_at() else {
+        let Some(wake_at) = self.evaluator.as_ref().and_then(Evaluator::wake_at) else {
             return;
         };
         if self.alarm.set_for().is_none_or(|set| set > wake_at) {
@@ -219,15 +247,24 @@ impl ActorFuture<EvaluatorActor> for Drive {
         task: &mut TaskContext<'_>,
     ) -> Poll<()> {
         actor.take_receipt();
-        let now = actor.now();
-        actor.evaluator.poll(now, task);
-        actor.evaluator.flush(now);
-        while actor.evaluator.awaits_index() && actor.take_or_await_receipt() {
-            actor.evaluator.flush(now);
+        actor.with(|evaluator, now| {
+            evaluator.poll(now, task);
+            evaluator.flush(now);
+        });
+        while actor
+            .evaluator
+            .as_ref()
+            .is_some_and(Evaluator::awaits_index)
+            && actor.take_or_await_receipt()
+        {
+            actor.with(|evaluator, now| evaluator.flush(now));
         }
         actor.drain();
         actor.arm(ctx);
-        Poll::Pending
+        match actor.evaluator {
+            Some(_) => Poll::Pending,
+            None => Poll::Ready(()),
+        }
     }
 }
 
@@ -236,6 +273,8 @@ impl Actor for EvaluatorActor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(EVALUATOR_MAILBOX);
+        let Leads { serial, term, .. } = self.leads;
+        self.with(|evaluator, now| evaluator.begin(now, serial, term));
         ctx.spawn(Drive);
     }
 }
@@ -244,25 +283,8 @@ impl Handler<Rung> for EvaluatorActor {
     type Result = ();
     fn handle(&mut self, rung: Rung, _ctx: &mut Self::Context) {
         if self.alarm.is(rung) {
-            let now = self.now();
-            self.evaluator.tick(now);
+            self.with(|evaluator, now| evaluator.tick(now));
         }
-    }
-}
-
-/// The actors of a replica learn of each other.
-#[derive(Debug, actix::Message)]
-#[rtype(result = "()")]
-pub(crate) struct Paired {
-    pub(crate) group: Addr<GroupActor>,
-    pub(crate) hosted: Arc<Hosted>,
-}
-
-impl Handler<Paired> for EvaluatorActor {
-    type Result = ();
-    fn handle(&mut self, Paired { group, hosted }: Paired, _ctx: &mut Self::Context) {
-        self.group = Some(group);
-        self.hosted = Some(hosted);
     }
 }
 
@@ -277,34 +299,21 @@ pub(crate) struct Incoming {
 impl Handler<Incoming> for EvaluatorActor {
     type Result = ();
     fn handle(&mut self, Incoming { request, reply }: Incoming, _ctx: &mut Self::Context) {
+        if self.evaluator.is_none() {
+            // It was on its way when the leadership ended.
+            let refusal = self.leads.not_leader(&self.shared, None);
+            return reply.refuse(&self.shared, &request, refusal);
+        }
         let token = self.owed.insert(reply);
         // In a burst the next full batch is offered from here.
         self.take_receipt();
-        let now = self.now();
-        self.evaluator.request(now, request, token);
+        self.with(|evaluator, now| evaluator.request(now, request, token));
         // Batches that are full are proposed while the mailbox still has more.
         self.drain();
     }
 }
 
-/// The group's leadership is here and may evaluate.
-#[derive(Debug, actix::Message)]
-#[rtype(result = "()")]
-pub(crate) struct Begin {
-    pub(crate) serial: u64,
-    pub(crate) term: Term,
-}
-
-impl Handler<Begin> for EvaluatorActor {
-    type Result = ();
-    fn handle(&mut self, Begin { serial, term }: Begin, _ctx: &mut Self::Context) {
-        self.serial = Some(serial);
-        let now = self.now();
-        self.evaluator.begin(now, serial, term);
-    }
-}
-
-/// The leadership is over: everything speculative goes.
+/// The leadership is over: what is held is answered, and everything speculative goes.
 #[derive(Debug, actix::Message)]
 #[rtype(result = "()")]
 pub(crate) struct End {
@@ -315,10 +324,22 @@ pub(crate) struct End {
 impl Handler<End> for EvaluatorActor {
     type Result = ();
     fn handle(&mut self, End { leader }: End, _ctx: &mut Self::Context) {
-        self.serial = None;
-        let now = self.now();
-        self.evaluator.end(now, leader);
+        self.with(|evaluator, now| evaluator.end(now, leader));
         self.drain();
+        // Whoever still holds this actor's address, its state is free.
+        self.evaluator = None;
+    }
+}
+
+/// The group rests.
+#[derive(Debug, actix::Message)]
+#[rtype(result = "()")]
+pub(crate) struct Rest;
+
+impl Handler<Rest> for EvaluatorActor {
+    type Result = ();
+    fn handle(&mut self, _: Rest, _ctx: &mut Self::Context) {
+        self.with(|evaluator, _| evaluator.rest());
     }
 }
 
@@ -344,8 +365,7 @@ impl Handler<Applied> for EvaluatorActor {
     fn handle(&mut self, Applied(index): Applied, _ctx: &mut Self::Context) {
         // The batch that is applied may be the one whose index nobody has looked at.
         self.take_receipt();
-        let now = self.now();
-        self.evaluator.applied(now, index);
+        self.with(|evaluator, now| evaluator.applied(now, index));
     }
 }
 
@@ -369,12 +389,13 @@ impl Handler<ReadAnswered> for EvaluatorActor {
         }: ReadAnswered,
         _ctx: &mut Self::Context,
     ) {
-        let now = self.now();
-        if ready {
-            self.evaluator.read_ready(now, serial, read);
-        } else {
-            self.evaluator.read_failed(now, serial, read);
-        }
+        self.with(|evaluator, now| {
+            if ready {
+                evaluator.read_ready(now, serial, read);
+            } else {
+                evaluator.read_failed(now, serial, read);
+            }
+        });
     }
 }
 
@@ -390,9 +411,8 @@ pub(crate) struct Pause {
 impl Handler<Pause> for EvaluatorActor {
     type Result = ();
     fn handle(&mut self, Pause { attempt, deadline }: Pause, _ctx: &mut Self::Context) {
-        let now = self.now();
         self.attempt = attempt;
-        self.evaluator.pause(now, deadline);
+        self.with(|evaluator, now| evaluator.pause(now, deadline));
     }
 }
 
@@ -404,24 +424,6 @@ pub(crate) struct Resume;
 impl Handler<Resume> for EvaluatorActor {
     type Result = ();
     fn handle(&mut self, _: Resume, _ctx: &mut Self::Context) {
-        let now = self.now();
-        self.evaluator.resume(now);
-    }
-}
-
-/// The replica was retired: what is held is answered, and the actor ends with its state.
-#[derive(Debug, actix::Message)]
-#[rtype(result = "()")]
-pub(crate) struct Stop;
-
-impl Handler<Stop> for EvaluatorActor {
-    type Result = ();
-    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
-        self.serial = None;
-        let now = self.now();
-        self.evaluator.end(now, None);
-        self.drain();
-        // Whoever still holds this actor's address, it ends here.
-        ctx.stop();
+        self.with(|evaluator, now| evaluator.resume(now));
     }
 }

@@ -1,6 +1,7 @@
-//! The replicas that this node hosts: one group actor each, and beside it the evaluator of its shard.
+//! The replicas that this node hosts: one group actor each, and beside one that leads the evaluator of its shard.
 //!
-//! Here: [`actor`] (Raft, persistence, apply: on consensus arbiters), [`evaluator`] (handlers: on entity arbiters),
+//! Here: [`actor`] (Raft, persistence, apply: on consensus arbiters), [`evaluator`] (handlers: on entity arbiters), [`evaluators`] (what
+//! starts them),
 //! [`alarm`] (their timer), [`receipt`] (what a group tells its evaluator without waking it), [`registry`] (who is hosted
 //! here), [`rest`] (which of them rest), [`outbox`] (what one arbiter sends and writes, batched), [`machine`] (what is replicated),
 //! [`base`] (where its rows lie), [`overlays`] (what only memory holds of all), [`shared`] (what every
@@ -11,6 +12,7 @@ pub(crate) mod actor;
 pub(crate) mod alarm;
 pub(crate) mod base;
 pub(crate) mod evaluator;
+pub(crate) mod evaluators;
 pub(crate) mod freight;
 pub(crate) mod machine;
 pub(crate) mod outbox;
@@ -23,7 +25,7 @@ pub(crate) mod shared;
 mod tests;
 
 pub(crate) use actor::{GroupActor, Start};
-pub(crate) use evaluator::EvaluatorActor;
+pub(crate) use evaluators::Evaluators;
 pub(crate) use freight::Freight;
 pub(crate) use machine::{Machine, lock};
 pub(crate) use outbox::Outbox;

@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use actix::Addr;
+use actix::dev::SendError;
 use synod_consensus::{Configuration, GroupId, PersistToken, ReplicaId, ReplicaKey, Term};
 
 use super::actor::{Checkpointed, GroupActor, Persisted, Prefer, StorageFailed};
-use super::evaluator::EvaluatorActor;
+use super::evaluator::{EvaluatorActor, Incoming};
 use super::freight::{News, Receivers};
 use super::machine::lock;
 use super::receipt::Receipt;
@@ -24,8 +25,8 @@ pub(crate) struct Hosted {
     pub(crate) replica: ReplicaId,
     /// Its Raft actor.
     pub(crate) group: Addr<GroupActor>,
-    /// The evaluator of its shard; the system group has none.
-    pub(crate) evaluator: Option<Addr<EvaluatorActor>>,
+    /// The evaluator of its shard, while it leads.
+    evaluator: RwLock<Option<Addr<EvaluatorActor>>>,
     /// Replica id of the known leader; 0 = none.
     leader: AtomicU64,
     /// The term in which the replica here leads, once all that was committed before it is applied here; else 0.
@@ -48,14 +49,13 @@ impl Hosted {
     pub(crate) fn new(
         replica: ReplicaId,
         group: Addr<GroupActor>,
-        evaluator: Option<Addr<EvaluatorActor>>,
         leader: Option<ReplicaId>,
         changes: Arc<AtomicU64>,
     ) -> Self {
         Self {
             replica,
             group,
-            evaluator,
+            evaluator: RwLock::default(),
             leader: AtomicU64::new(leader.map_or(0, ReplicaId::get)),
             serves: AtomicU64::new(0),
             preferred: AtomicU64::new(0),
@@ -64,6 +64,40 @@ impl Hosted {
             overlay_bytes: AtomicUsize::new(0),
             makes_room: AtomicBool::new(false),
             receipt: Receipt::default(),
+        }
+    }
+
+    /// Notes the evaluator of a leadership, or that it is over.
+    pub(crate) fn set_evaluator(&self, evaluator: Option<Addr<EvaluatorActor>>) {
+        *self
+            .evaluator
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = evaluator;
+    }
+
+    /// The evaluator of the leadership here.
+    #[cfg(test)]
+    pub(crate) fn evaluator(&self) -> Option<Addr<EvaluatorActor>> {
+        let evaluator = self
+            .evaluator
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        evaluator.clone()
+    }
+
+    /// Hands a request to the evaluator; back as closed, if the replica here does not lead.
+    #[expect(
+        clippy::result_large_err,
+        reason = "it comes back as it went, to be answered"
+    )]
+    pub(crate) fn offer(&self, incoming: Incoming) -> Result<(), SendError<Incoming>> {
+        let evaluator = self
+            .evaluator
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        match &*evaluator {
+            Some(evaluator) => evaluator.try_send(incoming),
+            None => Err(SendError::Closed(incoming)),
         }
     }
 

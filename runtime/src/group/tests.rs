@@ -3,7 +3,6 @@
 //! What they do in between is the machine's (`synod-consensus`), the evaluator's (`evaluation`) and the simulators' affair.
 
 use std::future::Future;
-use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
@@ -19,16 +18,15 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 
 use super::actor::{CheckpointNow, Fetched, Registered, Retire, RowsUnreadable};
-use super::evaluator::Paired;
+use super::evaluator::{Incoming, LocalReplies, ReplyTo};
 use super::freight::BYTES_PER_SECOND;
 use super::machine::Decoded;
 use super::registry::Completions;
 use super::{
-    Clock, Counters, EvaluatorActor, Freight, GroupActor, Hosted, Machine, Outbox, Registry,
-    Shared, Start,
+    Clock, Counters, Evaluators, Freight, GroupActor, Hosted, Machine, Outbox, Registry, Shared,
+    Start,
 };
-use crate::entity::KindTable;
-use crate::evaluation::{BaseError, Evaluator, EvaluatorOptions, ShardState};
+use crate::evaluation::{BaseError, EvaluatorOptions, ShardState};
 use crate::group::{OVERLAY_BYTES, Overlays};
 use crate::storage::{
     CheckpointWriter, Checkpoints, LogOptions, LogWriter, Partials, RealDisk, SegmentedLog,
@@ -38,7 +36,12 @@ use crate::transport::{
     CallAnswer, DevelopmentCa, EndpointKeys, Inbound, Lane, Limits, LocalHello, Peer, Transport,
     TransportOptions,
 };
-use crate::wire::{ShardId, Sharding};
+use crate::wire::{Intent, Outcome, Refusal, Reply, Request, ShardId, Sharding};
+
+const SHARD: ShardId = ShardId {
+    class: 0,
+    number: 0,
+};
 
 /// Hears nothing.
 struct Deaf;
@@ -56,6 +59,8 @@ struct Ground {
     _directory: TempDir,
     shared: Arc<Shared>,
     group: Option<Group>,
+    /// Of the group, once it is started.
+    state: Weak<Mutex<ShardState>>,
     key: ReplicaKey,
 }
 
@@ -133,17 +138,26 @@ impl Ground {
             _directory: directory,
             shared,
             group: Some(machine),
+            state: Weak::new(),
             key,
         }
     }
 
-    fn start_group(&mut self, evaluator: Option<Addr<EvaluatorActor>>) -> Addr<GroupActor> {
+    fn start_group(&mut self) -> Addr<GroupActor> {
+        let evaluators = Evaluators {
+            arbiters: vec![actix_rt::System::current().arbiter().clone()],
+            kinds: Arc::default(),
+            options: Arc::new(EvaluatorOptions::default().check().unwrap()),
+            seed: 7,
+        };
+        let state = Arc::new(Mutex::new(ShardState::default()));
+        self.state = Arc::downgrade(&state);
         let start = Start {
             group: self.group.take().expect("started once"),
             key: self.key,
-            machine: Machine::Shard(Arc::new(Mutex::new(ShardState::default()))),
+            machine: Machine::Shard(state),
             shared: self.shared.clone(),
-            evaluator,
+            shard: Some((SHARD, Arc::new(evaluators))),
             applied: SnapshotMeta::default(),
             space: None,
             state_bytes: 0,
@@ -152,45 +166,18 @@ impl Ground {
     }
 
     /// Makes the group known, as the node does before the actor is told.
-    fn enter(
-        &self,
-        actor: &Addr<GroupActor>,
-        evaluator: Option<Addr<EvaluatorActor>>,
-    ) -> Arc<Hosted> {
-        let hosted = Hosted::new(
-            self.key.replica,
-            actor.clone(),
-            evaluator,
-            None,
-            Arc::default(),
-        );
+    fn enter(&self, actor: &Addr<GroupActor>) -> Arc<Hosted> {
+        let hosted = Hosted::new(self.key.replica, actor.clone(), None, Arc::default());
         self.shared.registry.insert(self.key.group, hosted)
     }
 
     /// The group, started and known, once all of its log is applied.
     async fn start_serving(&mut self) -> (Addr<GroupActor>, Arc<Hosted>) {
-        let actor = self.start_group(None);
-        let hosted = self.enter(&actor, None);
+        let actor = self.start_group();
+        let hosted = self.enter(&actor);
         actor.do_send(Registered(hosted.clone()));
         until("nothing is left to apply", || hosted.serves().is_some()).await;
         (actor, hosted)
-    }
-
-    /// An evaluator, and all that an outsider may know of its state: whether it is still held.
-    fn start_evaluator(&self) -> (Addr<EvaluatorActor>, Weak<Mutex<ShardState>>) {
-        let state = Arc::new(Mutex::new(ShardState::default()));
-        let held = Arc::downgrade(&state);
-        let shard = ShardId {
-            class: 0,
-            number: 0,
-        };
-        let kinds = Rc::new(KindTable::build(&[]).unwrap());
-        let options = EvaluatorOptions::default().check().unwrap();
-        let evaluator = Evaluator::new(shard, state, kinds, options, 7);
-        (
-            EvaluatorActor::new(evaluator, self.shared.clone()).start(),
-            held,
-        )
     }
 
     fn end(self) {
@@ -225,41 +212,73 @@ fn a_replica_puts_nothing_out_before_it_is_registered() {
     // without an entry there it is lost, and the group never gets a leader.
     on_an_arbiter(async {
         let mut ground = Ground::new();
-        let actor = ground.start_group(None);
+        let actor = ground.start_group();
         for _ in 0..20 {
             // The campaign is due; whoever does not wait for `Registered` shows it within these looks.
             actix_rt::time::sleep(GLANCE).await;
             assert_eq!(ground.shared.log.counters().requests, 0);
         }
-        let hosted = ground.enter(&actor, None);
+        let hosted = ground.enter(&actor);
         actor.do_send(Registered(hosted.clone()));
         until("it leads", || hosted.leads()).await;
         ground.end();
     });
 }
 
+/// Hears what a request is answered.
+#[derive(Debug, Default)]
+struct Heard(Mutex<Vec<Reply>>);
+
+impl LocalReplies for Heard {
+    fn reply(&self, reply: Reply) {
+        self.0.lock().unwrap().push(reply);
+    }
+}
+
 #[test]
-fn a_retired_replica_frees_the_state_of_its_evaluator() {
-    // A retired replica stays known until its retirement is durable; what its evaluator holds must go at once, although
-    // others still hold the evaluator's address.
+fn an_evaluator_frees_its_state_with_its_leadership_and_sends_on_who_comes_late() {
+    // A retired replica stays known until its retirement is durable, and others may still hold its evaluator's address: a request that
+    // was on its way has a caller who would wait for nothing.
     on_an_arbiter(async {
         let mut ground = Ground::new();
-        let (evaluator, held) = ground.start_evaluator();
-        let group = ground.start_group(Some(evaluator.clone()));
-        let hosted = ground.enter(&group, Some(evaluator.clone()));
-        evaluator.do_send(Paired {
-            group: group.clone(),
-            hosted: hosted.clone(),
-        });
+        let group = ground.start_group();
+        let hosted = ground.enter(&group);
+        assert!(hosted.evaluator().is_none());
         group.do_send(Registered(hosted.clone()));
-        until("it leads", || hosted.leads()).await;
-        assert!(held.upgrade().is_some());
+        let held = ground.state.clone();
+        until("it leads, and so does its evaluator", || {
+            hosted.serves().is_some() && held.strong_count() == 2
+        })
+        .await;
+        let evaluator = hosted.evaluator().expect("while it leads");
         let key = ground.key;
         ground.shared.registry.remove(key.group, key.replica);
         group.do_send(Retire);
-        until("the state is free", || held.upgrade().is_none()).await;
-        assert!(!evaluator.connected() && group.connected());
-        drop(hosted); // was held to here
+        until("the state is free", || held.strong_count() == 1).await;
+        assert!(hosted.evaluator().is_none() && evaluator.connected() && group.connected());
+        let heard = Arc::new(Heard::default());
+        let request = Request {
+            id: 1,
+            attempt: 1,
+            shard: SHARD,
+            intent: Intent::OpenSession { router: 7 },
+            kind: String::new(),
+            key: String::new(),
+            message: String::new(),
+            body: Bytes::new(),
+            deadline_ms: 1_000,
+            trace: None,
+        };
+        evaluator.do_send(Incoming {
+            request,
+            reply: ReplyTo::Local(heard.clone()),
+        });
+        until("it is answered", || !heard.0.lock().unwrap().is_empty()).await;
+        let replies = std::mem::take(&mut *heard.0.lock().unwrap());
+        assert!(matches!(
+            replies[0].outcome,
+            Outcome::Refused(Refusal::NotLeader { leader: None })
+        ));
         ground.end();
     });
 }

@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock, Weak};
 
 use actix::Addr;
+use actix::dev::SendError;
 use bytes::Bytes;
 use synod_consensus::claims::Beat;
 use synod_membership::Packet;
@@ -14,11 +15,11 @@ use super::gossip::{GossipActor, Heard, Keys, TAG_BEAT, TAG_GOSSIP};
 use super::protocol::{NodeFrame, given_up};
 use super::steward::Steward;
 use crate::group::actor::{CarryOut, Raft, decode_raft};
-use crate::group::evaluator::{Incoming, ReplyTo};
+use crate::group::evaluator::{Incoming, ReplyTo, not_leader};
 use crate::group::{Counters, Shared, lock};
 use crate::system::ReplicaAddress;
 use crate::transport::{CallAnswer, Inbound, Lane, Peer};
-use crate::wire::{Failure, Intent, Outcome, Refusal, Reply, Request};
+use crate::wire::{Failure, Intent, Outcome, Refusal, Request};
 
 /// What exists only once the node runs.
 #[derive(Debug)]
@@ -100,50 +101,34 @@ impl NodeInbound {
 
 /// Hands a request to its shard's evaluator, or says where to go.
 pub(crate) fn deliver(shared: &Shared, request: Request, reply: ReplyTo) {
-    let (id, attempt) = (request.id, request.attempt);
     let keyed = !matches!(request.intent, Intent::OpenSession { .. });
     if keyed && shared.sharding.shard_of(&request.key) != request.shard {
         let outcome = Outcome::Failed(Failure::WrongShard {
             shard: request.shard,
         });
-        let wrong = Reply {
-            id,
-            attempt,
-            logged: false,
-            outcome,
-        };
-        return reply.send(shared, wrong);
+        return reply.answer(shared, &request, outcome);
     }
     let hosted = shared.registry.get(super::group_of(request.shard));
-    let refusal = match hosted.as_ref().and_then(|hosted| hosted.evaluator.as_ref()) {
-        Some(evaluator) => match evaluator.try_send(Incoming {
-            request,
-            reply: reply.clone(),
-        }) {
-            Ok(()) => return,
-            Err(actix::dev::SendError::Full(_)) => {
-                Counters::bump(&shared.counters.requests_mailbox_full);
-                Refusal::Busy {
-                    queue: "evaluator mailbox".to_owned(),
-                    retry_after_ms: 50,
-                }
-            }
-            Err(actix::dev::SendError::Closed(_)) => Refusal::NotLeader { leader: None },
-        },
-        None => {
-            Counters::bump(&shared.counters.requests_redirected);
-            Refusal::NotLeader { leader: None }
-        }
+    let incoming = Incoming { request, reply };
+    let offered = match &hosted {
+        Some(hosted) => hosted.offer(incoming),
+        None => Err(SendError::Closed(incoming)),
     };
-    reply.send(
-        shared,
-        Reply {
-            id,
-            attempt,
-            logged: false,
-            outcome: Outcome::Refused(refusal),
-        },
-    );
+    match offered {
+        Ok(()) => {}
+        Err(SendError::Full(Incoming { request, reply })) => {
+            Counters::bump(&shared.counters.requests_mailbox_full);
+            let refusal = Refusal::Busy {
+                queue: "evaluator mailbox".to_owned(),
+                retry_after_ms: 50,
+            };
+            reply.refuse(shared, &request, refusal);
+        }
+        Err(SendError::Closed(Incoming { request, reply })) => {
+            let refusal = not_leader(shared, hosted.as_deref(), None);
+            reply.refuse(shared, &request, refusal);
+        }
+    }
 }
 
 impl Inbound for NodeInbound {

@@ -6,7 +6,6 @@
 //! Not here: who decides (`system`), the actors themselves (`group`).
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
@@ -17,13 +16,11 @@ use synod_consensus::{
     SnapshotMeta, Write,
 };
 
-use crate::entity::{KindFactory, KindTable};
-use crate::evaluation::{BaseError, CheckedEvaluatorOptions, Evaluator, ShardState};
+use crate::evaluation::{BaseError, ShardState};
 use crate::group::actor::{CheckpointNow, Delete, Registered, Retire};
 use crate::group::base::ReplicaBase;
-use crate::group::evaluator::{Paired, Stop};
 use crate::group::machine::Diverged;
-use crate::group::{EvaluatorActor, GroupActor, Hosted, Machine, Shared, Start, lock};
+use crate::group::{Evaluators, GroupActor, Hosted, Machine, Shared, Start, lock};
 use crate::storage::{
     Checkpoint, CheckpointError, Checkpoints, RealDisk, RowHead, RowSpace, StateRows, WriteRequest,
     reaches, read_sealed, write_sealed,
@@ -33,25 +30,16 @@ use crate::system::{Alignment, Retirements, SystemState, newest};
 /// Which replicas of the store stopped for good, sealed.
 pub(crate) const LOST: &str = "lost";
 
-/// The threads that actors run on.
-#[derive(Debug)]
-pub(crate) struct Arbiters {
-    /// For group actors.
-    pub(crate) consensus: Vec<ArbiterHandle>,
-    /// For evaluators.
-    pub(crate) entity: Vec<ArbiterHandle>,
-}
-
 /// Creates and deletes replicas of one node.
 #[derive(Debug)]
 pub(crate) struct Replicas {
     pub(crate) shared: Arc<Shared>,
-    pub(crate) arbiters: Arbiters,
+    /// Threads for group actors.
+    pub(crate) arbiters: Vec<ArbiterHandle>,
+    pub(crate) evaluators: Arc<Evaluators>,
     pub(crate) options: CheckedOptions,
     /// Of the system group, which never rests: every node has a replica of it, and most are learners.
     pub(crate) system_options: CheckedOptions,
-    pub(crate) evaluation: Arc<CheckedEvaluatorOptions>,
-    pub(crate) kinds: Arc<Vec<KindFactory>>,
     pub(crate) seed: u64,
     /// Where it is kept which replicas stopped for good.
     pub(crate) disk: RealDisk,
@@ -87,22 +75,6 @@ impl Retired {
         shared.checkpoints.remove(key);
         shared.freight.forget(key);
     }
-}
-
-thread_local! {
-    /// The kinds of this entity arbiter, built once per thread.
-    static KINDS: std::cell::RefCell<Option<Rc<KindTable>>> = const { std::cell::RefCell::new(None) };
-}
-
-fn kinds_here(factories: &[KindFactory]) -> Rc<KindTable> {
-    KINDS.with_borrow_mut(|slot| {
-        let table = slot.get_or_insert_with(|| {
-            Rc::new(
-                KindTable::build(factories).expect("the builder refused kinds registered twice"),
-            )
-        });
-        Rc::clone(table)
-    })
 }
 
 /// Why a replica could not be started.
@@ -309,51 +281,23 @@ impl Replicas {
         space: Option<RowSpace>,
         state_bytes: u64,
     ) {
-        let evaluator = match (&machine, super::shard_of(key.group)) {
-            (Machine::Shard(state), Some(shard)) => {
-                let (shared, state, kinds) =
-                    (self.shared.clone(), state.clone(), self.kinds.clone());
-                let (options, seed) = (self.evaluation.clone(), self.seed ^ key.replica.get());
-                let arbiter =
-                    &self.arbiters.entity[key.group.get() as usize % self.arbiters.entity.len()];
-                Some(EvaluatorActor::start_in_arbiter(arbiter, move |_| {
-                    let kinds = kinds_here(&kinds);
-                    EvaluatorActor::new(Evaluator::new(shard, state, kinds, options, seed), shared)
-                }))
-            }
-            _ => None,
-        };
+        let evaluators = || self.evaluators.clone();
         let leader = group.status().leader;
         let start = Start {
             group,
             key,
             machine,
             shared: self.shared.clone(),
-            evaluator: evaluator.clone(),
+            shard: super::shard_of(key.group).map(|shard| (shard, evaluators())),
             applied,
             space,
             state_bytes,
         };
-        let arbiter =
-            &self.arbiters.consensus[key.group.get() as usize % self.arbiters.consensus.len()];
+        let arbiter = &self.arbiters[key.group.get() as usize % self.arbiters.len()];
         let actor = GroupActor::start_in_arbiter(arbiter, move |_| GroupActor::new(start));
-        let hosted = self.shared.registry.insert(
-            key.group,
-            Hosted::new(
-                key.replica,
-                actor.clone(),
-                evaluator.clone(),
-                leader,
-                self.shared.registry.changes().clone(),
-            ),
-        );
-        // The evaluator knows its group before the group can say anything; the group says nothing before it is registered.
-        if let Some(evaluator) = evaluator {
-            evaluator.do_send(Paired {
-                group: actor.clone(),
-                hosted: hosted.clone(),
-            });
-        }
+        let changes = self.shared.registry.changes().clone();
+        let hosted = Hosted::new(key.replica, actor.clone(), leader, changes);
+        let hosted = self.shared.registry.insert(key.group, hosted);
         actor.do_send(Registered(hosted));
     }
 
@@ -391,11 +335,7 @@ impl Replicas {
         }
         drop(lost);
         for key in alignment.buried {
-            if let Some(hosted) = self.shared.registry.remove(key.group, key.replica)
-                && let Some(evaluator) = &hosted.evaluator
-            {
-                evaluator.do_send(Stop);
-            }
+            self.shared.registry.remove(key.group, key.replica);
             tracing::info!(group = %key.group, replica = %key.replica, "stopped replica retired");
             self.retired.push(applied, Retired::Stopped(key));
         }

@@ -28,14 +28,14 @@ use super::gossip::{GossipActor, Learn, RecordSigner};
 use super::inbound::{NodeInbound, Running};
 use super::lookout::look_out;
 use super::pulse::Pulse;
-use super::replicas::{self, Arbiters, Replicas, kept_of};
+use super::replicas::{self, Replicas, kept_of};
 use super::running::Node;
 use super::sight::Sight;
 use super::silence::SILENT_AFTER;
 use super::steward::{Steward, TableSlot};
 use crate::evaluation::EvaluatorOptions;
 use crate::group::registry::Completions;
-use crate::group::{Clock, Counters, Freight, Outbox, Overlays, Registry, Shared};
+use crate::group::{Clock, Counters, Evaluators, Freight, Outbox, Overlays, Registry, Shared};
 use crate::storage::{
     CheckpointError, CheckpointWriter, Checkpoints, IDENTITY_FILE, LogOptions, LogWriter, Partials,
     RealDisk, SegmentedLog, StateRows, StoreDirectory, forget_look,
@@ -342,18 +342,19 @@ async fn launch(
     };
     let mut replicas = Replicas {
         shared: shared.clone(),
-        arbiters: Arbiters {
-            consensus: consensus.clone(),
-            entity: entity.clone(),
-        },
+        arbiters: consensus.clone(),
+        evaluators: Arc::new(Evaluators {
+            arbiters: entity.clone(),
+            kinds: Arc::new(builder.kinds.clone()),
+            options: Arc::new(evaluation.check().expect("the defaults hang together")),
+            seed,
+        }),
         options: group_options(
             REST_AFTER,
             GroupOptions::default().commit_notice,
             keep_bytes(shared.sharding.shards),
         ),
         system_options: group_options(0, SYSTEM_NOTICE, keep_bytes(1)),
-        evaluation: Arc::new(evaluation.check().expect("the defaults hang together")),
-        kinds: Arc::new(builder.kinds.clone()),
         seed,
         disk: RealDisk::new(&path).map_err(|error| StartError::Internal {
             reason: error.to_string(),

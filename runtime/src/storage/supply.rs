@@ -23,7 +23,7 @@ pub(crate) const UNFINISHED: &str = "next.tmp";
 /// what is removed here is filled with zeros again soon.
 const SPARES_MAX: usize = 4;
 /// Zeros written and synced at once.
-const PIECE: usize = 1 << 20;
+const PIECE: usize = 4 << 20;
 static ZEROS: [u8; PIECE] = [0; PIECE];
 
 /// Makes and recycles files.

@@ -24,20 +24,20 @@ fn open(disk: &Faulty, segment_bytes: u64) -> SegmentedLog {
 fn the_next_file_is_filled_in_step_with_appends() {
     let folder = tempfile::tempdir().unwrap();
     let disk = Faulty::new(folder.path());
-    let mut log = open(&disk, 16 * MIB);
+    let mut log = open(&disk, 32 * MIB);
     log.write(&[(key(1, 1), vec![born()])]).unwrap();
-    disk.wait_until(|fault| fault.bytes >= MIB); // it has begun
+    disk.wait_until(|fault| fault.bytes >= 4 * MIB); // it has begun
     let mut appended = 0;
-    for index in 1..=9 * MIB / BYTES {
+    for index in 1..=18 * MIB / BYTES {
         log.write(&[(key(1, 1), vec![append(1, index..=index, BYTES as usize)])])
             .unwrap();
         appended += BYTES;
-        let most = 3 * appended + 2 * MIB + MIB / 4; // frames, twice as many zeros, the piece that is under way, heads
+        let most = 3 * appended + 8 * MIB + MIB / 4; // frames, twice as many zeros, a piece before and one under way, heads
         let written = disk.set(|fault| fault.bytes);
         assert!(written <= most, "{written} bytes after {appended}");
     }
     // The present file is half full: the next one is there.
-    disk.wait_until(|fault| fault.bytes >= 16 * MIB + appended);
+    disk.wait_until(|fault| fault.bytes >= 32 * MIB + appended);
 }
 
 #[test]
