@@ -1,7 +1,7 @@
 //! What only memory holds of all states here together.
 //!
 //! Here: [`Overlays`], two counts with bounds. Every group counts its own ([`Unwritten`]). When what changed since the last checkpoints
-//! passes the bound, the group that has the most makes one, also if its log alone would not ask for one yet. Where the disk does not
+//! passes the bound, the groups that have the most make one, also if their logs alone would not ask for one yet. Where the disk does not
 //! keep up, that is not enough: what is being written counts, too, and beyond twice the bound nobody takes more (section 4: every
 //! queue is bounded). A leader then refuses commands, a follower takes no entries; both go on as soon as something is written.
 //! Not here: the overlays themselves (`evaluation`), who does what at which bound (`actor::room`).
@@ -10,6 +10,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Bytes of all groups' overlays beyond which checkpoints are made for room.
 pub(crate) const OVERLAY_BYTES: usize = 48 << 20;
+
+/// While nothing gets better it is looked again who could make room when a part like this of the bound was added.
+const LOOKS: usize = 1_024;
+/// Such a part is made room for at once, at least.
+const ASKED: usize = 16;
 
 /// What one group has that is not durable in its rows, in bytes, about.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -25,6 +30,8 @@ pub(crate) struct Unwritten {
 pub(crate) struct Overlays {
     fresh: AtomicUsize,
     held: AtomicUsize,
+    /// What had changed when room was wanted last.
+    wanted_at: AtomicUsize,
     bound: usize,
 }
 
@@ -42,6 +49,7 @@ impl Overlays {
         Self {
             fresh: AtomicUsize::new(0),
             held: AtomicUsize::new(0),
+            wanted_at: AtomicUsize::new(0),
             bound,
         }
     }
@@ -53,9 +61,20 @@ impl Overlays {
         move_to(&self.held, former.held, now.held);
     }
 
-    /// Whether checkpoints are to be made for room.
-    pub(crate) fn are_full(&self) -> bool {
-        self.fresh.load(Ordering::Relaxed) > self.bound
+    /// Of how many bytes checkpoints are to be made for room now; `None`: of none, or it is too early to look again who should, which
+    /// takes as long as there are groups.
+    pub(crate) fn want_room(&self) -> Option<usize> {
+        let fresh = self.fresh.load(Ordering::Relaxed);
+        if fresh <= self.bound {
+            self.wanted_at.store(0, Ordering::Relaxed);
+            return None;
+        }
+        let wanted_at = self.wanted_at.load(Ordering::Relaxed);
+        if (wanted_at..wanted_at + self.bound / LOOKS).contains(&fresh) {
+            return None;
+        }
+        self.wanted_at.store(fresh, Ordering::Relaxed);
+        Some((self.bound / ASKED).max(fresh - self.bound))
     }
 
     /// Whether a state that holds so much in memory may take more: one alone up to the bound, all together up to twice as much.
@@ -83,14 +102,36 @@ mod tests {
         let (mut one, mut other) = (Unwritten::default(), Unwritten::default());
         overlays.count(&mut one, unwritten(6, 6));
         overlays.count(&mut other, unwritten(4, 14));
-        assert!(!overlays.are_full(), "at the bound");
+        assert_eq!(overlays.want_room(), None, "at the bound");
         assert!(overlays.have_room(10), "at both bounds");
         assert!(!overlays.have_room(11), "one state has too much");
         overlays.count(&mut other, unwritten(5, 15));
-        assert!(overlays.are_full());
+        assert_eq!(overlays.want_room(), Some(1));
         assert!(!overlays.have_room(0), "all together have too much");
         overlays.count(&mut one, unwritten(0, 0));
         assert_eq!(overlays.held(), 15);
-        assert!(!overlays.are_full() && overlays.have_room(0));
+        assert!(overlays.want_room().is_none() && overlays.have_room(0));
+    }
+
+    #[test]
+    fn it_is_not_looked_at_every_change_who_could_make_room() {
+        let bound = 1 << 20;
+        let overlays = Overlays::new(bound);
+        let mut one = Unwritten::default();
+        overlays.count(&mut one, unwritten(bound + 1, 0));
+        assert_eq!(overlays.want_room(), Some(bound / ASKED));
+        let mut looks = 0;
+        for more in 0..100_000 {
+            overlays.count(&mut one, unwritten(bound + 1 + more, 0));
+            looks += usize::from(overlays.want_room().is_some());
+        }
+        assert!((90..100).contains(&looks), "{looks}");
+        // Some is made: whoever goes on asks again, and for all that is too much.
+        overlays.count(&mut one, unwritten(bound + bound / 8, 0));
+        assert_eq!(overlays.want_room(), Some(bound / 8));
+        overlays.count(&mut one, unwritten(bound, 0));
+        assert_eq!(overlays.want_room(), None);
+        overlays.count(&mut one, unwritten(bound + 1, 0));
+        assert!(overlays.want_room().is_some(), "it is full again");
     }
 }

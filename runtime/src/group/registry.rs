@@ -250,17 +250,27 @@ impl Registry {
             .cloned()
     }
 
-    /// Whose state has the most that only memory holds, of those that are not making room already. It is taken to be asked.
-    pub(crate) fn largest_overlay(&self) -> Option<Arc<Hosted>> {
+    /// Whose states have the most that only memory holds, at least half as much as the largest of them and together about so many
+    /// bytes, of those that are not making room already. They are taken to be asked.
+    pub(crate) fn largest_overlays(&self, bytes: usize) -> Vec<Arc<Hosted>> {
         let groups = self.groups.read().unwrap_or_else(PoisonError::into_inner);
-        let free = |hosted: &&Arc<Hosted>| {
-            !hosted.makes_room.load(Ordering::Relaxed)
-                && hosted.overlay_bytes.load(Ordering::Relaxed) > 0
+        let overlay = |hosted: &Hosted| match hosted.makes_room.load(Ordering::Relaxed) {
+            true => 0,
+            false => hosted.overlay_bytes.load(Ordering::Relaxed),
         };
-        let bytes = |hosted: &&Arc<Hosted>| hosted.overlay_bytes.load(Ordering::Relaxed);
-        let largest = groups.values().filter(free).max_by_key(bytes)?;
-        largest.makes_room.store(true, Ordering::Relaxed);
-        Some(largest.clone())
+        let largest = groups.values().map(|hosted| overlay(hosted)).max();
+        let least = largest.unwrap_or(0).div_ceil(2).max(1);
+        let mut asked = Vec::new();
+        let mut sum = 0;
+        for hosted in groups.values() {
+            let has = overlay(hosted);
+            if has >= least && sum < bytes {
+                sum += has;
+                hosted.makes_room.store(true, Ordering::Relaxed);
+                asked.push(hosted.clone());
+            }
+        }
+        asked
     }
 
     pub(crate) fn insert(&self, group: GroupId, hosted: Hosted) -> Arc<Hosted> {

@@ -325,7 +325,7 @@ fn a_replica_that_has_stopped_is_not_asked_to_make_room() {
     let error = BaseError::Damaged("its checksum is wrong".to_owned());
     stopped_by(error, |ground, hosted| {
         assert_eq!(hosted.overlay_bytes.load(Ordering::Relaxed), 0);
-        assert!(ground.shared.registry.largest_overlay().is_none());
+        assert!(ground.shared.registry.largest_overlays(1).is_empty());
     });
 }
 
@@ -361,6 +361,42 @@ fn what_was_asked_of_the_checkpoints_of_a_replaced_state_is_over_with_it() {
             assert!(written() <= 2);
         }
         until("it is written", || written() == 2).await;
+        ground.end();
+    });
+}
+
+#[test]
+fn those_who_have_most_make_room_together_and_nobody_twice() {
+    on_an_arbiter(async {
+        let mut ground = Ground::new();
+        let actor = ground.start_group();
+        let registry = &ground.shared.registry;
+        let known: Vec<_> = [20, 10, 6, 4, 0]
+            .into_iter()
+            .zip(10..)
+            .map(|(bytes, group)| {
+                let hosted = Hosted::new(ground.key.replica, actor.clone(), None, Arc::default());
+                hosted.overlay_bytes.store(bytes, Ordering::Relaxed);
+                registry.insert(GroupId::new(group), hosted)
+            })
+            .collect();
+        known[0].makes_room.store(true, Ordering::Relaxed);
+        let asked = |bytes| {
+            let hosted = registry.largest_overlays(bytes);
+            let mut bytes: Vec<_> = hosted
+                .iter()
+                .map(|hosted| hosted.overlay_bytes.load(Ordering::Relaxed))
+                .collect();
+            bytes.sort_unstable();
+            bytes
+        };
+        assert_eq!(asked(100), [6, 10], "half as much as the largest, at least");
+        assert_eq!(asked(100), [4]);
+        assert!(asked(100).is_empty());
+        for hosted in &known {
+            hosted.makes_room.store(false, Ordering::Relaxed);
+        }
+        assert_eq!(asked(5).len(), 1, "that is enough");
         ground.end();
     });
 }

@@ -1,6 +1,6 @@
 //! Room in memory for what is not in a replica's rows yet.
 //!
-//! Here: what a replica counts of it, who makes a checkpoint because all together have too much, and the entries that a follower does
+//! Here: what a replica counts of it, which make a checkpoint because all together have too much, and the entries that a follower does
 //! not take while there is none. Commands are refused by the evaluator, which asks the state's base.
 //! Not here: the counts of the node (`group::overlays`), checkpoints themselves (`checkpoint`).
 
@@ -23,7 +23,7 @@ fn log_free(shards: u32) -> u64 {
 }
 
 impl GroupActor {
-    /// Tells the node what only memory holds here. When that is too much of all groups together, the largest makes room.
+    /// Tells the node what only memory holds here. When that is too much of all groups together, the largest make room.
     pub(super) fn count_overlay(&mut self) {
         let Some(mut now) = self.machine.unwritten() else {
             return;
@@ -38,10 +38,10 @@ impl GroupActor {
         if let Some(hosted) = &self.hosted {
             hosted.overlay_bytes.store(now.fresh, Ordering::Relaxed);
         }
-        if overlays.are_full()
-            && let Some(largest) = self.shared.registry.largest_overlay()
-        {
-            largest.group.do_send(CheckpointForRoom);
+        if let Some(bytes) = overlays.want_room() {
+            for largest in self.shared.registry.largest_overlays(bytes) {
+                largest.group.do_send(CheckpointForRoom);
+            }
         }
     }
 
