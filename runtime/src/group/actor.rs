@@ -39,6 +39,7 @@ use super::evaluators::Evaluators;
 use super::machine::{Diverged, Machine};
 use super::outbox::Outbox;
 use super::overlays::Unwritten;
+use super::receipt::Receipt;
 use super::registry::Hosted;
 use super::shared::{Counters, Shared};
 use crate::evaluation::BaseError;
@@ -82,6 +83,8 @@ pub(crate) struct GroupActor {
     shard: Option<(ShardId, Arc<Evaluators>)>,
     /// While it leads.
     evaluator: Option<Addr<EvaluatorActor>>,
+    /// Left for that evaluator.
+    receipt: Arc<Receipt>,
     hosted: Option<Arc<Hosted>>,
     /// What a snapshot taken now would say of itself.
     applied: SnapshotMeta,
@@ -137,6 +140,7 @@ impl GroupActor {
             shared,
             shard,
             evaluator: None,
+            receipt: Arc::default(),
             hosted: None,
             applied,
             bytes_since_checkpoint: 0,
@@ -342,10 +346,10 @@ impl GroupActor {
     fn may_evaluate(&mut self, term: Term, ctx: &Context<Self>) {
         self.serials += 1;
         self.leadership = Some(self.serials);
+        self.start_evaluator(ctx);
         if let Some(hosted) = &self.hosted {
             hosted.set_serves(Some(term));
         }
-        self.start_evaluator(ctx);
         self.report(true);
         self.shared.touch();
     }
@@ -358,9 +362,15 @@ impl GroupActor {
         if let (Some((shard, evaluators)), Some(hosted), Some(serial)) =
             (&self.shard, &self.hosted, self.leadership)
         {
+            if let Some(former) = self.evaluator.take() {
+                former.do_send(End { leader: None });
+            }
+            // The former one may still be at work: what is left for this one it must not find.
+            self.receipt = Arc::default();
             let leads = Leads {
                 group: ctx.address(),
                 hosted: hosted.clone(),
+                receipt: self.receipt.clone(),
                 serial,
                 term: self.role.1,
             };

@@ -1,7 +1,7 @@
 //! The evaluator of one shard: user code runs here, on an entity arbiter, away from Raft.
 //!
-//! Here: [`EvaluatorActor`], which drives the pure [`Evaluator`] for as long as one leadership lasts. Requests come from the transport or from routers of
-//! the same process; batches and reads go to the group actor; replies leave when the evaluator lets them.
+//! Here: [`EvaluatorActor`], which drives the pure [`Evaluator`] for as long as one leadership lasts. Requests come from the transport
+//! or from routers of the same process; batches and reads go to the group actor; replies leave when the evaluator lets them.
 //! One context item ([`Drive`]) polls handler futures and seals the batch: actix polls it after the mailbox ran dry, so
 //! a burst of requests becomes one batch.
 
@@ -15,7 +15,7 @@ use synod_consensus::{LogIndex, Term};
 
 use super::actor::{Drained, GroupActor, Propose, Read};
 use super::alarm::{Alarm, Rung};
-use super::receipt::Proposed;
+use super::receipt::{Proposed, Receipt};
 use super::registry::Hosted;
 use super::shared::{Counters, Shared};
 use crate::evaluation::{Evaluator, EvaluatorOutput, ReplyToken};
@@ -100,6 +100,8 @@ impl Owed {
 pub(crate) struct Leads {
     pub(crate) group: Addr<GroupActor>,
     pub(crate) hosted: Arc<Hosted>,
+    /// What the group leaves for this evaluator and no other.
+    pub(crate) receipt: Arc<Receipt>,
     /// Its number, which no other leadership of this replica has.
     pub(crate) serial: u64,
     pub(crate) term: Term,
@@ -157,7 +159,7 @@ impl EvaluatorActor {
         self.shared.clock.now()
     }
 
-    /// Does something with the evaluator, unless its leadership is over, and what it wants then.
+    /// Does something with the evaluator, unless its leadership is over.
     fn with(&mut self, act: impl FnOnce(&mut Evaluator, Duration)) {
         let now = self.now();
         if let Some(evaluator) = &mut self.evaluator {
@@ -167,14 +169,14 @@ impl EvaluatorActor {
 
     /// What became of the batch offered last, if the group has said it.
     fn take_receipt(&mut self) {
-        if let Some(proposed) = self.leads.hosted.receipt.take() {
+        if let Some(proposed) = self.leads.receipt.take() {
             self.proposed(proposed);
         }
     }
 
     /// The same; if the group has not, it is going to wake this actor.
     fn take_or_await_receipt(&mut self) -> bool {
-        let proposed = self.leads.hosted.receipt.take_or_await();
+        let proposed = self.leads.receipt.take_or_await();
         proposed.map(|proposed| self.proposed(proposed)).is_some()
     }
 
@@ -272,7 +274,6 @@ impl Actor for EvaluatorActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.set_mailbox_capacity(EVALUATOR_MAILBOX);
         let Leads { serial, term, .. } = self.leads;
         self.with(|evaluator, now| evaluator.begin(now, serial, term));
         ctx.spawn(Drive);

@@ -7,11 +7,12 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
-use actix::{Actor, Addr};
+use actix::dev::channel::channel;
+use actix::{Addr, Context};
 use actix_rt::ArbiterHandle;
 use synod_consensus::GroupId;
 
-use super::evaluator::{EvaluatorActor, Leads};
+use super::evaluator::{EVALUATOR_MAILBOX, EvaluatorActor, Leads};
 use super::shared::Shared;
 use crate::entity::{KindFactory, KindTable};
 use crate::evaluation::{CheckedEvaluatorOptions, Evaluator, ShardState};
@@ -56,9 +57,13 @@ impl Evaluators {
         let arbiter = &self.arbiters[group.get() as usize % self.arbiters.len()];
         let (kinds, options) = (self.kinds.clone(), self.options.clone());
         let seed = self.seed ^ leads.hosted.replica.get();
-        EvaluatorActor::start_in_arbiter(arbiter, move |_| {
+        // As `start_in_arbiter`, with room for all who waited for this leadership before it runs.
+        let (sender, receiver) = channel(EVALUATOR_MAILBOX);
+        arbiter.spawn_fn(move || {
             let evaluator = Evaluator::new(shard, state, kinds_here(&kinds), options, seed);
-            EvaluatorActor::new(evaluator, leads, shared)
-        })
+            let actor = EvaluatorActor::new(evaluator, leads, shared);
+            actix_rt::spawn(Context::with_receiver(receiver).into_future(actor));
+        });
+        Addr::new(sender)
     }
 }

@@ -25,8 +25,7 @@ struct Left {
     awaited: bool,
 }
 
-/// At most one is under way: an evaluator offers the next batch of a leadership when it has taken what became of the one before, and
-/// what became of an earlier leadership's concerns nobody.
+/// Of one leadership. At most one is under way: an evaluator offers the next batch when it has taken what became of the one before.
 #[derive(Debug, Default)]
 pub(crate) struct Receipt(Mutex<Left>);
 

@@ -13,7 +13,6 @@ use super::actor::{Checkpointed, GroupActor, Persisted, Prefer, StorageFailed};
 use super::evaluator::{EvaluatorActor, Incoming};
 use super::freight::{News, Receivers};
 use super::machine::lock;
-use super::receipt::Receipt;
 use crate::storage::{CheckpointSink, WriteSink};
 use crate::system::ReplicaAddress;
 use synod_consensus::LogIndex;
@@ -41,8 +40,6 @@ pub(crate) struct Hosted {
     pub(crate) overlay_bytes: AtomicUsize,
     /// It was asked to make room, and has not yet.
     pub(crate) makes_room: AtomicBool,
-    /// From the group to its evaluator.
-    pub(crate) receipt: Receipt,
 }
 
 impl Hosted {
@@ -63,7 +60,6 @@ impl Hosted {
             changes,
             overlay_bytes: AtomicUsize::new(0),
             makes_room: AtomicBool::new(false),
-            receipt: Receipt::default(),
         }
     }
 

@@ -64,8 +64,8 @@ impl Handler<Propose> for GroupActor {
             result,
         };
         // It is there before the batch can be applied: that the evaluator hears in a message, and looks here first.
-        if let (Some(evaluator), Some(hosted)) = (&self.evaluator, &self.hosted)
-            && hosted.receipt.leave(proposed)
+        if let Some(evaluator) = &self.evaluator
+            && self.receipt.leave(proposed)
         {
             evaluator.do_send(TakeReceipt);
         }
