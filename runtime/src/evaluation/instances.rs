@@ -1,8 +1,13 @@
 //! Entities leave memory and come back as they were. Compiled for tests only.
 
-use super::bench::{Bench, Deposit, Slow, at, command, open_door};
-use super::{CheckedEvaluatorOptions, EvaluatorOptions};
-use crate::wire::SessionId;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::base::{Base, BaseError, BaseRows};
+use super::bench::{Balance, Bench, Deposit, Slow, at, command, open_door, query};
+use super::{CheckedEvaluatorOptions, EvaluatorOptions, ShardState};
+use crate::wire::{Outcome, Refusal, SessionId};
 
 /// Puts one into each of so many accounts, again.
 fn deposit_into(bench: &mut Bench, session: SessionId, accounts: u64, round: u64) {
@@ -96,4 +101,35 @@ fn what_the_evaluators_of_a_node_keep_is_bounded_together() {
     deposit_into(first, sessions[0], 50, 3);
     assert!(bytes(first) > NODE_BYTES / 2);
     assert_eq!(first.balance("k49"), 4);
+}
+
+/// Rows on a disk that refuses.
+#[derive(Debug)]
+struct Unreadable;
+
+impl Base for Unreadable {
+    fn get(&self, _key: &[u8]) -> Result<Option<Bytes>, BaseError> {
+        Err(BaseError::Unread("too many open files".to_owned()))
+    }
+
+    fn scan(&self, _prefix: &[u8]) -> BaseRows<'_> {
+        Box::new(std::iter::empty())
+    }
+}
+
+#[test]
+fn who_asks_for_an_entity_that_cannot_be_read_here_is_sent_on() {
+    // Nothing is known to be wrong with its image: this replica or its node stops, and another one has it.
+    let mut bench = Bench::idle(EvaluatorOptions::default());
+    *bench.state.lock().unwrap() = ShardState::on(Arc::new(Unreadable));
+    bench.begin(1);
+    let session = bench.session(7);
+    let deposit = bench.send(command(session, 1, &Deposit { amount: 1 }));
+    let balance = bench.send(query(&Balance));
+    bench.settle();
+    for token in [deposit, balance] {
+        let sent_on = Outcome::Refused(Refusal::NotLeader { leader: None });
+        assert_eq!(bench.outcome(token), Some(&sent_on));
+    }
+    assert_eq!(bench.evaluator.counters().quarantined, 0);
 }

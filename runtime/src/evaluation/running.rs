@@ -50,6 +50,14 @@ impl Future for Handling {
     }
 }
 
+/// Why an entity has no instance.
+enum Inactive {
+    /// Its image is none.
+    Unsound(Failure),
+    /// Its image could not be read here: this replica is about to stop, and another one has it.
+    Unread,
+}
+
 /// What a command did to its entity.
 enum Change {
     /// Nothing; the instance is as it was.
@@ -118,8 +126,13 @@ impl Leadership {
         let at = call.at();
         let state = match self.activate(env, &at) {
             Ok(state) => state,
-            Err(failure) => {
+            Err(Inactive::Unsound(failure)) => {
                 self.conclude(env, now, &call, Err(failure));
+                return;
+            }
+            Err(Inactive::Unread) => {
+                let outcome = Outcome::Refused(Refusal::NotLeader { leader: None });
+                self.refuse(env, &call, &outcome);
                 return;
             }
         };
@@ -170,7 +183,7 @@ impl Leadership {
     }
 
     /// The entity's instance, decoded from its newest image unless it is at hand.
-    fn activate(&mut self, env: &mut Env, at: &EntityAt) -> Result<State, Failure> {
+    fn activate(&mut self, env: &mut Env, at: &EntityAt) -> Result<State, Inactive> {
         let kinds = env.kinds.clone();
         let kind = kinds.at(at.kind);
         if let Some(slot) = self.slots.get_mut(at.kind, &at.key) {
@@ -187,7 +200,7 @@ impl Leadership {
         }
         env.counters.activations += 1;
         let image = env.state().image(kind.name, &at.key);
-        let image = self.sound(env, at, Ok(image.map_err(|error| error.to_string())))?;
+        let image = image.map_err(|_| Inactive::Unread)?;
         let (state, base, exists, version) = match image {
             Some(image) => {
                 let decoded = guard::call(|| kind.decode(&image.bytes));
@@ -214,14 +227,14 @@ impl Leadership {
         env: &mut Env,
         at: &EntityAt,
         read: Result<Result<T, String>, String>,
-    ) -> Result<T, Failure> {
+    ) -> Result<T, Inactive> {
         read.and_then(|decoded| decoded).map_err(|detail| {
             env.counters.quarantined += 1;
-            Failure::Quarantined {
+            Inactive::Unsound(Failure::Quarantined {
                 kind: env.kinds.at(at.kind).name.to_owned(),
                 key: at.key.to_string(),
                 detail,
-            }
+            })
         })
     }
 
