@@ -1,7 +1,7 @@
 //! The evaluator of one shard: what goes in.
 //!
 //! Here: [`Evaluator`], its inputs and the queue of its outputs. It lives on an entity arbiter of a node that holds a
-//! replica of the shard, and is idle unless that replica leads. Inputs never block and never run anything twice.
+//! replica of the shard, and has something to do while that replica leads. Inputs never block and never run anything twice.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -23,7 +23,7 @@ use crate::wire::{Request, ShardId};
 /// [`poll`](Self::poll) once after the evaluator was made and then whenever its waker fires.
 pub struct Evaluator {
     env: Env,
-    /// In a box: most replicas lead nothing.
+    /// Dropped whole when it ends.
     leadership: Option<Box<Leadership>>,
     /// Whoever polled last, for the next leadership.
     waker: Option<task::Waker>,

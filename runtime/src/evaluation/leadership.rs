@@ -244,7 +244,7 @@ impl Leadership {
 
     /// Nothing has happened for a while: what is not in use goes.
     pub(super) fn rest(&mut self) {
-        self.slots.trim(0, 0, self.gates.batch_done());
+        self.slots.clear_idle(self.gates.batch_done());
     }
 
     /// Offers the next batch to the group if its turn has come.

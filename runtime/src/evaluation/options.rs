@@ -42,7 +42,8 @@ pub struct EvaluatorOptions {
     pub instances_max: usize,
     /// Bytes of their images.
     pub instances_bytes: usize,
-    /// Bytes of the images that all evaluators with these options keep together; each of those who keep any may have an even share.
+    /// Bytes of the images that all evaluators with these options keep together while they are at work: each of those who keep any may
+    /// have an even share. One that has more, because they were fewer, lets go when it is next at work or rests.
     pub node_instances_bytes: usize,
     /// Sequences between the lowest and the newest of a session. The shard keeps a reply of each (section 6).
     pub session_window: u64,
@@ -78,7 +79,7 @@ impl Default for EvaluatorOptions {
             running_max: 1_024,
             instances_max: 1_024,
             instances_bytes: 8 << 20,
-            node_instances_bytes: 64 << 20,
+            node_instances_bytes: 16 << 20,
             session_window: 256,
             session_bytes: 1 << 20,
             sessions_max: 16_384,

@@ -158,24 +158,33 @@ impl Slots {
         }
     }
 
-    /// Lets the least recently used idle entities go until both bounds hold, except those with effects in flight.
+    /// Lets the least recently used idle entities go until both bounds hold, except those with effects in flight. The last one stays,
+    /// however large: the next command may be for it.
     pub(super) fn trim(&mut self, count_max: usize, bytes_max: usize, batch_done: u64) {
-        while self.count > count_max || self.bytes > bytes_max {
-            let victim = self
-                .idle
-                .values()
-                .take(EVICTION_LOOKS)
-                .find(|at| {
-                    self.get(at.kind, &at.key).is_some_and(|slot| {
-                        !slot.running && slot.queue.is_empty() && slot.newest_batch <= batch_done
-                    })
-                })
-                .cloned();
-            let Some(victim) = victim else {
+        while self.count > 1 && (self.count > count_max || self.bytes > bytes_max) {
+            if !self.let_one_go(batch_done) {
                 return;
-            };
-            self.remove(&victim);
+            }
         }
+    }
+
+    /// Lets all idle entities go, except those with effects in flight.
+    pub(super) fn clear_idle(&mut self, batch_done: u64) {
+        while self.let_one_go(batch_done) {}
+    }
+
+    fn let_one_go(&mut self, batch_done: u64) -> bool {
+        let victim = self
+            .idle
+            .values()
+            .take(EVICTION_LOOKS)
+            .find(|at| {
+                self.get(at.kind, &at.key).is_some_and(|slot| {
+                    !slot.running && slot.queue.is_empty() && slot.newest_batch <= batch_done
+                })
+            })
+            .cloned();
+        victim.is_some_and(|victim| self.remove(&victim).is_some())
     }
 
     /// How many there are, and their bytes.

@@ -328,14 +328,15 @@ impl GroupActor {
 
     fn role_changed(&mut self, role: Role, term: Term, leader: Option<ReplicaId>) {
         let was = std::mem::replace(&mut self.role, (role, term, leader));
+        // Before the leadership ends: whoever is sent on from then on is told where to.
+        if let Some(hosted) = &self.hosted {
+            hosted.set_leader(leader);
+        }
         if role != Role::Leader || was.1 != term {
             self.end_leadership();
         }
         if role == Role::Leader && was.0 != Role::Leader {
             Counters::bump(&self.shared.counters.elections_won);
-        }
-        if let Some(hosted) = &self.hosted {
-            hosted.set_leader(leader);
         }
         if was.2 != leader {
             tracing::debug!(group = %self.key.group, %term, ?leader, "leader known");
@@ -346,10 +347,10 @@ impl GroupActor {
     fn may_evaluate(&mut self, term: Term, ctx: &Context<Self>) {
         self.serials += 1;
         self.leadership = Some(self.serials);
-        self.start_evaluator(ctx);
         if let Some(hosted) = &self.hosted {
             hosted.set_serves(Some(term));
         }
+        self.start_evaluator(ctx);
         self.report(true);
         self.shared.touch();
     }

@@ -300,8 +300,8 @@ pub(crate) struct Incoming {
 impl Handler<Incoming> for EvaluatorActor {
     type Result = ();
     fn handle(&mut self, Incoming { request, reply }: Incoming, _ctx: &mut Self::Context) {
-        if self.evaluator.is_none() {
-            // It was on its way when the leadership ended.
+        // It was on its way when the leadership ended, or waited while a handler blocked the arbiter.
+        if self.evaluator.is_none() || self.leads.hosted.serves() != Some(self.leads.term) {
             let refusal = self.leads.not_leader(&self.shared, None);
             return reply.refuse(&self.shared, &request, refusal);
         }

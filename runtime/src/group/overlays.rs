@@ -82,6 +82,11 @@ impl Overlays {
         held <= self.bound && self.held() <= self.bound.saturating_mul(2)
     }
 
+    /// Somebody who was asked is done, with or without room made: others may be asked.
+    pub(crate) fn look_again(&self) {
+        self.wanted_at.store(0, Ordering::Relaxed);
+    }
+
     /// Bytes that all groups hold.
     pub(crate) fn held(&self) -> usize {
         self.held.load(Ordering::Relaxed)
@@ -126,6 +131,9 @@ mod tests {
             looks += usize::from(overlays.want_room().is_some());
         }
         assert!((90..100).contains(&looks), "{looks}");
+        overlays.look_again();
+        assert!(overlays.want_room().is_some(), "one was done");
+        assert!(overlays.want_room().is_none());
         // Some is made: whoever goes on asks again, and for all that is too much.
         overlays.count(&mut one, unwritten(bound + bound / 8, 0));
         assert_eq!(overlays.want_room(), Some(bound / 8));

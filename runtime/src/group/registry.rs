@@ -246,22 +246,25 @@ impl Registry {
             .cloned()
     }
 
-    /// Whose states have the most that only memory holds, at least half as much as the largest of them and together about so many
-    /// bytes, of those that are not making room already. They are taken to be asked.
+    /// Whose states have the most that only memory holds, at least half as much as the largest of them, and together with those that are
+    /// making room already about so many bytes. They are taken to be asked.
     pub(crate) fn largest_overlays(&self, bytes: usize) -> Vec<Arc<Hosted>> {
         let groups = self.groups.read().unwrap_or_else(PoisonError::into_inner);
-        let overlay = |hosted: &Hosted| match hosted.makes_room.load(Ordering::Relaxed) {
-            true => 0,
-            false => hosted.overlay_bytes.load(Ordering::Relaxed),
-        };
-        let largest = groups.values().map(|hosted| overlay(hosted)).max();
-        let least = largest.unwrap_or(0).div_ceil(2).max(1);
-        let mut asked = Vec::new();
-        let mut sum = 0;
+        let (mut coming, mut largest) = (0, 0);
         for hosted in groups.values() {
-            let has = overlay(hosted);
-            if has >= least && sum < bytes {
-                sum += has;
+            let has = hosted.overlay_bytes.load(Ordering::Relaxed);
+            match hosted.makes_room.load(Ordering::Relaxed) {
+                true => coming += has,
+                false => largest = largest.max(has),
+            }
+        }
+        let least = largest.div_ceil(2).max(1);
+        let mut asked = Vec::new();
+        for hosted in groups.values() {
+            let has = hosted.overlay_bytes.load(Ordering::Relaxed);
+            let free = !hosted.makes_room.load(Ordering::Relaxed);
+            if free && has >= least && coming < bytes {
+                coming += has;
                 hosted.makes_room.store(true, Ordering::Relaxed);
                 asked.push(hosted.clone());
             }

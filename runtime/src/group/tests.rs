@@ -390,6 +390,7 @@ fn those_who_have_most_make_room_together_and_nobody_twice() {
             bytes.sort_unstable();
             bytes
         };
+        assert!(asked(20).is_empty(), "so much is coming");
         assert_eq!(asked(100), [6, 10], "half as much as the largest, at least");
         assert_eq!(asked(100), [4]);
         assert!(asked(100).is_empty());

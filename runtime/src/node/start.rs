@@ -57,14 +57,6 @@ fn keep_bytes(shards: u32) -> usize {
     (KEEP_BYTES / shards.max(1) as usize).clamp(16 << 10, 1 << 20)
 }
 
-/// Bytes of entities' images that all leaderships of a node together keep decoded while nothing happens to them, if it leads every
-/// shard; the decoded entities take about as much again. State may exceed memory, so this must not grow with it.
-const INSTANCES_BYTES: usize = 32 << 20;
-
-/// One shard's part of it: no less than a few hundred small entities, no more than one shard alone has use for.
-fn instances_bytes(shards: u32) -> usize {
-    (INSTANCES_BYTES / shards.max(1) as usize).clamp(64 << 10, 8 << 20)
-}
 /// Heartbeats without anything to do before a shard's group rests: two seconds.
 const REST_AFTER: u16 = 4;
 /// How soon members learn what the system group committed. Its entries are few, and each step of a copy's way waits for its node to learn
@@ -337,7 +329,6 @@ async fn launch(
     let seed = rand::random();
     let evaluation = EvaluatorOptions {
         node: name.clone(),
-        instances_bytes: instances_bytes(shared.sharding.shards),
         ..EvaluatorOptions::default()
     };
     let mut replicas = Replicas {

@@ -37,7 +37,7 @@ impl LogWatch {
             .clone()
     }
 
-    /// How many files the log has, not counting one made ahead.
+    /// How many files the log has, not counting one made ahead and those that wait to be used again.
     pub fn files(&self) -> usize {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).files
     }

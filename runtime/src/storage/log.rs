@@ -395,7 +395,6 @@ impl LogStore for SegmentedLog {
             return Err(self.fail("cannot sync", &error));
         }
         segment.end += bytes.len() as u64;
-        self.supply.appended(segment.end);
         self.next_frame += 1;
         self.stated_oldest = oldest;
         for record in self.encoder.records() {

@@ -110,7 +110,7 @@ fn walk(
 }
 
 impl Opened {
-    /// Reads everything back. Removes nothing but half-made files.
+    /// Reads everything back. Removes nothing but half-made files and those that waited to be used again.
     pub(crate) fn read(disk: &dyn Disk) -> Result<Self, OpenError> {
         let io = |source| OpenError::Io {
             place: disk.place(),

@@ -4,27 +4,23 @@
 //! present one fills, so that appends never wait for it; inline (simulators, where everything is one thread and repeatable) it is made
 //! when it is needed. A file that is no longer needed becomes a later one, under a new name, number and salt: its blocks are already
 //! written, which halves the time of a large write and sync (measured on ext4, 150 KB: 120 us; into blocks merely reserved by
-//! `fallocate`: 220 us). For the same reason the background fills a new file with zeros; piece by piece, two bytes for each one that is
-//! appended meanwhile. All at once they were 64 MiB for which the syncs of every log on that disk waited, 0.1 to 0.2 s.
+//! `fallocate`: 220 us). For the same reason the background fills a new file with zeros.
 //! Not here: when to take or retire a file (`log`).
 
 use std::collections::VecDeque;
 use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use super::disk::{Disk, DiskFile, OpenMode};
+use super::disk::{Disk, OpenMode};
 use super::segment::{FIRST_FRAME, Segment, SegmentHeader, segment_name};
 
 /// A file that is being made has this name until it has a header; whoever opens the log removes it.
-pub(crate) const UNFINISHED: &str = "next.tmp";
+const UNFINISHED: &str = "next.tmp";
 /// Files on their way from one life to the next, at most. The log's length goes up and down by some files with each round of checkpoints;
-/// what is removed here is filled with zeros again soon.
+/// what is removed here is filled with zeros again soon, and all syncs of the disk wait behind those. They go when the log is opened anew.
 const SPARES_MAX: usize = 4;
-/// Zeros written and synced at once.
-const PIECE: usize = 4 << 20;
-static ZEROS: [u8; PIECE] = [0; PIECE];
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// Makes and recycles files.
 struct Maker {
@@ -37,55 +33,27 @@ struct Maker {
     retired: u64,
 }
 
-/// A file that has no header yet.
-struct Unfinished {
-    order: Order,
-    name: String,
-    file: Box<dyn DiskFile>,
-    /// Zeros are written up to here.
-    filled: u64,
-}
-
 impl Maker {
-    fn begin(&mut self, order: Order) -> io::Result<Unfinished> {
-        if let Some(name) = self.spares.pop_front() {
-            return Ok(Unfinished {
-                order,
-                file: self.disk.open(&name, OpenMode::Write)?,
-                name,
-                filled: self.segment_bytes,
-            });
+    fn make(&mut self, order: Order) -> io::Result<Segment> {
+        let recycled = self.spares.pop_front();
+        let (mode, is_new) = match recycled {
+            Some(_) => (OpenMode::Write, false),
+            None => (OpenMode::Create, true),
+        };
+        let name = recycled.unwrap_or_else(|| UNFINISHED.to_owned());
+        let mut file = self.disk.open(&name, mode)?;
+        if is_new {
+            file.allocate(self.segment_bytes)?;
+            let mut at = FIRST_FRAME;
+            while order.fill && at < self.segment_bytes {
+                let bytes = (self.segment_bytes - at).min(ZEROS.len() as u64);
+                file.write_at(
+                    at,
+                    &ZEROS[..usize::try_from(bytes).expect("at most ZEROS.len()")],
+                )?;
+                at += bytes;
+            }
         }
-        let mut file = self.disk.open(UNFINISHED, OpenMode::Create)?;
-        file.allocate(self.segment_bytes)?;
-        Ok(Unfinished {
-            order,
-            file,
-            name: UNFINISHED.to_owned(),
-            filled: FIRST_FRAME,
-        })
-    }
-
-    /// Fills the next piece, and syncs it: what another file has to sync never lies behind more than this.
-    fn fill(&self, next: &mut Unfinished) -> io::Result<()> {
-        let left = usize::try_from(self.segment_bytes.saturating_sub(next.filled));
-        let bytes = left.map_or(PIECE, |left| left.min(PIECE));
-        next.file.write_at(next.filled, &ZEROS[..bytes])?;
-        next.filled += bytes as u64;
-        next.file.sync()
-    }
-
-    fn is_filled(&self, next: &Unfinished) -> bool {
-        next.filled >= self.segment_bytes
-    }
-
-    fn finish(&self, next: Unfinished) -> io::Result<Segment> {
-        let Unfinished {
-            order,
-            name,
-            mut file,
-            ..
-        } = next;
         let header = SegmentHeader {
             sequence: order.sequence,
             salt: salt_of(self.salt, order.sequence),
@@ -101,11 +69,6 @@ impl Maker {
             file,
             end: FIRST_FRAME,
         })
-    }
-
-    fn make(&mut self, order: Order) -> io::Result<Segment> {
-        let next = self.begin(order)?;
-        self.finish(next)
     }
 
     /// Keeps some files for later ones and removes the others. A failure costs room, never a record: the file is older than the log's oldest
@@ -145,6 +108,8 @@ fn salt_of(seed: u64, sequence: u64) -> u64 {
 struct Order {
     sequence: u64,
     oldest: u64,
+    /// Whether a new file is filled with zeros.
+    fill: bool,
 }
 
 enum Task {
@@ -152,151 +117,49 @@ enum Task {
     Retire(u64),
 }
 
-#[derive(Default)]
-struct Wishes {
-    tasks: VecDeque<Task>,
-    /// How far the next file may be filled.
-    fill_through: u64,
-    /// Somebody waits for it.
-    hurry: bool,
-    ended: bool,
-}
-
-/// What the log wants of the thread.
-#[derive(Default)]
-struct Desk {
-    wishes: Mutex<Wishes>,
-    changed: Condvar,
-}
-
-impl Desk {
-    fn lock(&self) -> MutexGuard<'_, Wishes> {
-        self.wishes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn change(&self, change: impl FnOnce(&mut Wishes)) {
-        change(&mut self.lock());
-        self.changed.notify_one();
-    }
-}
-
-/// The thread's next step.
-enum Step {
-    Do(Task),
-    Fill(Unfinished),
-    Finish(Unfinished),
-}
-
-struct Worker {
-    maker: Maker,
-    desk: Arc<Desk>,
-    made: Sender<io::Result<Segment>>,
-}
-
-impl Worker {
-    /// `None`: nothing is wanted any more.
-    fn wait(&self, next: &mut Option<Unfinished>) -> Option<Step> {
-        let mut wishes = self.desk.lock();
-        loop {
-            if let Some(task) = wishes.tasks.pop_front() {
-                return Some(Step::Do(task));
-            }
-            if wishes.ended {
-                return None;
-            }
-            if let Some(file) = next.take() {
-                if wishes.hurry || self.maker.is_filled(&file) {
-                    return Some(Step::Finish(file));
-                }
-                if file.filled <= wishes.fill_through {
-                    return Some(Step::Fill(file));
-                }
-                *next = Some(file);
-            }
-            let woken = self.desk.changed.wait(wishes);
-            wishes = woken.unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    fn run(mut self) {
-        let mut next = None;
-        while let Some(step) = self.wait(&mut next) {
-            let made = match step {
-                Step::Do(Task::Retire(sequence)) => {
-                    self.maker.retire(sequence);
-                    None
-                }
-                Step::Do(Task::Make(order)) => {
-                    let begun = self.maker.begin(order).map(|file| next = Some(file));
-                    begun.err().map(Err)
-                }
-                Step::Fill(mut file) => {
-                    let filled = self.maker.fill(&mut file).map(|()| next = Some(file));
-                    filled.err().map(Err)
-                }
-                Step::Finish(file) => Some(self.maker.finish(file)),
-            };
-            if let Some(made) = made
-                && self.made.send(made).is_err()
-            {
-                return;
-            }
-        }
-    }
-}
-
 struct Background {
-    desk: Arc<Desk>,
+    tasks: Option<Sender<Task>>,
     made: Receiver<io::Result<Segment>>,
     thread: Option<JoinHandle<()>>,
     /// Number of the file that was ordered and not yet taken.
     ordered: Option<u64>,
-    /// What the thread knows to be appended to the present file.
-    appended: u64,
 }
 
 impl Background {
-    fn start(maker: Maker) -> io::Result<Self> {
-        let desk = Arc::new(Desk::default());
+    fn start(mut maker: Maker) -> io::Result<Self> {
+        let (tasks, orders) = channel();
         let (finished, made) = channel();
-        let worker = Worker {
-            maker,
-            desk: desk.clone(),
-            made: finished,
-        };
         let thread = std::thread::Builder::new()
             .name("synod-log-files".into())
-            .spawn(move || worker.run())?;
+            .spawn(move || {
+                for task in orders {
+                    match task {
+                        Task::Make(order) => {
+                            if finished.send(maker.make(order)).is_err() {
+                                return;
+                            }
+                        }
+                        Task::Retire(sequence) => maker.retire(sequence),
+                    }
+                }
+            })?;
         Ok(Self {
-            desk,
+            tasks: Some(tasks),
             made,
             thread: Some(thread),
             ordered: None,
-            appended: 0,
         })
     }
 
-    /// A task that is lost because the thread has ended shows at the next [`Self::receive`].
-    fn order(&mut self, order: Order) {
-        self.ordered = Some(order.sequence);
-        self.appended = 0;
-        self.desk.change(|wishes| {
-            wishes.fill_through = FIRST_FRAME;
-            wishes.hurry = false;
-            wishes.tasks.push_back(Task::Make(order));
-        });
-    }
-
-    fn appended(&mut self, end: u64) {
-        if end >= self.appended + PIECE as u64 / 2 {
-            self.appended = end;
-            self.desk.change(|wishes| wishes.fill_through = 2 * end);
+    /// Sends a task; one that is lost because the thread has ended shows at the next [`Self::receive`].
+    fn send(&self, task: Task) {
+        if let Some(tasks) = &self.tasks {
+            let _ = tasks.send(task);
         }
     }
 
     fn receive(&mut self) -> io::Result<Segment> {
         self.ordered = None;
-        self.desk.change(|wishes| wishes.hurry = true);
         self.made
             .recv()
             .map_err(|_| io::Error::other("the thread that makes log files has ended"))?
@@ -305,7 +168,7 @@ impl Background {
 
 impl Drop for Background {
     fn drop(&mut self) {
-        self.desk.change(|wishes| wishes.ended = true);
+        self.tasks = None; // ends the thread's loop
         if let Some(thread) = self.thread.take() {
             let _ = thread.join(); // a panic there has already failed the log
         }
@@ -359,14 +222,12 @@ impl Supply {
             && !is_ready
             && background.ordered.is_none()
         {
-            background.order(Order { sequence, oldest });
-        }
-    }
-
-    /// Says where the present file ends by now: the next one is filled ahead of it.
-    pub(crate) fn appended(&mut self, end: u64) {
-        if let Way::Background(background) = &mut self.way {
-            background.appended(end);
+            background.ordered = Some(sequence);
+            background.send(Task::Make(Order {
+                sequence,
+                oldest,
+                fill: true,
+            }));
         }
     }
 
@@ -378,12 +239,16 @@ impl Supply {
         {
             return Ok(segment);
         }
-        let order = Order { sequence, oldest };
+        let order = Order {
+            sequence,
+            oldest,
+            fill: false,
+        }; // somebody waits
         let segment = match &mut self.way {
             Way::Inline(maker) => maker.make(order)?,
             Way::Background(background) => {
                 if background.ordered.is_none() {
-                    background.order(order);
+                    background.send(Task::Make(order));
                 }
                 background.receive()?
             }
@@ -399,12 +264,7 @@ impl Supply {
     pub(crate) fn retire(&mut self, sequence: u64) {
         match &mut self.way {
             Way::Inline(maker) => maker.retire(sequence),
-            Way::Background(background) => {
-                let task = Task::Retire(sequence);
-                background
-                    .desk
-                    .change(|wishes| wishes.tasks.push_back(task));
-            }
+            Way::Background(background) => background.send(Task::Retire(sequence)),
         }
     }
 }

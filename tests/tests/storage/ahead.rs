@@ -19,27 +19,7 @@ fn open(disk: &Faulty, segment_bytes: u64) -> SegmentedLog {
     SegmentedLog::open(disk.share(), options).unwrap()
 }
 
-// Section 13: appends never stall. The zeros of a whole file at once are what their syncs wait behind.
-#[test]
-fn the_next_file_is_filled_in_step_with_appends() {
-    let folder = tempfile::tempdir().unwrap();
-    let disk = Faulty::new(folder.path());
-    let mut log = open(&disk, 32 * MIB);
-    log.write(&[(key(1, 1), vec![born()])]).unwrap();
-    disk.wait_until(|fault| fault.bytes >= 4 * MIB); // it has begun
-    let mut appended = 0;
-    for index in 1..=18 * MIB / BYTES {
-        log.write(&[(key(1, 1), vec![append(1, index..=index, BYTES as usize)])])
-            .unwrap();
-        appended += BYTES;
-        let most = 3 * appended + 8 * MIB + MIB / 4; // frames, twice as many zeros, a piece before and one under way, heads
-        let written = disk.set(|fault| fault.bytes);
-        assert!(written <= most, "{written} bytes after {appended}");
-    }
-    // The present file is half full: the next one is there.
-    disk.wait_until(|fault| fault.bytes >= 32 * MIB + appended);
-}
-
+// Section 13: appends never stall. What is filled with zeros is what their syncs wait behind.
 #[test]
 fn files_that_come_back_many_at_once_are_not_filled_again() {
     let folder = tempfile::tempdir().unwrap();

@@ -55,10 +55,12 @@ impl GroupActor {
         }
     }
 
-    /// It may be asked again.
+    /// It may be asked again, and so may others if that was not enough.
     pub(super) fn room_was_made(&self) {
-        if let Some(hosted) = &self.hosted {
-            hosted.makes_room.store(false, Ordering::Relaxed);
+        if let Some(hosted) = &self.hosted
+            && hosted.makes_room.swap(false, Ordering::Relaxed)
+        {
+            self.shared.overlays.look_again();
         }
     }
 
@@ -89,6 +91,7 @@ impl Handler<CheckpointForRoom> for GroupActor {
             if self.checkpoint.is_none() {
                 self.room_was_made();
             }
+            self.count_overlay(); // what is being written is asked of nobody else
         }
     }
 }
