@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 
 use super::actor::{CheckpointNow, Fetched, Registered, Retire, RowsUnreadable};
-use super::evaluator::{Incoming, LocalReplies, ReplyTo};
+use super::evaluator::{Incoming, Leads, LocalReplies, ReplyTo};
 use super::freight::BYTES_PER_SECOND;
 use super::machine::Decoded;
 use super::registry::Completions;
@@ -144,12 +144,7 @@ impl Ground {
     }
 
     fn start_group(&mut self) -> Addr<GroupActor> {
-        let evaluators = Evaluators {
-            arbiters: vec![actix_rt::System::current().arbiter().clone()],
-            kinds: Arc::default(),
-            options: Arc::new(EvaluatorOptions::default().check().unwrap()),
-            seed: 7,
-        };
+        let evaluators = evaluators();
         let state = Arc::new(Mutex::new(ShardState::default()));
         self.state = Arc::downgrade(&state);
         let start = Start {
@@ -225,6 +220,32 @@ fn a_replica_puts_nothing_out_before_it_is_registered() {
     });
 }
 
+/// What makes evaluators on this thread.
+fn evaluators() -> Evaluators {
+    Evaluators {
+        arbiters: vec![actix_rt::System::current().arbiter().clone()],
+        kinds: Arc::default(),
+        options: Arc::new(EvaluatorOptions::default().check().unwrap()),
+        seed: 7,
+    }
+}
+
+/// Asks for a session.
+fn opening(id: u64) -> Request {
+    Request {
+        id,
+        attempt: 1,
+        shard: SHARD,
+        intent: Intent::OpenSession { router: 7 },
+        kind: String::new(),
+        key: String::new(),
+        message: String::new(),
+        body: Bytes::new(),
+        deadline_ms: 1_000,
+        trace: None,
+    }
+}
+
 /// Hears what a request is answered.
 #[derive(Debug, Default)]
 struct Heard(Mutex<Vec<Reply>>);
@@ -257,20 +278,8 @@ fn an_evaluator_frees_its_state_with_its_leadership_and_sends_on_who_comes_late(
         until("the state is free", || held.strong_count() == 1).await;
         assert!(hosted.evaluator().is_none() && evaluator.connected() && group.connected());
         let heard = Arc::new(Heard::default());
-        let request = Request {
-            id: 1,
-            attempt: 1,
-            shard: SHARD,
-            intent: Intent::OpenSession { router: 7 },
-            kind: String::new(),
-            key: String::new(),
-            message: String::new(),
-            body: Bytes::new(),
-            deadline_ms: 1_000,
-            trace: None,
-        };
         evaluator.do_send(Incoming {
-            request,
+            request: opening(1),
             reply: ReplyTo::Local(heard.clone()),
         });
         until("it is answered", || !heard.0.lock().unwrap().is_empty()).await;
@@ -398,6 +407,45 @@ fn those_who_have_most_make_room_together_and_nobody_twice() {
             hosted.makes_room.store(false, Ordering::Relaxed);
         }
         assert_eq!(asked(5).len(), 1, "that is enough");
+        ground.end();
+    });
+}
+
+#[test]
+fn an_evaluator_has_room_before_it_runs_and_nobody_is_left_without_an_answer() {
+    // All who waited for a leader come at once; and then its leadership may be over before it has looked at the first.
+    const CALLERS: u64 = 100;
+    on_an_arbiter(async {
+        let mut ground = Ground::new();
+        let (actor, hosted) = ground.start_serving().await;
+        let leads = Leads {
+            group: actor,
+            hosted: hosted.clone(),
+            receipt: Arc::default(),
+            serial: 7,
+            term: hosted.serves().unwrap(),
+        };
+        let state = ground.state.upgrade().unwrap();
+        let (group, shared) = (ground.key.group, ground.shared.clone());
+        let evaluator = evaluators().start(SHARD, group, state, leads, shared);
+        hosted.set_evaluator(Some(evaluator));
+        let heard = Arc::new(Heard::default());
+        for id in 1..=CALLERS {
+            let reply = ReplyTo::Local(heard.clone());
+            let request = opening(id);
+            assert!(hosted.offer(Incoming { request, reply }).is_ok());
+        }
+        hosted.set_serves(None);
+        hosted.set_evaluator(None);
+        let answered = || heard.0.lock().unwrap().len() as u64 == CALLERS;
+        until("all are answered", answered).await;
+        for reply in heard.0.lock().unwrap().iter() {
+            let sent_on = matches!(
+                reply.outcome,
+                Outcome::Refused(Refusal::NotLeader { leader: None })
+            );
+            assert!(sent_on, "{reply:?}");
+        }
         ground.end();
     });
 }
