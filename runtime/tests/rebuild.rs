@@ -37,7 +37,7 @@ impl Answer<Read> for Note {
 
 const SHARDS: u32 = 4;
 /// More than the tails of all logs that are kept.
-const CHANGES: usize = 3_000;
+const CHANGES: usize = 600;
 
 fn builder(directory: &Path, name: &str) -> NodeBuilder {
     Node::builder()
@@ -67,8 +67,9 @@ async fn three(directory: &Path) -> [Node; 3] {
     }
     // More than the logs keep of what is in the rows.
     for number in 0..CHANGES {
-        let note = n1.entities::<Note>().at(format!("changes-{}", number % 50));
-        let change = format!("{number:5}").repeat(200);
+        // One after the other, so that few of their states are ever written to the rows.
+        let note = n1.entities::<Note>().at(format!("changes-{}", number / 12));
+        let change = format!("{number:5}").repeat(4_000);
         note.ask(Write(change)).await.expect("written");
     }
     [n1, n2, n3]
