@@ -66,14 +66,20 @@ async fn start(directory: &Path, name: &str, rate: u64, at: Option<&Node>) -> No
     builder.start().await.expect("starts")
 }
 
-/// Three nodes, of which the third was away while the others wrote more than their logs keep.
-async fn two_of_three(directory: &Path, rate: u64) -> (Node, Node) {
+/// Three nodes, of which the third is away.
+async fn without_the_third(directory: &Path, rate: u64) -> (Node, Node) {
     let founder = builder(directory, "n1", rate).found().shards(SHARDS);
     let n1 = founder.start().await.expect("founds");
     let n2 = start(directory, "n2", rate, Some(&n1)).await;
     let n3 = start(directory, "n3", rate, Some(&n1)).await;
     settled([&n1, &n2, &n3], SHARDS).await;
     n3.shutdown().await;
+    (n1, n2)
+}
+
+/// Three nodes, of which the third was away while the others wrote more than their logs keep.
+async fn two_of_three(directory: &Path, rate: u64) -> (Node, Node) {
+    let (n1, n2) = without_the_third(directory, rate).await;
     for page in 0..PAGES {
         let page = n1.entities::<Page>().at(format!("page-{page}"));
         page.ask(Fill(PAGE)).await.expect("filled");
@@ -222,21 +228,15 @@ async fn a_node_that_was_away_for_a_moment_gets_what_it_missed_and_no_snapshot()
     const BYTES: u64 = 2_000; // with that the others compact their logs several times
     let directory = tempfile::tempdir().unwrap();
     let rate = 100 << 30;
-    let founder = builder(directory.path(), "n1", rate).found().shards(SHARDS);
-    let n1 = founder.start().await.expect("founds");
-    let n2 = start(directory.path(), "n2", rate, Some(&n1)).await;
-    let n3 = start(directory.path(), "n3", rate, Some(&n1)).await;
-    settled([&n1, &n2, &n3], SHARDS).await;
-    n3.shutdown().await;
+    let (n1, n2) = without_the_third(directory.path(), rate).await;
+    let page = n1.entities::<Page>().at("page-7".to_owned());
     for change in 0..MISSED {
-        let page = n1.entities::<Page>().at("page-7".to_owned());
         page.ask(Fill(BYTES + change)).await.expect("filled");
     }
     let n3 = start(directory.path(), "n3", rate, None).await;
     settled([&n1, &n2, &n3], SHARDS).await;
     n2.shutdown().await;
     // A majority from here on is the first node and the third, with all that it missed.
-    let page = n1.entities::<Page>().at("page-7".to_owned());
     page.ask(Fill(1)).await.expect("filled");
     for name in ["snapshots_installed", "snapshot_bytes_received"] {
         assert_eq!(counter(&n3, name).await, 0, "{name}");

@@ -362,8 +362,7 @@ fn handshakes(count: u64) {
     while nodes.iter().any(|node| node.transport.connections() > 0) {
         std::thread::sleep(Duration::from_millis(100)); // between two looks
     }
-    // What is under way arrives, and is counted at the next look.
-    std::thread::sleep(Duration::from_secs(2));
+    std::thread::sleep(Duration::from_secs(2)); // what is under way arrives, and is counted at the next look
     let one = Wire::of([&nodes[0].transport].into_iter());
     let each = |sum: u64| sum as f64 / count as f64;
     println!(

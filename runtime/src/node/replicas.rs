@@ -281,14 +281,13 @@ impl Replicas {
         space: Option<RowSpace>,
         state_bytes: u64,
     ) {
-        let evaluators = || self.evaluators.clone();
         let leader = group.status().leader;
         let start = Start {
             group,
             key,
             machine,
             shared: self.shared.clone(),
-            shard: super::shard_of(key.group).map(|shard| (shard, evaluators())),
+            shard: super::shard_of(key.group).map(|shard| (shard, self.evaluators.clone())),
             applied,
             space,
             state_bytes,
