@@ -345,6 +345,9 @@ impl Group {
             self.arm_election();
             self.outputs.push_back(Output::Unclaimed);
         }
+        if changed {
+            self.level_at = LogIndex::MAX;
+        }
         self.role = role;
         self.campaign.announced = self.term;
         if self.leader != leader {

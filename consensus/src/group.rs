@@ -60,6 +60,8 @@ pub struct Group {
     pub(crate) verified: LogIndex,
     /// The last acknowledgement of this term.
     pub(crate) acknowledged: LogIndex,
+    /// With so much applied it has caught up with its leader; out of reach until it knows how far that is.
+    pub(crate) level_at: LogIndex,
     /// The leader waits for an acknowledgement even if there is no news.
     pub(crate) acknowledge: bool,
     pub(crate) gathering: Option<Box<Gathering>>,
@@ -149,6 +151,7 @@ impl Group {
             leadership: None,
             verified: LogIndex::ZERO,
             acknowledged: LogIndex::ZERO,
+            level_at: LogIndex::MAX,
             acknowledge: false,
             gathering: None,
             installing: None,
@@ -228,9 +231,10 @@ impl Group {
                 sent,
                 upto,
                 commit,
+                known,
             } => {
                 if self.follow(from, term) {
-                    self.handle_heartbeat(from, round, sent, upto, commit);
+                    self.handle_heartbeat(from, round, sent, upto, commit, known);
                 }
             }
             Body::Chunk {
@@ -691,6 +695,7 @@ impl Group {
             pending_bytes: leadership.map_or(0, |l| l.uncommitted_bytes),
             transfer: self.handover.as_ref().map(|handover| handover.to),
             data_lost: self.data_lost,
+            caught_up: self.has_caught_up(),
             resting: self.resting,
         }
     }

@@ -104,6 +104,7 @@ impl Group {
                     sent: self.now,
                     upto,
                     commit,
+                    known: self.committed,
                 },
             );
         }
@@ -134,6 +135,7 @@ impl Group {
         sent: Duration,
         upto: LogIndex,
         commit: LogIndex,
+        known: LogIndex,
     ) {
         let last = self.log.last_index();
         if commit > last && self.installing.is_none() {
@@ -146,6 +148,9 @@ impl Group {
             return;
         }
         self.learn_commit(commit);
+        if known > LogIndex::ZERO {
+            self.compare_with_leader(known);
+        }
         let matched = if self.may_promise() {
             self.durable_match()
         } else {

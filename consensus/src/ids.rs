@@ -115,6 +115,9 @@ number! {
 }
 
 impl LogIndex {
+    /// Further on than any entry will ever lie.
+    pub const MAX: Self = Self(u64::MAX);
+
     /// The place before this one; `ZERO` stays where it is.
     pub const fn previous(self) -> Self {
         Self(self.0.saturating_sub(1))

@@ -179,12 +179,16 @@ pub(crate) enum Body {
     /// Everything through `commit` is committed. No answer.
     Committed { commit: LogIndex },
     /// `round` is never reused within a term; `sent` is the leader's own clock, `upto` the last entry it sent before; both are only
-    /// echoed. `commit` never exceeds what this follower acknowledged, so one beyond its log proves that it lost data (H73).
+    /// echoed. `commit` never exceeds what this follower acknowledged, so one beyond its log proves that it lost data (H73). `known` is
+    /// committed whether or not this follower has it: only so can one that lost sight of its leader for a while know that it missed
+    /// nothing. `ZERO`: not said.
     Heartbeat {
         round: u64,
         sent: Duration,
         upto: LogIndex,
         commit: LogIndex,
+        #[serde(default)]
+        known: LogIndex,
     },
     /// A replica wants to read by itself: which commit index covers everything acknowledged by now? Asked for all its reads
     /// through `upto`; `life` is drawn at its start, so that no answer to a former life counts (H61).

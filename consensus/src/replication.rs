@@ -209,6 +209,7 @@ impl Group {
             }
         }
         if !self.log.holds(prev) {
+            self.level_at = LogIndex::MAX;
             let hint = self
                 .log
                 .last_within(Position::new(prev.term, prev.index.previous()));
@@ -267,6 +268,24 @@ impl Group {
         self.verified = self.verified.max(end);
         self.acknowledge |= fresh.is_none();
         self.learn_commit(commit);
+        self.compare_with_leader(commit);
+    }
+
+    /// The leader knows everything through `known` to be committed.
+    pub(crate) fn compare_with_leader(&mut self, known: LogIndex) {
+        if self.committed >= known {
+            self.level_at = self.level_at.min(self.committed);
+        }
+    }
+
+    /// Whether this replica serves its group as well as it can: it leads and all that former leaders committed is applied here, or it has
+    /// once, since it follows this leader, held and applied everything that the leader knew to be committed. Lost with the leader, and
+    /// with every append or state that shows that something is missing here.
+    pub fn has_caught_up(&self) -> bool {
+        match &self.leadership {
+            Some(leadership) => leadership.evaluation_announced,
+            None => self.applied >= self.level_at,
+        }
     }
 
     /// The leader says that everything through `commit` is committed; this replica believes it as far as it checked its log

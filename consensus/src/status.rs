@@ -41,6 +41,8 @@ pub struct Status {
     pub transfer: Option<ReplicaId>,
     /// It lost data that it had acknowledged.
     pub data_lost: bool,
+    /// It serves its group as well as it can: see [`Group::has_caught_up`](crate::Group::has_caught_up).
+    pub caught_up: bool,
     /// It rests: as a leader that needs no heartbeats, or as a follower under its claim.
     pub resting: bool,
 }

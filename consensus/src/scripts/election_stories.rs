@@ -333,12 +333,7 @@ fn survivors_stagger_and_groups_share_them_out() {
                 Duration::ZERO,
             )
             .unwrap();
-            let body = Body::Heartbeat {
-                round: 1,
-                sent: Duration::ZERO,
-                upto: LogIndex::ZERO,
-                commit: LogIndex::ZERO,
-            };
+            let body = heartbeat(1, Duration::ZERO, 0, 0);
             group.receive(
                 Duration::ZERO,
                 crate::Message {

@@ -148,12 +148,7 @@ fn an_acknowledgement_claims_only_what_was_checked() {
     net.write_one(3); // the new term
     assert_eq!(acknowledged(&net, 1), [5]);
     net.wire.clear();
-    let round = Body::Heartbeat {
-        round: 1,
-        sent: net.now,
-        upto: LogIndex::ZERO,
-        commit: LogIndex::ZERO,
-    };
+    let round = heartbeat(1, net.now, 0, 0);
     net.deliver(say(1, 3, 2, round));
     let Some(Body::HeartbeatReply {
         received, matched, ..

@@ -1,5 +1,7 @@
 //! Messages and entries that a story writes by hand.
 
+use core::time::Duration;
+
 use bytes::Bytes;
 
 use crate::message::Body;
@@ -37,6 +39,18 @@ pub(super) fn entries(term: u64, indexes: core::ops::RangeInclusive<u64>) -> Vec
         payload: format!("{term}.{index}").into(),
     };
     indexes.map(entry).collect()
+}
+
+/// A heartbeat of a leader that knows no more to be committed than it says.
+pub(super) fn heartbeat(round: u64, sent: Duration, upto: u64, commit: u64) -> Body {
+    let commit = LogIndex::new(commit);
+    Body::Heartbeat {
+        round,
+        sent,
+        upto: LogIndex::new(upto),
+        commit,
+        known: commit,
+    }
 }
 
 /// All of a snapshot in one chunk: the state that `entries` make.

@@ -17,6 +17,7 @@ mod joint_stories;
 mod leadership_stories;
 mod lease_stories;
 mod lease_traces;
+mod level_stories;
 mod log_stories;
 mod messages;
 mod net;
@@ -36,5 +37,5 @@ mod snapshot_stories;
 mod storage_stories;
 mod transfer_stories;
 
-use messages::{at, entries, id, say, whole};
+use messages::{at, entries, heartbeat, id, say, whole};
 use net::Net;

@@ -89,17 +89,7 @@ fn nothing_is_acknowledged_before_it_is_durable() {
     net.deliver(append(1, 3, 1, at(0, 0), entries(1, 1..=2), 0));
     net.deliver(append(1, 3, 1, at(1, 2), vec![], 0));
     assert_eq!(net.on_wire("appended", 1), 0);
-    net.deliver(say(
-        1,
-        3,
-        1,
-        Body::Heartbeat {
-            round: 1,
-            sent: net.now,
-            upto: LogIndex::new(2),
-            commit: LogIndex::ZERO,
-        },
-    ));
+    net.deliver(say(1, 3, 1, heartbeat(1, net.now, 2, 0)));
     let reply = net.wire.pop_back().unwrap();
     assert!(
         matches!(reply.body, Body::HeartbeatReply { received, matched: LogIndex::ZERO, .. } if received == LogIndex::new(2))
@@ -165,12 +155,7 @@ fn a_heartbeat_that_names_more_than_the_log_marks_the_replica_as_broken() {
         net.now,
     )
     .unwrap();
-    let body = Body::Heartbeat {
-        round: 9,
-        sent: net.now,
-        upto: LogIndex::new(2),
-        commit: LogIndex::new(2),
-    };
+    let body = heartbeat(9, net.now, 2, 2);
     amnesiac.receive(net.now, say(1, 3, 1, body));
     let outputs: Vec<_> = core::iter::from_fn(|| amnesiac.poll_output()).collect();
     assert!(outputs.contains(&Output::DataLost {

@@ -102,17 +102,7 @@ fn another_leader_aborts_the_transfer() {
     net.isolate(2);
     let now = net.now;
     net.group(1).transfer(now, id(2)).unwrap();
-    net.deliver(say(
-        3,
-        1,
-        9,
-        Body::Heartbeat {
-            round: 1,
-            sent: now,
-            upto: crate::LogIndex::ZERO,
-            commit: crate::LogIndex::ZERO,
-        },
-    ));
+    net.deliver(say(3, 1, 9, heartbeat(1, now, 0, 0)));
     net.settle();
     assert_eq!(net.transfer_outcome(1), Some(TransferOutcome::Aborted));
     assert_eq!(

@@ -24,7 +24,7 @@ impl World {
         }
     }
 
-    /// One leader, one configuration, and every living member has applied what the leader has.
+    /// One leader, one configuration, and every living member has applied what the leader has, and says so.
     pub(super) fn agrees(&self) -> bool {
         let Some(leader) = self.settled_leader() else {
             return false;
@@ -42,7 +42,8 @@ impl World {
                 process.is_some_and(|process| {
                     let status = &process.status;
                     let near = status.applied.plus(64) >= leader.applied;
-                    near && status.leader == Some(leader.replica)
+                    near && status.caught_up
+                        && status.leader == Some(leader.replica)
                         && status.configuration_index == leader.configuration_index
                 })
             })

@@ -88,7 +88,8 @@ impl World {
         self.live(group).filter(leaders).count() == 1
             && self
                 .live(group)
-                .all(|node| node.replicas[&group].group.is_resting())
+                .map(|node| &node.replicas[&group].group)
+                .all(|replica| replica.is_resting() && replica.has_caught_up())
     }
 
     /// Looks every 10 ms until `holds`; returns how long that took.
@@ -110,7 +111,7 @@ impl World {
                 for node in self.live(lacking) {
                     let status = node.replicas[&lacking].group.status();
                     words += &format!(
-                        "\n  node {} life {}: {:?} in {} of {:?}, {} committed, {:?} last, rests: {}",
+                        "\n  node {} life {}: {:?} in {} of {:?}, {} committed, {:?} last, caught up: {}, rests: {}",
                         node.number,
                         node.life,
                         status.role,
@@ -118,6 +119,7 @@ impl World {
                         status.leader,
                         status.commit,
                         status.last,
+                        status.caught_up,
                         status.resting
                     );
                 }

@@ -13,7 +13,7 @@
 //! | Recovery | a disk gives back all that it acknowledged | H72 |
 //! | Nothing Unasked | a group puts nothing out that this world has no use for | |
 //! | Led | every group that has a majority is led, and by a simple configuration | |
-//! | Rests | every group rests, also while a node is away that is not needed for a majority | DESIGN 9 |
+//! | Rests | every group rests, its replicas have caught up, also while a node is away that is not needed for a majority | DESIGN 9 |
 //! | Quiet | while all rest, no replica and no list of claims says anything | DESIGN 9 |
 //! | One Wakes Alone | a command wakes one group and no other | DESIGN 9 |
 //! | Succeeded | when a node dies, every group that it led is led by another | DESIGN 9 |

@@ -240,6 +240,9 @@ impl World {
                     replica.machine.applied
                 ));
             }
+            if !replica.group.has_caught_up() {
+                return Some(format!("store {store} has not caught up"));
+            }
         }
         for (store, process) in self.processes() {
             let here = process

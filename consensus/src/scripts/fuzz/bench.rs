@@ -311,6 +311,7 @@ impl Bench {
                 sent: self.now,
                 upto: self.index(upto),
                 commit: self.index(commit),
+                known: self.index(upto).max(self.index(commit)),
             },
             Said::HeartbeatReply {
                 round,

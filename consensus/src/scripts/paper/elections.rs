@@ -9,13 +9,8 @@ fn vote(from: u64, to: u64, term: u64, last: crate::Position) -> crate::Message 
     say(from, to, term, Body::Vote { last, transfer })
 }
 
-fn heartbeat(net: &Net, from: u64, to: u64, term: u64) -> crate::Message {
-    let body = Body::Heartbeat {
-        round: 1,
-        sent: net.now,
-        upto: LogIndex::ZERO,
-        commit: LogIndex::ZERO,
-    };
+fn beat(net: &Net, from: u64, to: u64, term: u64) -> crate::Message {
+    let body = heartbeat(1, net.now, 0, 0);
     say(from, to, term, body)
 }
 
@@ -53,7 +48,7 @@ fn whoever_sees_a_later_term_follows() {
         (net.status(2).role, net.status(2).term),
         (Role::Follower, Term::new(7))
     );
-    net.deliver(heartbeat(&net, 1, 3, 9));
+    net.deliver(beat(&net, 1, 3, 9));
     assert_eq!(
         (net.status(3).term, net.status(3).leader),
         (Term::new(9), Some(id(1)))
@@ -124,9 +119,9 @@ fn a_candidate_gives_way_to_a_leader_of_its_term_and_to_none_before() {
     let mut net = Net::with_logs(&[(3, &[1]), (3, &[1]), (3, &[1])]);
     stand(&mut net, 2, &[3]);
     assert_eq!(net.status(2).term, Term::new(4));
-    net.deliver(heartbeat(&net, 1, 2, 3));
+    net.deliver(beat(&net, 1, 2, 3));
     assert_eq!(net.status(2).role, Role::Candidate, "that reign is over");
-    net.deliver(heartbeat(&net, 1, 2, 4));
+    net.deliver(beat(&net, 1, 2, 4));
     assert_eq!(
         (net.status(2).role, net.status(2).leader),
         (Role::Follower, Some(id(1)))

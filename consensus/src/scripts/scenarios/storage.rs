@@ -73,12 +73,7 @@ fn a_completion_of_a_write_that_was_replaced_twice_vouches_for_nothing() {
     net.heal();
     net.deliver(append(2, 1, at(1, 1), entries(1, 2..=2)));
     net.deliver(append(3, 2, at(1, 1), entries(2, 2..=2)));
-    let heartbeat = Body::Heartbeat {
-        round: 1,
-        sent: net.now,
-        upto: LogIndex::ZERO,
-        commit: LogIndex::ZERO,
-    };
+    let heartbeat = heartbeat(1, net.now, 0, 0);
     net.deliver(say(4, 1, 3, heartbeat));
     net.deliver(append(4, 3, at(1, 1), entries(3, 2..=2)));
     assert_eq!(net.log(1), [1, 3]);
