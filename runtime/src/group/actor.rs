@@ -257,6 +257,11 @@ impl GroupActor {
             }
         }
         self.report_progress();
+        if let Some(hosted) = &self.hosted
+            && hosted.set_caught_up(self.group.has_caught_up())
+        {
+            self.shared.touch();
+        }
         self.arm(ctx);
     }
 

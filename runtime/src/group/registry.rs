@@ -30,6 +30,8 @@ pub(crate) struct Hosted {
     leader: AtomicU64,
     /// The term in which the replica here leads, once all that was committed before it is applied here; else 0.
     serves: AtomicU64,
+    /// It has caught up with its leader, or leads.
+    caught_up: AtomicBool,
     /// Replica id of the leader that the placement prefers; 0 = none.
     preferred: AtomicU64,
     /// The effective configuration here.
@@ -55,6 +57,7 @@ impl Hosted {
             evaluator: RwLock::default(),
             leader: AtomicU64::new(leader.map_or(0, ReplicaId::get)),
             serves: AtomicU64::new(0),
+            caught_up: AtomicBool::new(false),
             preferred: AtomicU64::new(0),
             configuration: Mutex::default(),
             changes,
@@ -159,6 +162,20 @@ impl Hosted {
             0 => None,
             term => Some(Term::new(term)),
         }
+    }
+
+    /// Notes whether the replica here has caught up. True if that is news.
+    pub(crate) fn set_caught_up(&self, caught_up: bool) -> bool {
+        let news = self.has_caught_up() != caught_up;
+        if news {
+            self.caught_up.store(caught_up, Ordering::Relaxed);
+        }
+        news
+    }
+
+    /// Whether others can do without another replica for this one: see [`synod_consensus::Group::has_caught_up`].
+    pub(crate) fn has_caught_up(&self) -> bool {
+        self.caught_up.load(Ordering::Relaxed)
     }
 
     /// True when the replica here is the known leader.

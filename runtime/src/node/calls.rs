@@ -239,6 +239,10 @@ impl Desk {
             .iter()
             .filter(|(_, hosted)| hosted.leader().is_none())
             .count() as u32;
+        let behind = hosted
+            .iter()
+            .filter(|(_, hosted)| hosted.leader().is_some() && !hosted.has_caught_up())
+            .count();
         let system = shared.registry.get(GroupId::ZERO);
         let system_leader = system.as_ref().and_then(|system| system.leader_store());
         let unsettled = self.steward.send(Unsettled).await.ok().flatten();
@@ -301,6 +305,11 @@ impl Desk {
             notes.push(format!("{leaderless} groups have no known leader"));
             notes.extend(without_majority(&hosted, &members, &seen, shared.store));
         }
+        if behind > 0 {
+            notes.push(format!(
+                "{behind} replicas have not caught up with their leaders yet"
+            ));
+        }
         notes.extend(recovered);
         let voters = system.as_ref().map(|system| system.voters());
         let voters = voters.unwrap_or_default();
@@ -357,7 +366,11 @@ impl Desk {
             cluster,
             level: level.get(),
             uptime_s: shared.clock.now().as_secs(),
-            ready: cluster != 0 && missing == 0 && leaderless == 0 && table.is_some(),
+            ready: cluster != 0
+                && missing == 0
+                && leaderless == 0
+                && behind == 0
+                && table.is_some(),
             notes,
             replicas: hosted.len() as u32,
             led,

@@ -193,7 +193,7 @@ pub struct NodeStatus {
     pub level: u32,
     /// Seconds since this start.
     pub uptime_s: u64,
-    /// True when every replica that belongs here exists and serves.
+    /// True when every replica that belongs here exists, has a leader, and has caught up with it: others can do without another node.
     pub ready: bool,
     /// What stands in the way of `ready`, or a warning such as "one copy decides until a third node joins".
     pub notes: Vec<String>,

@@ -102,7 +102,8 @@ impl Node {
         self.desk.status().await
     }
 
-    /// Waits until every replica that belongs here exists and every group has a leader.
+    /// Waits until every replica that belongs here exists, has a leader, and has caught up with it: the moment to stop the next node, if
+    /// all are to be stopped in turn.
     pub async fn ready(&self) {
         let mut changes = self.desk.shared.changed.subscribe();
         while !self.status().await.ready {
