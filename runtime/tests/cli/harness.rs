@@ -239,7 +239,8 @@ impl Home {
         output
     }
 
-    fn command(&self, subcommand: &str) -> Command {
+    /// A subcommand, to be run with more arguments.
+    pub(crate) fn command(&self, subcommand: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_synod"));
         command
             .arg(subcommand)
@@ -300,10 +301,14 @@ impl Node {
         fs::read_to_string(log).unwrap_or_default()
     }
 
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The most memory that it ever had, as proc(5) counts it.
     pub(crate) fn peak_mib(&self) -> u64 {
-        let status =
-            fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id())).expect("it runs");
         let line = status.lines().find(|line| line.starts_with("VmHWM:"));
         let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
         kib.expect("a number of KiB") >> 10

@@ -1,7 +1,8 @@
 //! `synod bench`: a closed loop of commands on the kind `kv` of a running cluster.
 //!
-//! Each of the clients has one command in flight; the next follows the answer at once. The warm-up is not measured; an
-//! error counts, pauses its client, and makes the command fail at the end if nothing succeeded.
+//! Each of the clients has one command in flight; the next follows the answer at once. Keys are filled first where that is wished; this
+//! and the warm-up are not measured. An error counts, pauses its client, and makes the command fail at the end if nothing succeeded; a key
+//! that cannot be filled makes it fail at once.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -24,6 +25,8 @@ use crate::options::BenchOptions;
 const ERROR_PAUSE: Duration = Duration::from_millis(10);
 /// Longest latency that is told apart.
 const LATENCY_MAX_US: u64 = 600_000_000;
+/// Times that a key is tried before filling gives up.
+const FILL_TRIES: usize = 3;
 /// Different values that are written.
 const VALUES: usize = 16;
 
@@ -38,6 +41,8 @@ struct Outcome {
     commands: u64,
     reads: u64,
     errors: BTreeMap<String, u64>,
+    /// What writing every key once took, where it was wished.
+    fill_seconds: Option<f64>,
     seconds: f64,
     clients: u32,
     connections: u32,
@@ -79,14 +84,23 @@ pub(crate) async fn run(options: BenchOptions) -> Result<(), Box<dyn Error>> {
     for _ in 0..connections {
         gateways.push(connect(&options.cluster).await?);
     }
+    let pairs = |client| gateways[(client % connections) as usize].entities::<Pair>();
+    let mut fill_seconds = None;
+    if options.fill {
+        let began = Instant::now();
+        let next = Rc::new(Cell::new(0));
+        let fillers: Vec<_> = (0..options.clients)
+            .map(|client| actix_rt::spawn(fill(shared.clone(), pairs(client), next.clone())))
+            .collect();
+        for filler in fillers {
+            filler.await??;
+        }
+        fill_seconds = Some(began.elapsed().as_secs_f64());
+    }
     let clients: Vec<_> = (0..options.clients)
         .map(|client| {
-            let pairs = gateways[(client % connections) as usize].entities::<Pair>();
-            actix_rt::spawn(client_loop(
-                shared.clone(),
-                pairs,
-                ChaCha8Rng::seed_from_u64(u64::from(client) + 2),
-            ))
+            let chance = ChaCha8Rng::seed_from_u64(u64::from(client) + 2);
+            actix_rt::spawn(client_loop(shared.clone(), pairs(client), chance))
         })
         .collect();
     actix_rt::time::sleep(Duration::from_secs(options.warm_up)).await;
@@ -110,6 +124,7 @@ pub(crate) async fn run(options: BenchOptions) -> Result<(), Box<dyn Error>> {
         commands: latency.len() - shared.reads.get(),
         reads: shared.reads.get(),
         errors: shared.errors.take(),
+        fill_seconds,
         seconds,
         clients: options.clients,
         connections,
@@ -128,9 +143,47 @@ pub(crate) async fn run(options: BenchOptions) -> Result<(), Box<dyn Error>> {
     }
 }
 
+fn key(number: u64) -> String {
+    format!("bench-{number}")
+}
+
+/// Writes key after key, of which each client takes the next one, until all are written or one cannot be.
+async fn fill(
+    shared: Rc<Shared>,
+    pairs: Entities<Pair>,
+    next: Rc<Cell<u64>>,
+) -> Result<(), String> {
+    while next.get() < shared.entities {
+        let number = next.replace(next.get() + 1);
+        let key = key(number);
+        let value = &shared.values[number as usize % VALUES];
+        let mut tries = 1;
+        loop {
+            let put = pairs.at(key.clone()).ask(Put {
+                value: value.clone(),
+            });
+            let Err(error) = put.deadline(shared.deadline).await else {
+                break;
+            };
+            if tries == FILL_TRIES {
+                next.set(shared.entities); // the others end too
+                return Err(format!("{key} cannot be written: {error}"));
+            }
+            tries += 1;
+            actix_rt::time::sleep(pause(&error)).await;
+        }
+    }
+    Ok(())
+}
+
+/// Time from an error to the next command.
+fn pause(error: &AskError) -> Duration {
+    error.retry_after().unwrap_or(ERROR_PAUSE).max(ERROR_PAUSE)
+}
+
 async fn client_loop(shared: Rc<Shared>, pairs: Entities<Pair>, mut chance: ChaCha8Rng) {
     while !shared.stopping.get() {
-        let pair = pairs.at(format!("bench-{}", chance.random_range(0..shared.entities)));
+        let pair = pairs.at(key(chance.random_range(0..shared.entities)));
         let reads = chance.random_bool(shared.read_share);
         let value = &shared.values[chance.random_range(0..VALUES)];
         let began = Instant::now();
@@ -157,8 +210,7 @@ async fn client_loop(shared: Rc<Shared>, pairs: Entities<Pair>, mut chance: ChaC
                     .borrow_mut()
                     .entry(family(&error))
                     .or_default() += 1;
-                let pause = error.retry_after().unwrap_or(ERROR_PAUSE);
-                actix_rt::time::sleep(pause.max(ERROR_PAUSE)).await;
+                actix_rt::time::sleep(pause(&error)).await;
             }
         }
     }

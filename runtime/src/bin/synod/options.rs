@@ -283,6 +283,9 @@ pub(crate) struct BenchOptions {
     /// Size of a value in bytes.
     #[arg(long, default_value_t = 256)]
     pub(crate) value_bytes: usize,
+    /// Write every key once before the warm-up.
+    #[arg(long)]
+    pub(crate) fill: bool,
     /// Share of linearizable reads, from 0 to 1; the rest are writes.
     #[arg(long, default_value_t = 0.0, value_parser = share)]
     pub(crate) read_share: f64,
