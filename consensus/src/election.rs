@@ -346,7 +346,8 @@ impl Group {
             self.outputs.push_back(Output::Unclaimed);
         }
         if changed {
-            self.level_at = LogIndex::MAX;
+            self.caught_up_at = LogIndex::MAX;
+            self.heard_committed = LogIndex::ZERO;
         }
         self.role = role;
         self.campaign.announced = self.term;

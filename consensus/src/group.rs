@@ -61,7 +61,9 @@ pub struct Group {
     /// The last acknowledgement of this term.
     pub(crate) acknowledged: LogIndex,
     /// With so much applied it has caught up with its leader; out of reach until it knows how far that is.
-    pub(crate) level_at: LogIndex,
+    pub(crate) caught_up_at: LogIndex,
+    /// What the leader's last heartbeat said to be committed; none follows it: `ZERO`.
+    pub(crate) heard_committed: LogIndex,
     /// The leader waits for an acknowledgement even if there is no news.
     pub(crate) acknowledge: bool,
     pub(crate) gathering: Option<Box<Gathering>>,
@@ -151,7 +153,8 @@ impl Group {
             leadership: None,
             verified: LogIndex::ZERO,
             acknowledged: LogIndex::ZERO,
-            level_at: LogIndex::MAX,
+            caught_up_at: LogIndex::MAX,
+            heard_committed: LogIndex::ZERO,
             acknowledge: false,
             gathering: None,
             installing: None,

@@ -149,6 +149,11 @@ impl Group {
         }
         self.learn_commit(commit);
         if known > LogIndex::ZERO {
+            // What was committed when the last heartbeat was sent had time to come since.
+            if self.heard_committed > self.committed {
+                self.caught_up_at = LogIndex::MAX;
+            }
+            self.heard_committed = known;
             self.compare_with_leader(known);
         }
         let matched = if self.may_promise() {

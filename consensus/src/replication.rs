@@ -209,7 +209,7 @@ impl Group {
             }
         }
         if !self.log.holds(prev) {
-            self.level_at = LogIndex::MAX;
+            self.caught_up_at = LogIndex::MAX;
             let hint = self
                 .log
                 .last_within(Position::new(prev.term, prev.index.previous()));
@@ -274,17 +274,18 @@ impl Group {
     /// The leader knows everything through `known` to be committed.
     pub(crate) fn compare_with_leader(&mut self, known: LogIndex) {
         if self.committed >= known {
-            self.level_at = self.level_at.min(self.committed);
+            self.caught_up_at = self.caught_up_at.min(self.committed);
         }
     }
 
     /// Whether this replica serves its group as well as it can: it leads and all that former leaders committed is applied here, or it has
-    /// once, since it follows this leader, held and applied everything that the leader knew to be committed. Lost with the leader, and
-    /// with every append or state that shows that something is missing here.
+    /// once, since it follows this leader, held and applied everything that the leader knew to be committed. Lost with the leader,
+    /// with every append or state that shows that something is missing here, and when what one heartbeat said to be committed is missing
+    /// still at the next one.
     pub fn has_caught_up(&self) -> bool {
         match &self.leadership {
             Some(leadership) => leadership.evaluation_announced,
-            None => self.applied >= self.level_at,
+            None => self.applied >= self.caught_up_at,
         }
     }
 

@@ -227,6 +227,7 @@ impl Group {
             && self.has_no_follower_reads()
             && !self.is_suspicious();
         if true_here {
+            self.compare_with_leader(claim.last);
             self.resting = true;
             self.heard_from_leader();
         } else {

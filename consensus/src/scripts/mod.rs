@@ -6,6 +6,7 @@
 
 mod answers;
 mod budget_stories;
+mod catch_up_stories;
 mod configuration_stories;
 mod election_stories;
 mod follower_read_stories;
@@ -17,7 +18,6 @@ mod joint_stories;
 mod leadership_stories;
 mod lease_stories;
 mod lease_traces;
-mod level_stories;
 mod log_stories;
 mod messages;
 mod net;

@@ -141,7 +141,7 @@ impl Group {
             self.look_at_partial();
             return;
         }
-        self.level_at = LogIndex::MAX;
+        self.caught_up_at = LogIndex::MAX;
         if total > self.options.snapshot_bytes as u64 {
             self.refuse(from, serial, Refusal::TooLong);
             return;

@@ -173,9 +173,11 @@ impl ShardState {
         if let Some(known) = self.in_memory(kind, key) {
             return Ok(known.cloned());
         }
-        self.in_base(kind, key)?
-            .map(|row| image_of(&row))
-            .transpose()
+        let image = { self.in_base(kind, key)? }.map(|row| image_of(&row));
+        if let (Some(Err(error)), Some(base)) = (&image, &self.base) {
+            base.is_damaged(error);
+        }
+        image.transpose()
     }
 
     fn in_memory(&self, kind: &str, key: &str) -> Option<Option<&Image>> {

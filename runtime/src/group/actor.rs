@@ -335,6 +335,7 @@ impl GroupActor {
         let was = std::mem::replace(&mut self.role, (role, term, leader));
         // Before the leadership ends: whoever is sent on from then on is told where to.
         if let Some(hosted) = &self.hosted {
+            hosted.set_caught_up(self.group.has_caught_up()); // of this leader, and not of the last one
             hosted.set_leader(leader);
         }
         if role != Role::Leader || was.1 != term {

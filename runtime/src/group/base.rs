@@ -71,10 +71,15 @@ impl ReplicaBase {
 
     fn unreadable(&self, error: &RowsError) -> BaseError {
         let error = not_read(error);
-        if !is_closed(&error) && self.failed.set(()).is_ok() {
-            tell_unreadable(&*self.receivers, self.key, &error);
-        }
+        self.tell(&error);
         error
+    }
+
+    /// Once is enough: it ends the replica, or its node.
+    fn tell(&self, error: &BaseError) {
+        if !is_closed(error) && self.failed.set(()).is_ok() {
+            tell_unreadable(&*self.receivers, self.key, error);
+        }
     }
 
     fn told<'a>(&'a self, rows: Rows<'a>) -> BaseRows<'a> {
@@ -89,6 +94,10 @@ impl Base for ReplicaBase {
 
     fn scan(&self, prefix: &[u8]) -> BaseRows<'_> {
         self.told(self.space.scan(prefix))
+    }
+
+    fn is_damaged(&self, error: &BaseError) {
+        self.tell(error);
     }
 
     fn has_room(&self, held: usize) -> bool {

@@ -164,6 +164,17 @@ impl Hosted {
         }
     }
 
+    /// Whether the replica here votes and others cannot do without another one for it yet. A copy that is under way to this node is not
+    /// missed by anybody: it votes once it has caught up.
+    pub(crate) fn lags(&self) -> bool {
+        let votes = || {
+            let configuration = lock(&self.configuration);
+            let halves = [&configuration.voters, &configuration.outgoing];
+            halves.iter().any(|half| half.contains(&self.replica))
+        };
+        !self.has_caught_up() && votes()
+    }
+
     /// Notes whether the replica here has caught up. True if that is news.
     pub(crate) fn set_caught_up(&self, caught_up: bool) -> bool {
         let news = self.has_caught_up() != caught_up;
@@ -173,8 +184,8 @@ impl Hosted {
         news
     }
 
-    /// Whether others can do without another replica for this one: see [`synod_consensus::Group::has_caught_up`].
-    pub(crate) fn has_caught_up(&self) -> bool {
+    /// See [`synod_consensus::Group::has_caught_up`].
+    fn has_caught_up(&self) -> bool {
         self.caught_up.load(Ordering::Relaxed)
     }
 

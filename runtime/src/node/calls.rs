@@ -241,7 +241,7 @@ impl Desk {
             .count() as u32;
         let behind = hosted
             .iter()
-            .filter(|(_, hosted)| hosted.leader().is_some() && !hosted.has_caught_up())
+            .filter(|(_, hosted)| hosted.leader().is_some() && hosted.lags())
             .count();
         let system = shared.registry.get(GroupId::ZERO);
         let system_leader = system.as_ref().and_then(|system| system.leader_store());

@@ -193,7 +193,8 @@ pub struct NodeStatus {
     pub level: u32,
     /// Seconds since this start.
     pub uptime_s: u64,
-    /// True when every replica that belongs here exists, has a leader, and has caught up with it: others can do without another node.
+    /// True when every replica that belongs here exists and has a leader, and those that vote have caught up with theirs: as far as this
+    /// node is concerned, the cluster can do without another one. Copies that are still under way here are no hindrance.
     pub ready: bool,
     /// What stands in the way of `ready`, or a warning such as "one copy decides until a third node joins".
     pub notes: Vec<String>,

@@ -102,8 +102,8 @@ impl Node {
         self.desk.status().await
     }
 
-    /// Waits until every replica that belongs here exists, has a leader, and has caught up with it: the moment to stop the next node, if
-    /// all are to be stopped in turn.
+    /// Waits until every replica that belongs here exists and has a leader, and those that vote have caught up with theirs: once that is
+    /// so on all nodes, the next one may be stopped, if all are to be in turn.
     pub async fn ready(&self) {
         let mut changes = self.desk.shared.changed.subscribe();
         while !self.status().await.ready {

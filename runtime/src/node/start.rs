@@ -315,6 +315,7 @@ async fn launch(
     let group_options = |rest_after, commit_notice, keep_bytes| {
         let options = GroupOptions {
             commit_notice,
+            keep_entries: u64::MAX, // their bytes alone count
             keep_bytes,
             chunk_window_bytes: CHUNK_WINDOW_BYTES,
             snapshot_bytes: SNAPSHOT_BYTES,

@@ -20,8 +20,8 @@ const CLIENTS: usize = 8;
 const TASKS: usize = 240;
 /// Commands after which it is enough: 1.2 GiB.
 const COMMANDS: u64 = 20_000;
-/// What the node may take: its bounds are 8 MiB of commands that wait, 4 MiB that are proposed, 64 entries of at most
-/// 1 MiB that are kept for followers, and the buffers of its connections.
+/// What the node may take: its bounds are 8 MiB of commands that wait, 4 MiB that are proposed, 1 MiB of
+/// entries that are kept for followers, and the buffers of its connections.
 const MEMORY_MIB: u64 = 256;
 
 /// How commands ended.

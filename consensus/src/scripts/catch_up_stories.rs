@@ -2,7 +2,8 @@
 
 use super::snapshot_stories::{chunked, laggard};
 use super::*;
-use crate::{GroupOptions, LogIndex};
+use crate::message::Body;
+use crate::{Claim, GroupOptions, LogIndex};
 
 /// Lets everything happen for a while, and looks at each moment: whoever says that it has caught up has applied so much.
 fn never_before(net: &mut Net, replica: u64, goal: LogIndex, millis: u64) {
@@ -74,11 +75,34 @@ fn who_restarts_with_everything_has_caught_up_with_the_first_word_of_its_leader(
 }
 
 #[test]
-fn who_rests_under_a_claim_stays_level_and_its_leader_too() {
+fn who_takes_a_claim_has_caught_up_whatever_was_said_before() {
+    // A leader of an older build says nothing in its heartbeats; a claim says it all.
     let mut net = Net::led(3, 1);
     net.propose(1, "a");
-    net.run_ms(20_000);
-    assert!((1..=3).all(|replica| net.group(replica).has_caught_up()));
+    net.run_ms(1_000);
+    net.isolate(3);
+    net.run(Net::options().election_timeout * 3);
+    net.wire.clear();
+    let status = net.status(1);
+    let (now, last) = (net.now, status.last.index);
+    let old = Body::Heartbeat {
+        round: 99,
+        sent: now,
+        upto: last,
+        commit: last,
+        known: LogIndex::ZERO,
+    };
+    net.deliver(say(1, 3, status.term.get(), old));
+    net.settle();
+    assert!(!net.group(3).has_caught_up(), "it cannot know");
+    let claim = Claim {
+        group: status.group,
+        term: status.term,
+        leader: id(1),
+        last,
+    };
+    assert!(net.group(3).take_claim(now, &claim));
+    assert!(net.group(3).has_caught_up());
 }
 
 #[test]
@@ -125,4 +149,55 @@ fn who_lost_sight_of_its_leader_and_missed_nothing_hears_so_with_a_heartbeat() {
     let (term, goal) = (net.status(1).term, net.status(1).commit);
     never_before(&mut net, 3, goal, 2_000);
     assert_eq!((net.leader(), net.status(3).term), (Some(1), term));
+}
+
+#[test]
+fn who_is_left_out_for_longer_than_a_heartbeat_is_behind_although_it_hears_its_leader() {
+    // A node without room takes no entries and hears every beat.
+    let mut net = Net::led(3, 1);
+    net.propose(1, "a");
+    net.run_ms(2_000);
+    assert!(net.group(3).has_caught_up());
+    net.propose(1, "b");
+    let beats = 2 * Net::options().heartbeat_interval.as_millis() as u64 + 1;
+    for _ in 0..=beats {
+        net.pass_ms(1);
+        net.take("append", 3);
+        while net.step() {
+            net.take("append", 3);
+        }
+    }
+    assert!(!net.group(3).has_caught_up());
+    let goal = net.status(1).commit;
+    never_before(&mut net, 3, goal, 3_000);
+}
+
+#[test]
+fn a_heartbeat_of_an_older_build_is_read_and_says_nothing_of_what_is_committed() {
+    #[derive(serde::Serialize)]
+    enum Older {
+        Heartbeat {
+            round: u64,
+            sent: core::time::Duration,
+            upto: LogIndex,
+            commit: LogIndex,
+        },
+    }
+    let [upto, commit] = [4, 3].map(LogIndex::new);
+    let sent = core::time::Duration::from_secs(2);
+    let bytes = rmp_serde::to_vec_named(&Older::Heartbeat {
+        round: 1,
+        sent,
+        upto,
+        commit,
+    });
+    let read: Body = rmp_serde::from_slice(&bytes.unwrap()).unwrap();
+    let expected = Body::Heartbeat {
+        round: 1,
+        sent,
+        upto,
+        commit,
+        known: LogIndex::ZERO,
+    };
+    assert_eq!(read, expected);
 }
