@@ -26,12 +26,12 @@ pub(crate) async fn run(entities: u32) {
         CLIENTS,
     ];
     let fill = ["--fill", "--warm-up", "0", "--seconds", "1", "--json"];
-    println!("filled: {}", bench(&home, &[&at[..], &fill].concat()));
+    println!("filled: {}", bench(&home, &[&at[..], &fill].concat()).await);
     let peaks = |nodes: &[Node]| nodes.iter().map(Node::peak_mib).collect::<Vec<_>>();
     println!("peaks of memory: {:?} MiB", peaks(&nodes));
     for share in ["0", "0.5", "1"] {
         let load = ["--seconds", SECONDS, "--read-share", share];
-        let said = bench(&home, &[&at[..], &load].concat());
+        let said = bench(&home, &[&at[..], &load].concat()).await;
         println!("{said}");
     }
     println!("peaks of memory: {:?} MiB", peaks(&nodes));
@@ -58,7 +58,7 @@ pub(crate) async fn run(entities: u32) {
     println!(
         "after kill -9 of all three: first read {:.2?} after their start ({tried} tries, {} B)",
         begun.elapsed(),
-        found.map_or(0, |value| value.len())
+        found.expect("every key was filled").len()
     );
     let addresses: Vec<&str> = places.iter().map(|(_, at)| at.as_str()).collect();
     while !all(&client, &addresses).await.iter().all(|node| node.ready) {

@@ -61,10 +61,13 @@ async fn three(home: &Home, shards: u32) -> (Vec<Node>, Client) {
     (nodes.into(), client)
 }
 
-/// Runs `synod bench` to its end; what it printed.
-fn bench(home: &Home, arguments: &[&str]) -> String {
+/// Runs `synod bench` to its end, beside what else this thread has to do; what it printed.
+async fn bench(home: &Home, arguments: &[&str]) -> String {
     let mut command = home.command("bench");
-    harness::printed(&command.args(arguments).output().expect("the binary runs"))
+    command.args(arguments);
+    let output = actix_rt::task::spawn_blocking(move || command.output());
+    let output = output.await.expect("it does not panic");
+    harness::printed(&output.expect("the binary runs"))
 }
 
 /// What each of these nodes says of itself, as soon as all answer.
@@ -86,7 +89,10 @@ fn asked() -> Option<(String, Option<u32>)> {
     let mut arguments = std::env::args().skip(1);
     let asked = arguments.find(|argument| !argument.starts_with("--"))?;
     match asked.split_once('=') {
-        Some((name, number)) => Some((name.to_owned(), Some(number.parse().ok()?))),
+        Some((name, number)) => Some((
+            name.to_owned(),
+            Some(number.parse().expect("a number after `=`")),
+        )),
         None => Some((asked, None)),
     }
 }

@@ -118,6 +118,7 @@ impl SegmentedLog {
             mut files,
             ready,
             retired,
+            spares,
             index,
             next_frame,
             oldest,
@@ -128,6 +129,7 @@ impl SegmentedLog {
             options.salt,
             options.background,
             ready,
+            spares,
         )
         .map_err(io)?;
         for sequence in retired {

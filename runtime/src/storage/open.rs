@@ -18,6 +18,7 @@ use super::segment::{
     FIRST_FRAME, FrameReader, HeaderFault, Segment, SegmentHeader, VERSION, frame_after,
     segment_name, segment_of_name,
 };
+use super::supply::spare_of_name;
 
 /// Why a log does not open. Nothing was changed by trying.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +67,8 @@ pub(crate) struct Opened {
     pub(crate) ready: Vec<Segment>,
     /// Files that are not needed any more.
     pub(crate) retired: Vec<u64>,
+    /// Those that wait to be used again, by their numbers.
+    pub(crate) spares: Vec<u64>,
     pub(crate) index: Index,
     /// Number of the next frame.
     pub(crate) next_frame: u64,
@@ -110,27 +113,34 @@ fn walk(
 }
 
 impl Opened {
-    /// Reads everything back. Removes nothing but half-made files and those that waited to be used again.
+    /// Reads everything back. Removes nothing but half-made files, and what waits to be used again where there is no log: what is in it
+    /// could pass for frames of files that have the numbers and salts of former ones.
     pub(crate) fn read(disk: &dyn Disk) -> Result<Self, OpenError> {
         let io = |source| OpenError::Io {
             place: disk.place(),
             source,
         };
         let names = disk.list().map_err(io)?;
-        for name in names.iter().filter(|name| name.ends_with(".tmp")) {
-            disk.remove(name).map_err(io)?;
-        }
         let mut numbers: Vec<u64> = names
             .iter()
             .filter_map(|name| segment_of_name(name))
             .collect();
         numbers.sort_unstable();
+        let mut spares = Vec::new();
+        for name in names.iter().filter(|name| name.ends_with(".tmp")) {
+            match spare_of_name(name) {
+                Some(spare) if !numbers.is_empty() => spares.push(spare),
+                _ => disk.remove(name).map_err(io)?,
+            }
+        }
+        spares.sort_unstable();
         if numbers.is_empty() {
             let index = Index::new(1);
             return Ok(Self {
                 files: VecDeque::new(),
                 ready: vec![],
                 retired: vec![],
+                spares,
                 index,
                 next_frame: 1,
                 oldest: 1,
@@ -215,6 +225,7 @@ impl Opened {
             files,
             ready,
             retired,
+            spares,
             index,
             next_frame: next_frame.unwrap_or(1),
             oldest,

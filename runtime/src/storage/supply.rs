@@ -17,20 +17,34 @@ use super::segment::{FIRST_FRAME, Segment, SegmentHeader, segment_name};
 
 /// A file that is being made has this name until it has a header; whoever opens the log removes it.
 const UNFINISHED: &str = "next.tmp";
+/// What comes before and after the number of a file that waits to be used again.
+const SPARE: (&str, &str) = ("spare-", ".tmp");
 /// Files on their way from one life to the next, at most. The log's length goes up and down by some files with each round of checkpoints;
-/// what is removed here is filled with zeros again soon, and all syncs of the disk wait behind those. They go when the log is opened anew.
+/// what is removed here is filled with zeros again soon, and all syncs of the disk wait behind those.
 const SPARES_MAX: usize = 4;
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+
+/// The number of a file that waits to be used again; `None` for every other name.
+pub(super) fn spare_of_name(name: &str) -> Option<u64> {
+    name.strip_prefix(SPARE.0)?
+        .strip_suffix(SPARE.1)?
+        .parse()
+        .ok()
+}
+
+fn spare_name(number: u64) -> String {
+    format!("{}{number}{}", SPARE.0, SPARE.1)
+}
 
 /// Makes and recycles files.
 struct Maker {
     disk: Box<dyn Disk>,
     segment_bytes: u64,
     salt: u64,
-    /// Files of the right length that were retired; whoever opens the log removes them.
-    spares: VecDeque<String>,
-    /// How many there have been.
-    retired: u64,
+    /// Files of the right length that were retired, by their numbers.
+    spares: VecDeque<u64>,
+    /// The number of the next one.
+    next_spare: u64,
 }
 
 impl Maker {
@@ -40,7 +54,7 @@ impl Maker {
             Some(_) => (OpenMode::Write, false),
             None => (OpenMode::Create, true),
         };
-        let name = recycled.unwrap_or_else(|| UNFINISHED.to_owned());
+        let name = recycled.map_or_else(|| UNFINISHED.to_owned(), spare_name);
         let mut file = self.disk.open(&name, mode)?;
         if is_new {
             file.allocate(self.segment_bytes)?;
@@ -76,21 +90,42 @@ impl Maker {
     fn retire(&mut self, sequence: u64) {
         let name = segment_name(sequence);
         let retired = (|| {
-            if self.spares.len() < SPARES_MAX
-                && self.disk.open(&name, OpenMode::Read)?.length()? == self.segment_bytes
-            {
-                let spare = format!("spare-{}.tmp", self.retired);
-                self.disk.rename(&name, &spare)?;
-                self.retired += 1;
-                self.spares.push_back(spare);
+            if self.may_spare(&name)? {
+                self.disk.rename(&name, &spare_name(self.next_spare))?;
+                self.spares.push_back(self.next_spare);
+                self.next_spare += 1;
                 return Ok(());
             }
             self.disk.remove(&name)
         })();
-        if let Err(error) = retired {
-            let error: io::Error = error;
-            tracing::warn!(file = %name, %error, "a file of the log could not be taken back");
-        }
+        told(&name, retired);
+    }
+
+    /// Takes over what waited to be used again when the log was closed.
+    fn adopt(&mut self, number: u64) {
+        self.next_spare = self.next_spare.max(number.saturating_add(1));
+        let name = spare_name(number);
+        let adopted = (|| {
+            if self.may_spare(&name)? {
+                self.spares.push_back(number);
+                return Ok(());
+            }
+            self.disk.remove(&name)
+        })();
+        told(&name, adopted);
+    }
+
+    /// Whether this file is worth to be kept.
+    fn may_spare(&self, name: &str) -> io::Result<bool> {
+        Ok(self.spares.len() < SPARES_MAX
+            && self.disk.open(name, OpenMode::Read)?.length()? == self.segment_bytes)
+    }
+}
+
+/// A failure to take a file back is no more than a line in the log.
+fn told(file: &str, outcome: io::Result<()>) {
+    if let Err(error) = outcome {
+        tracing::warn!(file, %error, "a file of the log could not be taken back");
     }
 }
 
@@ -188,22 +223,24 @@ pub(crate) struct Supply {
 }
 
 impl Supply {
-    /// `ready`: files that exist already, made ahead by an earlier process.
+    /// `ready` and `spares`: files of an earlier process, made ahead, and waiting to be used again.
     pub(crate) fn start(
         disk: Box<dyn Disk>,
         segment_bytes: u64,
         salt: u64,
         background: bool,
         mut ready: Vec<Segment>,
+        spares: Vec<u64>,
     ) -> io::Result<Self> {
         ready.sort_by_key(|segment| std::cmp::Reverse(segment.header.sequence));
-        let maker = Maker {
+        let mut maker = Maker {
             disk,
             segment_bytes,
             salt,
             spares: VecDeque::new(),
-            retired: 0,
+            next_spare: 0,
         };
+        spares.into_iter().for_each(|number| maker.adopt(number));
         let way = if background {
             Way::Background(Background::start(maker)?)
         } else {

@@ -228,13 +228,17 @@ fn family(error: &AskError) -> String {
 
 impl Outcome {
     fn sentence(&self) -> String {
+        let filled = match self.fill_seconds {
+            Some(seconds) => format!("filled in {seconds:.1} s, then "),
+            None => String::new(),
+        };
         let errors: Vec<String> = self
             .errors
             .iter()
             .map(|(error, count)| format!("{count} {error}"))
             .collect();
         format!(
-            "{} commands/s, p50 {:.2} ms, p99 {:.2} ms ({} writes and {} reads in {:.1} s, {} clients on {} connections, {} entities, {} B, errors: {})",
+            "{filled}{} commands/s, p50 {:.2} ms, p99 {:.2} ms ({} writes and {} reads in {:.1} s, {} clients on {} connections, {} entities, {} B, errors: {})",
             self.per_second,
             self.p50_us as f64 / 1_000.0,
             self.p99_us as f64 / 1_000.0,
