@@ -5,7 +5,7 @@
 //! - [`rest`]`[=GROUPS]` (10,000): memory and processor time of groups that nobody uses beside those of one group; kill -9 of a node, and
 //!   its return;
 //! - [`entities`]`[=COUNT]` (2,000,000): keys of 200 B, written once each, then read and written; kill -9 of all nodes, and their return;
-//! - [`states`]`[=SHARDS]` (12): a node that joins gets 100,000 values of 4 KiB, beside 16 clients.
+//! - [`states`]`[=SHARDS]` (12): a fourth node joins three that hold 100,000 values of 4 KiB, beside 16 clients.
 //!
 //! Stores lie in the folder for temporary files (`TMPDIR`), which must be on a disk and not in memory. Everything runs on this machine, so
 //! that what is told as a pause includes what the processes take from each other.
