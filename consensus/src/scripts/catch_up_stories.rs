@@ -22,6 +22,18 @@ fn never_before(net: &mut Net, replica: u64, goal: LogIndex, millis: u64) {
     assert!(net.group(replica).has_caught_up(), "in the end it has");
 }
 
+/// The third of three lost sight of its leader for a while, in which it campaigned in vain and nothing was written; nobody heard of it.
+fn out_of_sight() -> Net {
+    let mut net = Net::led(3, 1);
+    net.propose(1, "a");
+    net.run_ms(1_000);
+    net.isolate(3);
+    net.run(Net::options().election_timeout * 3);
+    assert!(!net.group(3).has_caught_up(), "it has no leader");
+    net.wire.clear();
+    net
+}
+
 #[test]
 fn who_was_away_has_caught_up_once_all_that_was_committed_meanwhile_is_applied() {
     // Several appends, and pages of them applied one by one.
@@ -77,12 +89,7 @@ fn who_restarts_with_everything_has_caught_up_with_the_first_word_of_its_leader(
 #[test]
 fn who_takes_a_claim_has_caught_up_whatever_was_said_before() {
     // A leader of an older build says nothing in its heartbeats; a claim says it all.
-    let mut net = Net::led(3, 1);
-    net.propose(1, "a");
-    net.run_ms(1_000);
-    net.isolate(3);
-    net.run(Net::options().election_timeout * 3);
-    net.wire.clear();
+    let mut net = out_of_sight();
     let status = net.status(1);
     let (now, last) = (net.now, status.last.index);
     let old = Body::Heartbeat {
@@ -137,14 +144,7 @@ fn who_missed_something_is_behind_as_soon_as_it_can_know() {
 #[test]
 fn who_lost_sight_of_its_leader_and_missed_nothing_hears_so_with_a_heartbeat() {
     // Of the same leader in the same term: its log was compared before, and no append need come. It stayed behind for ever.
-    let mut net = Net::led(3, 1);
-    net.propose(1, "a");
-    net.run_ms(1_000);
-    net.isolate(3);
-    let silence = Net::options().election_timeout * 3;
-    net.run(silence);
-    assert!(!net.group(3).has_caught_up(), "it has no leader");
-    net.wire.clear(); // it campaigns in vain, and nobody heard of it
+    let mut net = out_of_sight();
     net.heal();
     let (term, goal) = (net.status(1).term, net.status(1).commit);
     never_before(&mut net, 3, goal, 2_000);

@@ -1,4 +1,4 @@
-//! What proc(5) tells of a process.
+//! Processor time of a process, from proc(5); its memory is the harness's.
 
 use std::fs;
 use std::time::Duration;
@@ -12,12 +12,4 @@ pub(crate) fn processor_time(process: u32) -> Duration {
     let mut ticks = || -> u64 { fields.next().expect("a field").parse().expect("a number") };
     let used = ticks() + ticks();
     Duration::from_millis(used * 1_000 / rustix::param::clock_ticks_per_second())
-}
-
-/// A number of KiB out of a process's `status`, in bytes.
-pub(crate) fn bytes(process: u32, field: &str) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).expect("it runs");
-    let line = status.lines().find_map(|line| line.strip_prefix(field));
-    let number = line.and_then(|line| line.trim_start_matches(':').trim().strip_suffix(" kB"));
-    number.expect("it is told").parse::<u64>().expect("KiB") << 10
 }

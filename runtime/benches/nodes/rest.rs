@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use synod::Client;
 
 use super::harness::{Home, Node};
-use super::process::{bytes, processor_time};
+use super::process::processor_time;
 use super::{GLANCE, all, three};
 
 /// Time from the founding to the measurement: groups have gone to rest, and what was written is on disk in its rows.
@@ -25,7 +25,7 @@ async fn cost(nodes: &[Node]) -> Vec<Cost> {
     let before: Vec<Duration> = nodes.iter().map(used).collect();
     actix_rt::time::sleep(WINDOW).await;
     let costs = nodes.iter().zip(before).map(|(node, before)| Cost {
-        anonymous: bytes(node.id(), "RssAnon"),
+        anonymous: node.memory("RssAnon:"),
         processor: used(node) - before,
     });
     costs.collect()

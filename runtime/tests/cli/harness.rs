@@ -308,10 +308,15 @@ impl Node {
 
     /// The most memory that it ever had, as proc(5) counts it.
     pub(crate) fn peak_mib(&self) -> u64 {
+        self.memory("VmHWM:") >> 20
+    }
+
+    /// A line about memory of its `status` in proc(5), in bytes.
+    pub(crate) fn memory(&self, field: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.id())).expect("it runs");
-        let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+        let line = status.lines().find(|line| line.starts_with(field));
         let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
-        kib.expect("a number of KiB") >> 10
+        kib.expect("a number of KiB") << 10
     }
 
     /// Whether it still runs.

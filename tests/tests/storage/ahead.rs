@@ -12,13 +12,22 @@ const BYTES: u64 = 64 << 10;
 /// What it takes after a round of checkpoints until the files that are not needed any more are taken back.
 const AFTER: u64 = 2 * BYTES;
 
-fn open(disk: &Faulty, segment_bytes: u64) -> SegmentedLog {
+fn open(disk: &Faulty) -> SegmentedLog {
     let options = LogOptions {
-        segment_bytes,
+        segment_bytes: MIB,
         background: true,
         ..options()
     };
     SegmentedLog::open(disk.share(), options).unwrap()
+}
+
+/// A log of one replica, with files of a mebibyte.
+fn young() -> (tempfile::TempDir, Faulty, SegmentedLog) {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = Faulty::new(folder.path());
+    let mut log = open(&disk);
+    log.write(&[(key(1, 1), vec![born()])]).unwrap();
+    (folder, disk, log)
 }
 
 /// Appends so many bytes behind what `written` batches were appended before; every fourth MiB is a round of checkpoints.
@@ -37,10 +46,7 @@ fn fill(log: &mut SegmentedLog, written: u64, bytes: u64) -> u64 {
 // Section 13: appends never stall. What is filled with zeros is what their syncs wait behind.
 #[test]
 fn files_that_come_back_many_at_once_are_not_filled_again() {
-    let folder = tempfile::tempdir().unwrap();
-    let disk = Faulty::new(folder.path());
-    let mut log = open(&disk, MIB);
-    log.write(&[(key(1, 1), vec![born()])]).unwrap();
+    let (_folder, disk, mut log) = young();
     fill(&mut log, 0, 64 * MIB);
     let zeros = disk.set(|fault| fault.bytes) - 64 * MIB;
     assert!(zeros < 12 * MIB, "{zeros} bytes beside what was appended");
@@ -49,14 +55,11 @@ fn files_that_come_back_many_at_once_are_not_filled_again() {
 // The same where many nodes share a disk, and one of them starts again.
 #[test]
 fn files_that_wait_to_be_used_again_outlive_a_restart() {
-    let folder = tempfile::tempdir().unwrap();
-    let disk = Faulty::new(folder.path());
-    let mut log = open(&disk, MIB);
-    log.write(&[(key(1, 1), vec![born()])]).unwrap();
+    let (_folder, disk, mut log) = young();
     let written = fill(&mut log, 0, 64 * MIB + AFTER);
     drop(log); // and with it the thread that takes files back
     let before = disk.set(|fault| fault.bytes);
-    let mut log = open(&disk, MIB);
+    let mut log = open(&disk);
     fill(&mut log, written, 4 * MIB);
     drop(log);
     let zeros = disk.set(|fault| fault.bytes) - before - 4 * MIB;
@@ -66,10 +69,7 @@ fn files_that_wait_to_be_used_again_outlive_a_restart() {
 // What is in such a file could pass for frames of a log that begins anew with its numbers.
 #[test]
 fn where_there_is_no_log_nothing_waits_to_be_used_again() {
-    let folder = tempfile::tempdir().unwrap();
-    let disk = Faulty::new(folder.path());
-    let mut log = open(&disk, MIB);
-    log.write(&[(key(1, 1), vec![born()])]).unwrap();
+    let (folder, disk, mut log) = young();
     fill(&mut log, 0, 16 * MIB + AFTER);
     drop(log);
     let mut spares = 0;
@@ -82,7 +82,7 @@ fn where_there_is_no_log_nothing_waits_to_be_used_again() {
         }
     }
     assert!(spares > 0, "the test needs some");
-    let log = open(&disk, MIB);
+    let log = open(&disk);
     assert!(log.replicas().is_empty());
     drop(log);
     let mut names = disk.share().list().unwrap();
