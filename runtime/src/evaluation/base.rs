@@ -20,7 +20,7 @@ pub trait Base: Debug + Send + Sync {
     /// All rows whose keys begin with `prefix`, as of the moment of the call, whatever is written meanwhile.
     fn scan(&self, prefix: &[u8]) -> BaseRows<'_>;
     /// A row that was read is none. Whoever answers for the replica is to be told.
-    fn is_damaged(&self, _error: &BaseError) {}
+    fn report_damaged(&self, _error: &BaseError) {}
     /// Whether a state with so many bytes in memory that are not written here yet may change more; those who write are slower than
     /// those who change otherwise.
     fn has_room(&self, _held: usize) -> bool {

@@ -175,7 +175,7 @@ impl ShardState {
         }
         let image = { self.in_base(kind, key)? }.map(|row| image_of(&row));
         if let (Some(Err(error)), Some(base)) = (&image, &self.base) {
-            base.is_damaged(error);
+            base.report_damaged(error);
         }
         image.transpose()
     }

@@ -96,7 +96,7 @@ impl Base for ReplicaBase {
         self.told(self.space.scan(prefix))
     }
 
-    fn is_damaged(&self, error: &BaseError) {
+    fn report_damaged(&self, error: &BaseError) {
         self.tell(error);
     }
 

@@ -88,44 +88,37 @@ impl Maker {
     /// Keeps some files for later ones and removes the others. A failure costs room, never a record: the file is older than the log's oldest
     /// and the next opening tries again.
     fn retire(&mut self, sequence: u64) {
-        let name = segment_name(sequence);
-        let retired = (|| {
-            if self.may_spare(&name)? {
-                self.disk.rename(&name, &spare_name(self.next_spare))?;
-                self.spares.push_back(self.next_spare);
-                self.next_spare += 1;
-                return Ok(());
-            }
-            self.disk.remove(&name)
-        })();
-        told(&name, retired);
+        self.keep_or_remove(&segment_name(sequence), |maker, name| {
+            maker.disk.rename(name, &spare_name(maker.next_spare))?;
+            maker.spares.push_back(maker.next_spare);
+            maker.next_spare += 1;
+            Ok(())
+        });
     }
 
     /// Takes over what waited to be used again when the log was closed.
     fn adopt(&mut self, number: u64) {
         self.next_spare = self.next_spare.max(number.saturating_add(1));
-        let name = spare_name(number);
-        let adopted = (|| {
-            if self.may_spare(&name)? {
-                self.spares.push_back(number);
-                return Ok(());
+        self.keep_or_remove(&spare_name(number), |maker, _| {
+            maker.spares.push_back(number);
+            Ok(())
+        });
+    }
+
+    /// Keeps a file if it has the right length and there is room for it.
+    fn keep_or_remove(&mut self, name: &str, keep: impl FnOnce(&mut Self, &str) -> io::Result<()>) {
+        let outcome = || {
+            let keeps = self.spares.len() < SPARES_MAX
+                && self.disk.open(name, OpenMode::Read)?.length()? == self.segment_bytes;
+            if keeps {
+                keep(self, name)
+            } else {
+                self.disk.remove(name)
             }
-            self.disk.remove(&name)
-        })();
-        told(&name, adopted);
-    }
-
-    /// Whether this file is worth to be kept.
-    fn may_spare(&self, name: &str) -> io::Result<bool> {
-        Ok(self.spares.len() < SPARES_MAX
-            && self.disk.open(name, OpenMode::Read)?.length()? == self.segment_bytes)
-    }
-}
-
-/// A failure to take a file back is no more than a line in the log.
-fn told(file: &str, outcome: io::Result<()>) {
-    if let Err(error) = outcome {
-        tracing::warn!(file, %error, "a file of the log could not be taken back");
+        };
+        if let Err(error) = outcome() {
+            tracing::warn!(file = name, %error, "a file of the log could not be taken back");
+        }
     }
 }
 

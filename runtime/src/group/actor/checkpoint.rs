@@ -22,7 +22,8 @@ use crate::group::shared::Counters;
 use crate::storage::{CheckpointContent, CheckpointLater, WriteRequest};
 
 /// A checkpoint is made once this many log bytes were applied since the last one. With 256 groups what is in the log since then stays
-/// below 32 MiB, and what is kept behind the compactions (`KEEP_BYTES`, module `node::start`) below as much again; each checkpoint of a small shard costs a few microseconds and shares one fsync with others.
+/// below 32 MiB, and what is kept behind the compactions (`KEEP_BYTES`, module `node::start`) below as much again; each checkpoint
+/// of a small shard costs a few microseconds and shares one fsync with others.
 pub(super) const CHECKPOINT_BYTES: u64 = 128 * 1024;
 
 impl GroupActor {
