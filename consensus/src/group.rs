@@ -363,7 +363,7 @@ impl Group {
             Some(leadership) => Some(leadership.wake_at()),
             None => self.may_campaign().then_some(self.campaign.at.get()),
         };
-        let handover = self.handover.as_ref().map(|handover| handover.deadline);
+        let handover = self.handover.as_ref().map(|handover| handover.deadline());
         let reads = self.follower_reads_wake_at();
         role.into_iter().chain(handover).chain(reads).min()
     }
@@ -378,11 +378,8 @@ impl Group {
                 leader: self.leader,
             });
         };
-        if let Some(handover) = &self.handover {
-            return Err(ProposeError::Transferring {
-                group: self.id,
-                to: handover.to,
-            });
+        if let Some(to) = self.hands_over_to() {
+            return Err(ProposeError::Transferring { group: self.id, to });
         }
         if payload.len() > self.options.entry_bytes {
             return Err(ProposeError::TooLarge {
@@ -696,7 +693,8 @@ impl Group {
                     .collect()
             }),
             pending_bytes: leadership.map_or(0, |l| l.uncommitted_bytes),
-            transfer: self.handover.as_ref().map(|handover| handover.to),
+            transfer: self.hands_over_to(),
+            prepares: self.prepares(),
             data_lost: self.data_lost,
             caught_up: self.has_caught_up(),
             resting: self.resting,

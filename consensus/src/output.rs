@@ -150,7 +150,12 @@ pub enum Output {
     },
     /// The claim is withdrawn: there is something to do, or this replica leads no more.
     Unclaimed,
-    /// A transfer asked for here is over.
+    /// The target of `prepare_transfer` is as near to the log's end as it gets: call `transfer` soon, or leave it.
+    TransferPrepared {
+        /// The target.
+        to: ReplicaId,
+    },
+    /// A transfer asked for here is over, or its preparation came to nothing.
     TransferEnded {
         /// The target.
         to: ReplicaId,

@@ -31,7 +31,7 @@ impl Group {
             });
         };
         if let Some(handover) = &self.handover {
-            return Err(ChangeError::Transferring { to: handover.to });
+            return Err(ChangeError::Transferring { to: handover.to() });
         }
         let (effective, present) = self.log.configuration();
         if *effective != target.expected {
@@ -125,7 +125,7 @@ impl Group {
             return;
         }
         if configuration.is_joint() {
-            if self.handover.is_none() && !self.is_sabotaged(Sabotage::JointForEver) {
+            if self.hands_over_to().is_none() && !self.is_sabotaged(Sabotage::JointForEver) {
                 let payload = configuration.left().encode();
                 self.lead_entry(EntryKind::Configuration, payload);
             }

@@ -37,8 +37,10 @@ pub struct Status {
     pub peers: Vec<PeerStatus>,
     /// On a leader: bytes proposed and not committed.
     pub pending_bytes: usize,
-    /// Where leadership is going, during a transfer.
+    /// Where leadership is going, during a transfer: no proposals are taken.
     pub transfer: Option<ReplicaId>,
+    /// Who is brought near to the log's end, so that leadership may go there.
+    pub prepares: Option<ReplicaId>,
     /// It lost data that it had acknowledged.
     pub data_lost: bool,
     /// It serves its group as well as it can: see [`Group::has_caught_up`](crate::Group::has_caught_up).

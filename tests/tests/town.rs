@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tests::coverage::Coverage;
 use tests::seeds::{assert_repeats, seeds};
-use tests::town::{Sabotage, Scale, World, isolation, movement};
+use tests::town::{Sabotage, Scale, World, isolation, movement, returns};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -18,6 +18,10 @@ const LARGE_SEEDS: u64 = 2;
 const HISTORIES: u64 = 10;
 /// Clusters of which each node is cut off ten times.
 const ISOLATIONS: u64 = 3;
+/// A leader that hands over to a node that came back takes no commands for no longer than this.
+const PAUSE_MAX: Duration = Duration::from_millis(100);
+/// Clusters of which each node is stopped and started four times under load.
+const RETURNS: u64 = 3;
 /// A node that is cut off is replaced as a leader within this time.
 const LED_WITHOUT: Duration = Duration::from_secs(2);
 /// A node that comes back costs no group its leader for longer.
@@ -131,6 +135,21 @@ fn nodes_that_come_and_go_move_hardly_more_copies_than_they_must() {
                 "seed {seed}: one node came: {step:?}"
             );
         }
+    }
+}
+
+#[test]
+fn a_node_that_comes_back_under_load_leads_again_without_a_long_pause() {
+    for seed in seeds(RETURNS) {
+        let history = match returns(seed, 20) {
+            Ok(history) => history,
+            Err(violation) => panic!("seed {seed}: {violation}"),
+        };
+        let longest = history.iter().map(|one| one.longest_pause).max();
+        let handed_over: u64 = history.iter().map(|one| one.handed_over).sum();
+        println!("{seed}: {handed_over} leaderships handed over, the longest pause {longest:?}");
+        assert!(handed_over >= 40, "seed {seed}: {history:?}");
+        assert!(longest <= Some(PAUSE_MAX), "seed {seed}: {history:?}");
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::message::Body;
-use crate::{ProposeError, Role, Term, TransferError, TransferOutcome};
+use crate::{GroupOptions, Output, ProposeError, Role, Term, TransferError, TransferOutcome};
 
 #[test]
 fn leadership_moves_at_once_although_everybody_hears_the_leader() {
@@ -214,4 +214,187 @@ fn a_joint_configuration_waits_for_the_end_of_a_transfer_and_no_longer() {
     assert!(!net.status(1).configuration.is_joint());
     assert_eq!(net.status(1).commit, net.status(1).last.index);
     assert_eq!((net.leader(), net.status(1).term), (Some(1), Term::new(1)));
+}
+
+/// A group of three led by 1, with small appends one at a time; 3 lacks fifty entries and hears of them from now on.
+fn lagging() -> Net {
+    let options = GroupOptions {
+        append_bytes: 64,
+        inflight_appends: 1,
+        ..Net::options()
+    };
+    let mut net = Net::with(3, options);
+    net.elect(1);
+    net.run_ms(100);
+    net.isolate(3);
+    for entry in 0..50 {
+        net.propose(1, &format!("entry {entry}"));
+    }
+    net.settle();
+    net.run_ms(1_000);
+    net.heal();
+    net
+}
+
+fn prepared(net: &Net) -> bool {
+    net.has_event(1, &Output::TransferPrepared { to: id(3) })
+}
+
+#[test]
+fn proposals_are_taken_while_the_target_comes_near() {
+    // A transfer to a target that was far behind refused everything until it had caught up.
+    let mut net = lagging();
+    let now = net.now;
+    net.group(1).prepare_transfer(now, id(3)).unwrap();
+    net.drain(1);
+    let mut taken = 0;
+    while !prepared(&net) {
+        // A heartbeat finds the target; then an entry or two travel in each millisecond, and one is added now and then.
+        assert_eq!(net.status(1).prepares, Some(id(3)), "it is not given up");
+        net.propose(1, &format!("meanwhile {taken}"));
+        taken += 1;
+        for _ in 0..8 {
+            net.pass_ms(1);
+            for _ in 0..12 {
+                net.step();
+            }
+        }
+    }
+    assert!(taken > 20, "it came near after {taken} entries");
+    let (last, matched) = (net.status(1).last.index, net.status(1).peers[1].matched);
+    let missing = last.get() - matched.get();
+    assert!(missing <= 5, "{missing} entries are missing");
+    assert_eq!(net.status(1).prepares, None, "it is the caller's turn");
+    net.propose(1, "not yet at rest");
+    let now = net.now;
+    net.group(1).transfer(now, id(3)).unwrap();
+    net.settle();
+    assert_eq!(net.leader(), Some(3));
+}
+
+#[test]
+fn a_target_that_lacks_nothing_is_near_at_once() {
+    let mut net = Net::led(3, 1);
+    net.run_ms(100);
+    let now = net.now;
+    net.group(1).prepare_transfer(now, id(3)).unwrap();
+    net.drain(1);
+    assert!(prepared(&net));
+    assert_eq!(net.leader(), Some(1), "nobody was told to campaign");
+}
+
+#[test]
+fn a_target_that_comes_no_nearer_is_as_near_as_it_gets() {
+    // Something is always on its way: each round takes as long as the one before.
+    let mut net = Net::led(3, 1);
+    net.run_ms(100);
+    net.node(3).disk_held = true;
+    let now = net.now;
+    net.propose(1, "x");
+    net.group(1).prepare_transfer(now, id(3)).unwrap();
+    net.settle();
+    let mut rounds = 0;
+    while !prepared(&net) {
+        rounds += 1;
+        assert!(rounds < 10, "it is waited for in vain");
+        net.pass_ms(20);
+        net.propose(1, &format!("on its way {rounds}"));
+        net.write_one(3);
+        net.settle();
+    }
+    assert!(rounds >= 2, "one round tells nothing");
+}
+
+#[test]
+fn a_target_that_needs_too_long_for_a_round_is_given_up() {
+    // What it lacks now would keep proposals waiting for as long.
+    let mut net = Net::led(3, 1);
+    net.run_ms(100);
+    net.node(3).disk_held = true;
+    let now = net.now;
+    net.propose(1, "x");
+    net.group(1).prepare_transfer(now, id(3)).unwrap();
+    while net.status(1).prepares.is_some() {
+        net.run_ms(450);
+        net.propose(1, "on its way");
+        net.write_one(3);
+        net.settle();
+    }
+    assert_eq!(net.transfer_outcome(1), Some(TransferOutcome::TimedOut));
+    assert!(!prepared(&net));
+}
+
+#[test]
+fn a_silent_target_is_given_up_and_no_proposal_waited() {
+    let mut net = Net::led(3, 1);
+    net.run_ms(100);
+    net.isolate(3);
+    net.propose(1, "before");
+    let now = net.now;
+    net.group(1).prepare_transfer(now, id(3)).unwrap();
+    assert_eq!(
+        net.group(1).transfer(now, id(2)),
+        Err(TransferError::UnderWay { to: id(3) })
+    );
+    let wish = net.wish(1, &[1, 2], &[]);
+    assert_eq!(
+        net.group(1).change(now, wish),
+        Err(crate::ChangeError::Transferring { to: id(3) })
+    );
+    for passed in 0..15 {
+        net.propose(1, &format!("after {passed}"));
+        net.run_ms(100);
+    }
+    assert_eq!(net.transfer_outcome(1), Some(TransferOutcome::TimedOut));
+    assert!(!prepared(&net));
+    assert_eq!(net.applied(1).len(), 16);
+    assert_eq!(net.leader(), Some(1));
+}
+
+#[test]
+fn a_transfer_takes_the_place_of_its_preparation() {
+    let mut net = lagging();
+    let now = net.now;
+    net.group(1).prepare_transfer(now, id(3)).unwrap();
+    net.group(1).transfer(now, id(3)).unwrap();
+    net.group(1).prepare_transfer(now, id(3)).unwrap();
+    assert!(
+        matches!(
+            net.group(1).propose(now, bytes::Bytes::new()),
+            Err(ProposeError::Transferring { .. })
+        ),
+        "it is not made undone"
+    );
+    net.run_ms(1_400);
+    assert_eq!(net.leader(), Some(3));
+    assert!(!prepared(&net));
+}
+
+#[test]
+fn another_leader_ends_a_preparation() {
+    let mut net = Net::led(3, 1);
+    net.isolate(3);
+    net.propose(1, "x");
+    let now = net.now;
+    net.group(1).prepare_transfer(now, id(3)).unwrap();
+    net.deliver(say(2, 1, 9, heartbeat(1, now, 0, 0)));
+    net.settle();
+    assert_eq!(net.transfer_outcome(1), Some(TransferOutcome::Aborted));
+    assert!(!prepared(&net));
+}
+
+#[test]
+fn a_joint_configuration_is_left_while_a_target_comes_near() {
+    let mut net = Net::led(3, 1);
+    net.run_ms(100);
+    net.isolate(2);
+    net.change(1, &[1, 2], &[3]);
+    let now = net.now;
+    net.group(1).prepare_transfer(now, id(2)).unwrap();
+    net.run_ms(200);
+    assert!(net.status(1).prepares.is_some());
+    assert!(net.status(1).configuration.is_joint(), "2 and 1 are needed");
+    net.heal_link(1, 2);
+    net.run_ms(1_000);
+    assert!(!net.status(1).configuration.is_joint());
 }

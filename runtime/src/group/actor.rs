@@ -220,6 +220,7 @@ impl GroupActor {
                     }
                     self.report(true);
                 }
+                Output::TransferPrepared { to } => self.drain_for(to, ctx),
                 Output::TransferEnded { to, outcome } => {
                     tracing::debug!(group = %self.key.group, %to, ?outcome, "leadership transfer ended");
                     self.resume_evaluation();

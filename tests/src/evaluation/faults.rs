@@ -136,7 +136,7 @@ impl World {
         self.agenda.put(*frozen, Event::Thaw { node });
     }
 
-    /// Leadership moves as the planner would do it: pause, drain, transfer.
+    /// Leadership moves as the planner would do it once the heir is near: pause, drain, transfer.
     fn hand_over(&mut self, shard: usize, leader: Option<usize>) {
         let Some(leader) = leader else {
             return;

@@ -159,7 +159,11 @@ impl World {
         let (now, from) = (self.now, leader.replica);
         let process = self.replicas.get_mut(&from)?.process.as_mut()?;
         let shown = process.clock.shows(now);
-        let _ = process.group.transfer(shown, to);
+        let _refused = if to.get() % 2 == 0 {
+            process.group.transfer(shown, to)
+        } else {
+            process.group.prepare_transfer(shown, to)
+        };
         if self.rng.random_bool(0.4) {
             // The former leader, or the next one, is cut off just when the place changes hands.
             let alone = if self.rng.random() { from } else { to };

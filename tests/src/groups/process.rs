@@ -353,6 +353,11 @@ impl Replica {
                         format!("{id} acknowledged {acknowledged} and ends at {last}"),
                     ))?;
                 }
+                Output::TransferPrepared { to } => {
+                    coverage.count("transfer_prepared");
+                    // Another configuration may have come meanwhile.
+                    let _refused = process.group.transfer(now, to);
+                }
                 Output::TransferEnded { outcome, .. } => coverage.count(match outcome {
                     TransferOutcome::Moved => "transfer_moved",
                     TransferOutcome::TimedOut => "transfer_timed_out",
@@ -416,7 +421,7 @@ impl Replica {
         }
         let limit = process.group.options().election_timeout;
         if let Some(lasts) = process.watch.transfer_lasts(cause, status, now, limit) {
-            let detail = format!("{id} has kept proposals waiting for {lasts:?}: {status:?}");
+            let detail = format!("{id} hands over for {lasts:?}: {status:?}");
             history.judge(broken("Transfers End", detail))?;
         }
         if status.role == Role::Leader {

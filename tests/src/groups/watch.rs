@@ -32,11 +32,14 @@ pub(crate) struct Watch {
     writes: VecDeque<(u64, Duration)>,
     /// The term in which somebody was told to campaign.
     gave_up: Option<Term>,
-    /// Since when a transfer has been under way.
-    transfer_since: Option<Duration>,
+    /// What stage of a transfer is under way, and since when.
+    transfer_since: Option<(Handing, Duration)>,
     arriving: Option<Arriving>,
     departing: BTreeMap<ReplicaId, Departing>,
 }
+
+/// For whom a transfer is prepared, and to whom one goes.
+type Handing = (Option<ReplicaId>, Option<ReplicaId>);
 
 /// A snapshot of which chunks came.
 #[derive(Clone, Copy, Debug)]
@@ -134,7 +137,7 @@ impl Watch {
         self.gave_up == Some(term)
     }
 
-    /// How long a transfer has lasted that should have ended with this step.
+    /// How long a transfer, or what comes before it, has lasted that should have ended with this step.
     pub(crate) fn transfer_lasts(
         &mut self,
         cause: Cause,
@@ -142,11 +145,16 @@ impl Watch {
         now: Duration,
         limit: Duration,
     ) -> Option<Duration> {
-        if status.transfer.is_none() {
+        let stage = (status.prepares, status.transfer);
+        if stage == (None, None) {
             self.transfer_since = None;
             return None;
         }
-        let lasts = now - *self.transfer_since.get_or_insert(now);
+        if self.transfer_since.is_none_or(|(of, _)| of != stage) {
+            self.transfer_since = Some((stage, now));
+        }
+        let (_, since) = self.transfer_since?;
+        let lasts = now - since;
         (matches!(cause, Cause::Tick(_)) && lasts > limit).then_some(lasts)
     }
 

@@ -6,7 +6,7 @@ use rand::Rng;
 use synod::system::{BUILD_LEVEL, GroupReport, Order, OrderKind, ReplicaAddress, SystemOutcome};
 use synod_consensus::{
     Change, Configuration, Entries, Entry, EntryKind, GroupId, LogIndex, Message, Output, Position,
-    ReplicaId, ReplicaKey,
+    ReplicaId, ReplicaKey, TransferOutcome,
 };
 
 use super::Sabotage;
@@ -150,12 +150,26 @@ impl World {
             }
             Output::MayEvaluate { term } => {
                 replica.leadership = Some(term);
+                self.pauses.ends(group, now);
                 self.coverage.count("leaderships");
                 self.report_if_due(store, group, true);
                 self.touch(store);
             }
             Output::Configuration { .. } => self.report_if_due(store, group, true),
-            Output::TransferEnded { .. } => replica.handing_over = None,
+            Output::TransferPrepared { to } => {
+                if replica.group.transfer(now, to).is_err() {
+                    replica.handing_over = None;
+                } else {
+                    self.pauses.begins(group, now);
+                    self.coverage.count("transfers_begun");
+                }
+            }
+            Output::TransferEnded { outcome, .. } => {
+                replica.handing_over = None;
+                if outcome == TransferOutcome::TimedOut {
+                    self.pauses.ends(group, now);
+                }
+            }
             Output::Removed => self.end_leadership(store, group),
             Output::DataLost { acknowledged, last } => {
                 return broken(
@@ -368,10 +382,10 @@ impl World {
             }
             OrderKind::Transfer { to } => {
                 replica.handing_over = Some(to);
-                if replica.group.transfer(now, to).is_err() {
+                if replica.group.prepare_transfer(now, to).is_err() {
                     replica.handing_over = None;
                 } else {
-                    self.coverage.count("transfers_begun");
+                    self.coverage.count("transfers_prepared");
                 }
             }
         }

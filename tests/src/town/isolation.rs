@@ -63,7 +63,7 @@ pub fn isolation(
 }
 
 impl World {
-    fn run_for(&mut self, time: Duration) -> Result<(), Violation> {
+    pub(super) fn run_for(&mut self, time: Duration) -> Result<(), Violation> {
         let until = self.now + time;
         while self.next_at().is_some_and(|at| at <= until) {
             self.once()?;

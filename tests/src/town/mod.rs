@@ -37,6 +37,7 @@ mod machine;
 mod movement;
 mod network;
 mod node;
+mod returns;
 mod sabotage;
 mod sight;
 mod steward;
@@ -44,5 +45,6 @@ mod world;
 
 pub use isolation::{Round, isolation};
 pub use movement::{Step, movement};
+pub use returns::{Return, returns};
 pub use sabotage::Sabotage;
 pub use world::{LED_WITHIN, Report, SETTLED_WITHIN, Scale, World};

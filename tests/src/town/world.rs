@@ -20,6 +20,7 @@ use super::joining::{Applicant, name};
 use super::ledger::Ledger;
 use super::network::Network;
 use super::node::{Node, Writing};
+use super::returns::Pauses;
 use super::steward::Moment;
 use crate::coverage::Coverage;
 use crate::violation::{Violation, broken};
@@ -155,6 +156,7 @@ pub struct World {
     pub(super) calm_at: Option<Duration>,
     /// In the calm an operator drains and removes those who never come back.
     pub(super) tidies: bool,
+    pub(super) pauses: Pauses,
     pub(super) led_in: Option<Duration>,
     pub(super) last_unrest: String,
     pub(super) sabotage: Option<Sabotage>,
@@ -216,6 +218,7 @@ impl World {
             alike: false,
             calm_at: None,
             tidies: rng.random_bool(0.5),
+            pauses: Pauses::default(),
             led_in: None,
             last_unrest: String::new(),
             sabotage: None,
@@ -431,8 +434,18 @@ impl World {
         Ok(())
     }
 
-    /// The process ends at once; what was on its way to the disk may have made it.
+    /// The process ends at once, and is started again after a while.
     pub(super) fn crash(&mut self, store: u64) -> Result<(), Violation> {
+        self.stop(store)?;
+        if !self.nodes[&store].gone {
+            let back = Duration::from_millis(self.rng.random_range(300..8_000));
+            self.push(back, Event::Undo(Undo::Start { store }));
+        }
+        Ok(())
+    }
+
+    /// The process ends at once; what was on its way to the disk may have made it.
+    pub(super) fn stop(&mut self, store: u64) -> Result<(), Violation> {
         let now = self.now;
         let node = self.nodes.get_mut(&store).expect("known");
         let in_flight = node
@@ -440,12 +453,7 @@ impl World {
             .as_ref()
             .map_or(0, |process| process.in_flight.len());
         let kept = self.rng.random_range(0..=in_flight);
-        node.crash(now, kept)?;
-        if !node.gone {
-            let back = Duration::from_millis(self.rng.random_range(300..8_000));
-            self.push(back, Event::Undo(Undo::Start { store }));
-        }
-        Ok(())
+        node.crash(now, kept)
     }
 
     /// A process that cannot go on ends.

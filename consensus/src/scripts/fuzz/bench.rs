@@ -66,6 +66,7 @@ pub(super) struct Reached {
     pub(super) joint: u64,
     pub(super) reads: u64,
     pub(super) transferred: u64,
+    pub(super) prepared: u64,
     pub(super) removed: u64,
     pub(super) conflicts: u64,
     pub(super) restarts: u64,
@@ -74,7 +75,7 @@ pub(super) struct Reached {
 }
 
 impl Reached {
-    fn counters(&mut self) -> [(&'static str, &mut u64); 13] {
+    fn counters(&mut self) -> [(&'static str, &mut u64); 14] {
         [
             ("led", &mut self.led),
             ("applied", &mut self.applied),
@@ -84,6 +85,7 @@ impl Reached {
             ("joint", &mut self.joint),
             ("reads", &mut self.reads),
             ("transferred", &mut self.transferred),
+            ("prepared", &mut self.prepared),
             ("removed", &mut self.removed),
             ("conflicts", &mut self.conflicts),
             ("restarts", &mut self.restarts),
@@ -592,6 +594,9 @@ impl Bench {
                     self.reached.transferred += 1;
                 }
             }
+            Act::PrepareTransfer(to) => {
+                let _refused = self.group.prepare_transfer(now, ReplicaId::new(to));
+            }
             Act::Provide { to, at, bytes } => {
                 let Some(meta) = self.group.meta_at(self.index(at)) else {
                     return;
@@ -787,6 +792,7 @@ impl Bench {
                 self.reached.claimed += 1;
             }
             Output::Rests { .. } => self.reached.rested += 1,
+            Output::TransferPrepared { .. } => self.reached.prepared += 1,
             Output::Unclaimed
             | Output::MayEvaluate { .. }
             | Output::Configuration { .. }

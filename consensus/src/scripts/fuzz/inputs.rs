@@ -176,6 +176,7 @@ pub(super) enum Act {
         outdated: bool,
     },
     Transfer(u64),
+    PrepareTransfer(u64),
     /// Answers `SnapshotNeeded` (`to` is 0), or comes unasked.
     Provide {
         to: u64,
@@ -304,6 +305,7 @@ fn act(foreign: u32) -> impl Strategy<Value = Act> {
         4 => (members(), prop_oneof![1 => Just(0_u8), 1 => any::<u8>()], prop::bool::weighted(0.1))
             .prop_map(|(voters, learners, outdated)| Act::Change { voters, learners, outdated }),
         1 => (1_u64..6).prop_map(Act::Transfer),
+        1 => (1_u64..6).prop_map(Act::PrepareTransfer),
         20 => (prop_oneof![5 => Just(0_u64), 1 => 1_u64..6], prop_oneof![5 => Just(Place(Anchor::Applied, 0)), 1 => place()], 0_usize..80)
             .prop_map(|(to, at, bytes)| Act::Provide { to, at, bytes }),
         8 => prop::bool::weighted(0.9).prop_map(Act::ChunkRead),

@@ -41,7 +41,8 @@ impl Handler<Describe> for GroupActor {
             .to_owned(),
             term: status.term.get(),
             leader: status.leader.map(store),
-            serves: self.leadership.is_some() && self.handing_over.to().is_none(),
+            serves: self.leadership.is_some()
+                && (self.handing_over.to().is_none() || status.prepares.is_some()),
             hands_over_to: self.handing_over.to().or(status.transfer).map(store),
             commit: status.commit.get(),
             applied: status.applied.get(),

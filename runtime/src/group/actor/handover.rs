@@ -31,6 +31,11 @@ impl Handover {
         self.to
     }
 
+    /// The number of the attempt under way, if it is for this replica.
+    pub(super) fn attempt_for(&self, to: ReplicaId) -> Option<u64> {
+        (self.to == Some(to)).then_some(self.begun)
+    }
+
     /// Whether the attempt of that number is still under way.
     pub(super) fn is_still(&self, number: u64) -> bool {
         self.to.is_some() && self.begun == number

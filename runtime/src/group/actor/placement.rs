@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use actix::{AsyncContext, Context, Handler};
-use synod_consensus::Change;
+use synod_consensus::{Change, ReplicaId};
 
 use super::GroupActor;
 use crate::group::evaluator::Pause;
@@ -110,29 +110,42 @@ impl GroupActor {
                 self.flush(ctx);
             }
             OrderKind::Transfer { to } => {
-                Counters::bump(&self.shared.counters.moves);
-                let attempt = self.handing_over.begin(to);
-                match &self.evaluator {
-                    Some(evaluator) => {
-                        evaluator.do_send(Pause {
-                            attempt,
-                            deadline: now + TRANSFER_PAUSE,
-                        });
-                        // One whose arbiter is stuck never says that it is drained. What it says later is refused, or is of a
-                        // leadership that is over.
-                        ctx.run_later(DRAIN_PATIENCE, move |actor, ctx| {
-                            if actor.handing_over.is_still(attempt) {
-                                actor.hand_over(ctx);
-                            }
-                        });
+                match self.group.prepare_transfer(now, to) {
+                    Ok(()) => {
+                        Counters::bump(&self.shared.counters.moves);
+                        self.handing_over.begin(to);
                     }
-                    None => self.hand_over(ctx),
+                    Err(error) => {
+                        tracing::debug!(group = %self.key.group, %to, %error, "transfer not prepared")
+                    }
                 }
+                self.flush(ctx);
             }
         }
     }
 
-    pub(super) fn hand_over(&mut self, ctx: &mut Context<Self>) {
+    /// The heir is near: what is evaluated here comes to its end, then leadership moves.
+    pub(super) fn drain_for(&mut self, to: ReplicaId, ctx: &mut Context<Self>) {
+        let Some(attempt) = self.handing_over.attempt_for(to) else {
+            return;
+        };
+        let Some(evaluator) = &self.evaluator else {
+            return self.hand_over();
+        };
+        evaluator.do_send(Pause {
+            attempt,
+            deadline: self.now() + TRANSFER_PAUSE,
+        });
+        // One whose arbiter is stuck never says that it is drained. What it says later is refused, or is of a leadership that is over.
+        ctx.run_later(DRAIN_PATIENCE, move |actor, ctx| {
+            if actor.handing_over.is_still(attempt) {
+                actor.hand_over();
+                actor.flush(ctx);
+            }
+        });
+    }
+
+    fn hand_over(&mut self) {
         let Some(to) = self.handing_over.to() else {
             return;
         };
@@ -141,7 +154,6 @@ impl GroupActor {
             tracing::debug!(group = %self.key.group, %to, %error, "leadership not moved");
             self.resume_evaluation();
         }
-        self.flush(ctx);
     }
 }
 
@@ -158,7 +170,8 @@ impl Handler<Drained> for GroupActor {
     type Result = ();
     fn handle(&mut self, Drained { serial, attempt }: Drained, ctx: &mut Self::Context) {
         if self.leadership == Some(serial) && self.handing_over.is_still(attempt) {
-            self.hand_over(ctx);
+            self.hand_over();
+            self.flush(ctx);
         }
     }
 }
