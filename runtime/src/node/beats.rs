@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use actix::Addr;
 
@@ -141,6 +142,35 @@ impl Drop for Beats {
     }
 }
 
+/// Beats fall on multiples of their interval by the clock on the wall, so that those of all nodes come together: a node then hears all
+/// others, and acknowledges what they said, in one moment, and sleeps until the next one. A wrong clock costs that and no more.
+#[derive(Clone, Copy, Debug)]
+struct Rhythm {
+    /// How far the wall was into an interval when the node's clock began.
+    phase: Duration,
+}
+
+impl Rhythm {
+    fn of(clock: Clock) -> Self {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH);
+        let began = wall.unwrap_or_default().saturating_sub(clock.now());
+        Self {
+            phase: into_interval(began),
+        }
+    }
+
+    /// The next beat after `now`.
+    fn after(self, now: Duration) -> Duration {
+        now + INTERVAL - into_interval(now + self.phase)
+    }
+}
+
+/// How far a time is into its interval.
+fn into_interval(time: Duration) -> Duration {
+    let nanos = time.as_nanos() % INTERVAL.as_nanos();
+    Duration::from_nanos(nanos as u64) // less than an interval
+}
+
 /// What the thread keeps between two rounds.
 struct Rounds<'a> {
     shared: &'a Shared,
@@ -158,6 +188,8 @@ struct Rounds<'a> {
     ties: Ties,
     looked_at: Option<u64>,
     silence: Silence,
+    /// Where those listen from whom beats are expected.
+    places: BTreeMap<u64, Place>,
     ports: Ports,
 }
 
@@ -181,9 +213,11 @@ fn run(
         ties: Ties::default(),
         looked_at: None,
         silence: Silence::default(),
+        places: BTreeMap::new(),
         ports: Ports::default(),
     };
-    let mut due = shared.clock.now() + INTERVAL;
+    let rhythm = Rhythm::of(shared.clock);
+    let mut due = rhythm.after(shared.clock.now());
     // Between two rounds when somebody would be silent then.
     let mut wake_at = due;
     while !stop.load(Ordering::Relaxed) {
@@ -194,7 +228,7 @@ fn run(
         }
         let late = now - wake_at > LATE;
         if now >= due {
-            due = now + INTERVAL;
+            due = rhythm.after(now);
             rounds.beat(now);
         }
         let early = if late { None } else { rounds.listen(now) };
@@ -221,6 +255,7 @@ impl Rounds<'_> {
         }
         shared.claims(|claims| claims.judge(now, |store| self.heard.of(store)));
         self.look_inside(now);
+        self.places.clear();
         let place = |store: &u64| {
             let member = seen.get(store)?;
             let address = *member.addresses.first()?;
@@ -233,8 +268,8 @@ impl Rounds<'_> {
                 },
             ))
         };
-        let places = self.ties.leaders.iter().filter_map(place).collect();
-        self.ports.knock(now, &places, |store| self.heard.of(store));
+        self.places
+            .extend(self.ties.leaders.iter().filter_map(place));
     }
 
     fn follow_registry(&mut self, now: Duration) {
@@ -289,9 +324,11 @@ impl Rounds<'_> {
         }
     }
 
-    /// Tells the groups of those that are silent. Returns when the next one would be.
+    /// Knocks where somebody is late, and tells the groups of those that are silent. Returns when the next one would be either.
     fn listen(&mut self, now: Duration) -> Option<Duration> {
         let heard = |store| self.heard.of(store);
+        let is_late = |store| self.silence.is_late(now, store, heard);
+        let answers = self.ports.knock(now, &self.places, heard, is_late);
         let closed = |store| self.ports.is_closed(store);
         let leaders = &self.ties.leaders;
         for Silent { store, news } in self.silence.look(now, leaders, heard, closed) {
@@ -313,7 +350,8 @@ impl Rounds<'_> {
                 steward.do_send(FellSilent(store));
             }
         }
-        self.silence.due(heard, closed)
+        let due = self.silence.due(now, heard, closed);
+        due.into_iter().chain(answers).min()
     }
 }
 
@@ -360,6 +398,17 @@ fn give_way(shared: &Shared, sight: &Sight, pulse: &Pulse, spared: &BTreeSet<Gro
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nodes_that_started_at_different_times_beat_at_the_same_moments() {
+        let at = |millis| Duration::from_millis(millis);
+        let (one, other) = (Rhythm { phase: at(30) }, Rhythm { phase: at(85) });
+        // By the wall it is 1,030 beyond something when the first shows 1,000 and the other 945.
+        assert_eq!(one.after(at(1_000)), at(1_070));
+        assert_eq!(other.after(at(945)), at(1_015));
+        assert_eq!(one.after(at(1_070)), at(1_170), "never now");
+        assert_eq!(one.after(at(1_169)), at(1_170));
+    }
 
     #[test]
     fn beats_go_to_all_who_listen_and_are_expected_from_leaders() {

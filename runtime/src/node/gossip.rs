@@ -20,6 +20,8 @@ use crate::group::{Counters, Shared};
 use crate::system::{Description, Level};
 use crate::transport::{Lane, PublicKey, Signer};
 
+/// By how much a timer may be early: an answered probe leaves one that nobody waits for, well before the next probe.
+const EARLY: Duration = Duration::from_millis(20);
 /// Gossip packets that may wait. Beyond, they are dropped: gossip repeats itself.
 const GOSSIP_MAILBOX: usize = 1_024;
 
@@ -215,7 +217,8 @@ impl GossipActor {
     fn arm(&mut self, ctx: &mut Context<Self>) {
         let wake_at = self.swim.wake_at();
         if let Some((armed, handle)) = self.timer {
-            if armed <= wake_at {
+            // One that rings a little early is cheaper than another one; one that rings in vain wakes the thread.
+            if armed <= wake_at && wake_at - armed < EARLY {
                 return;
             }
             ctx.cancel_future(handle);

@@ -1,41 +1,65 @@
 //! At whose port nobody listens any more.
 //!
-//! Here: [`Ports`], which knocks at each beat (`transport::port` says how, who answers, and who is not believed). What it finds is a hint,
-//! and only about a node that also says nothing (`silence`). What another machine answers is read at the next beat. Not here: what follows
-//! from it.
+//! Here: [`Ports`], which knocks where somebody is late (`transport::port` says how, who answers, and who is not believed): who beats as
+//! expected is not disturbed, for each knock wakes a thread there. What it finds is a hint, and only about a node that says nothing
+//! (`silence`). What another machine answers is read a moment later. Not here: what follows from it.
 
 use core::time::Duration;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::transport::{Door, Place};
 
-/// One door per node.
+/// Gap between two knocks at one door.
+const KNOCK_AGAIN: Duration = Duration::from_millis(100);
+/// What another machine answers is there after this, if it is near; otherwise it is found at the next knock.
+const ANSWERED_WITHIN: Duration = Duration::from_millis(10);
+
+/// One door per node that was late.
 #[derive(Debug, Default)]
 pub(super) struct Ports {
     doors: BTreeMap<u64, Door>,
+    knocked: BTreeMap<u64, Duration>,
     closed: BTreeSet<u64>,
 }
 
 impl Ports {
-    /// Knocks at each of these stores. `heard`: when a store was last heard.
+    /// Knocks at those of `places` who are late, unless it just did. `heard`: when a store was last heard. Returns when to look for
+    /// answers.
     pub(super) fn knock(
         &mut self,
         now: Duration,
         places: &BTreeMap<u64, Place>,
         heard: impl Fn(u64) -> Option<Duration>,
-    ) {
+        is_late: impl Fn(u64) -> bool,
+    ) -> Option<Duration> {
         self.closed.clear();
         self.doors
             .retain(|store, door| places.contains_key(store) || door.lies());
+        self.knocked.retain(|_, last| now < *last + KNOCK_AGAIN);
+        let mut answers = None;
         for (store, place) in places {
-            let door = self.doors.entry(*store).or_insert_with(|| Door::at(*place));
+            let late = is_late(*store);
+            let door = match self.doors.entry(*store) {
+                Entry::Occupied(door) => door.into_mut(),
+                Entry::Vacant(door) if late => door.insert(Door::at(*place)),
+                Entry::Vacant(_) => continue,
+            };
             door.move_to(*place);
             let heard = heard(*store);
-            door.knock(now, heard);
+            let knocks = late && !self.knocked.contains_key(store);
+            if knocks {
+                self.knocked.insert(*store, now);
+                door.knock(now, heard);
+            }
+            // Also of those who are heard again: whoever is after a refusal is not to be believed.
             if door.is_closed(now, heard) {
                 self.closed.insert(*store);
+            } else if knocks {
+                answers = Some(now + ANSWERED_WITHIN);
             }
         }
+        answers
     }
 
     /// Whether the store's port refused since it was heard last, as of the last knock.
@@ -63,14 +87,42 @@ mod tests {
         };
         let places = BTreeMap::from([(7, place), (8, place)]);
         let mut ports = Ports::default();
-        ports.knock(at(0), &places, |_| None);
+        let late = |_| true;
+        ports.knock(at(0), &places, |_| None, late);
         assert!(ports.is_closed(7) && ports.is_closed(8));
-        ports.knock(at(700), &places, |store| (store == 8).then_some(at(690)));
+        let heard = |store| (store == 8).then_some(at(690));
+        ports.knock(at(700), &places, heard, |store| store == 7);
         assert!(ports.is_closed(7) && !ports.is_closed(8));
-        ports.knock(at(800), &BTreeMap::new(), |_| None);
+        ports.knock(at(800), &BTreeMap::new(), |_| None, late);
         assert!(!ports.is_closed(7));
-        ports.knock(at(900), &places, |_| None);
+        ports.knock(at(900), &places, |_| None, late);
         assert!(ports.is_closed(7), "it is asked anew");
         assert!(!ports.is_closed(8), "this life of it is not believed");
+    }
+
+    #[test]
+    fn who_is_on_time_is_not_disturbed_and_who_is_late_not_again_and_again() {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        socket.set_nonblocking(true).expect("it is a socket");
+        let address: SocketAddr = socket.local_addr().expect("it is bound");
+        let at = Duration::from_millis;
+        let places = BTreeMap::from([(
+            7,
+            Place {
+                generation: 1,
+                address,
+            },
+        )]);
+        let mut ports = Ports::default();
+        let knocks = || std::iter::from_fn(|| socket.recv(&mut [0; 8]).ok()).count();
+        assert_eq!(ports.knock(at(0), &places, |_| None, |_| false), None);
+        assert_eq!(knocks(), 0);
+        let looks = ports.knock(at(120), &places, |_| None, |_| true);
+        assert_eq!((looks, knocks()), (Some(at(130)), 1));
+        assert_eq!(ports.knock(at(130), &places, |_| None, |_| true), None);
+        assert_eq!((knocks(), ports.is_closed(7)), (0, false));
+        drop(socket);
+        let looks = ports.knock(at(220), &places, |_| None, |_| true);
+        assert_eq!((looks, ports.is_closed(7)), (None, true));
     }
 }

@@ -10,8 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Silence after which a node is suspected. Four lost or late beats: on a loaded two-core machine with three nodes a process can be off
 /// the processor for 100 ms and more.
 pub(super) const SILENT_AFTER: Duration = Duration::from_millis(450);
-/// The same where its port refused: one late beat, so that nobody is suspected who was heard just now, whoever says that it is gone.
-pub(super) const REFUSED_AFTER: Duration = Duration::from_millis(120);
+/// One late beat: it is asked whether anybody listens at its port, and silence where nobody does. Nobody is suspected who was heard
+/// just now, whoever says that it is gone.
+const LATE_AFTER: Duration = Duration::from_millis(120);
 /// Groups that still follow a silent node are told again this often.
 const TELL_AGAIN: Duration = Duration::from_millis(500);
 
@@ -60,10 +61,23 @@ impl Silence {
         silent
     }
 
-    /// When the first of those that are not silent would be, if nothing more is heard of it: all who lose the same leader find out at the
+    /// Whether its next beat should have been here by now.
+    pub(super) fn is_late(
+        &self,
+        now: Duration,
+        store: u64,
+        heard: impl Fn(u64) -> Option<Duration>,
+    ) -> bool {
+        let since = self.expected.get(&store);
+        let known = since.and_then(|since| Some(heard(store)?.max(*since)));
+        known.is_some_and(|known| now >= known + LATE_AFTER)
+    }
+
+    /// When the first of those that are not silent would be, or the first of those on time would be late, if nothing more is heard of it: all who lose the same leader find out at the
     /// same time then, and not at their next beats. One that asked too early for votes would be refused.
     pub(super) fn due(
         &self,
+        now: Duration,
         heard: impl Fn(u64) -> Option<Duration>,
         refused: impl Fn(u64) -> bool,
     ) -> Option<Duration> {
@@ -72,14 +86,20 @@ impl Silence {
             .iter()
             .filter(|(store, _)| !self.told.contains_key(store));
         let due = waiting.filter_map(|(store, since)| {
-            Some(heard(*store)?.max(*since) + patience(refused(*store)))
+            let known = heard(*store)?.max(*since);
+            let late = known + LATE_AFTER;
+            Some(if now < late {
+                late
+            } else {
+                known + patience(refused(*store))
+            })
         });
         due.min()
     }
 }
 
 fn patience(refused: bool) -> Duration {
-    if refused { REFUSED_AFTER } else { SILENT_AFTER }
+    if refused { LATE_AFTER } else { SILENT_AFTER }
 }
 
 #[cfg(test)]
@@ -104,14 +124,15 @@ mod tests {
     fn it_is_told_when_it_is_silent_for_long_and_again_as_long_as_it_is() {
         let mut silence = Silence::default();
         assert_eq!(look(&mut silence, 1_000, 1_000, false), None);
-        assert_eq!(silence.due(|_| Some(at(1_000)), |_| false), Some(at(1_450)));
+        let due = |silence: &Silence, now| silence.due(at(now), |_| Some(at(1_000)), |_| false);
+        let is_late =
+            |silence: &Silence, now| silence.is_late(at(now), LEADER, |_| Some(at(1_000)));
+        assert_eq!(due(&silence, 1_000), Some(at(1_120)), "then it is late");
+        assert!(!is_late(&silence, 1_119) && is_late(&silence, 1_120));
+        assert_eq!(due(&silence, 1_120), Some(at(1_450)));
         assert_eq!(look(&mut silence, 1_449, 1_000, false), None);
         assert_eq!(look(&mut silence, 1_450, 1_000, false), Some(true));
-        assert_eq!(
-            silence.due(|_| Some(at(1_000)), |_| false),
-            None,
-            "nothing to wait for"
-        );
+        assert_eq!(due(&silence, 1_450), None, "nothing to wait for");
         assert_eq!(look(&mut silence, 1_949, 1_000, false), None);
         assert_eq!(look(&mut silence, 1_950, 1_000, false), Some(false));
         assert_eq!(look(&mut silence, 2_000, 1_990, false), None);
@@ -122,7 +143,8 @@ mod tests {
     fn a_closed_port_shortens_it_and_cannot_depose_who_is_heard() {
         let mut silence = Silence::default();
         assert_eq!(look(&mut silence, 1_000, 1_000, true), None);
-        assert_eq!(silence.due(|_| Some(at(1_000)), |_| true), Some(at(1_120)));
+        let due = silence.due(at(1_000), |_| Some(at(1_000)), |_| true);
+        assert_eq!(due, Some(at(1_120)));
         assert_eq!(look(&mut silence, 1_119, 1_000, true), None);
         assert_eq!(look(&mut silence, 1_119, 1_119, true), None);
         assert_eq!(look(&mut silence, 1_239, 1_119, true), Some(true));
@@ -136,6 +158,6 @@ mod tests {
         assert_eq!(look(&mut silence, 9_450, 1_000, false), Some(true));
         let nobody = silence.look(at(9_500), &BTreeSet::new(), |_| None, |_| false);
         assert_eq!(nobody, []);
-        assert_eq!(silence.due(|_| Some(at(9_500)), |_| false), None);
+        assert_eq!(silence.due(at(9_500), |_| Some(at(9_500)), |_| false), None);
     }
 }

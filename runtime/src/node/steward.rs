@@ -29,10 +29,10 @@ use crate::system::{
 use crate::transport::Lane;
 use crate::wire::RoutingTable;
 
-/// How often the steward looks without being told.
-const PERIOD: Duration = Duration::from_millis(100);
-/// The system leader's steps are computed this often without being told: lost orders and reports come to light here.
-const STEPS_EVERY: Duration = Duration::from_millis(500);
+/// How often the steward looks without being told: what nobody tells is found so late, and an idle node wakes for it.
+const PERIOD: Duration = Duration::from_millis(500);
+/// The system leader's steps are computed this often without being told, so at each such look: lost orders and reports come to light.
+const STEPS_EVERY: Duration = Duration::from_millis(400);
 /// After a report they are computed anew, but not more often than this: reports come in bursts.
 const STEPS_PAUSE: Duration = Duration::from_millis(20);
 /// Proposals without an answer are given up after this long; the state tells what became of them.
@@ -73,6 +73,8 @@ pub(crate) struct Steward {
     reported_to: (Option<ReplicaId>, Duration),
     /// A report came in since the last steps.
     reported: bool,
+    /// It is going to look when that pause is over.
+    looks_soon: bool,
     stepped: Duration,
     pinned: Duration,
 }
@@ -112,6 +114,7 @@ impl Steward {
             waiting: None,
             reported_to: (None, Duration::ZERO),
             reported: false,
+            looks_soon: false,
             stepped: Duration::ZERO,
             pinned: Duration::ZERO,
         }
@@ -157,6 +160,12 @@ impl Steward {
                 self.stepped = now;
                 self.reported = false;
                 self.step(term, ctx);
+            } else if self.reported && !due && !self.looks_soon {
+                self.looks_soon = true;
+                ctx.run_later(STEPS_PAUSE, |steward, ctx| {
+                    steward.looks_soon = false;
+                    steward.look(ctx);
+                });
             }
         } else {
             self.reconciler = Reconciler::new(self.replace_after);
