@@ -91,7 +91,7 @@ pub enum ChangeError {
     /// Wait for `Output::MayEvaluate`: no entry of this leader's own term is committed (H41).
     #[error("the leader has committed nothing in its own term yet")]
     TermNotOpened,
-    /// Wait for `Output::TransferEnded`.
+    /// Wait for `Output::TransferEnded`, or `Output::TransferPrepared` if it is only prepared.
     #[error("leadership is being handed to {to}")]
     Transferring {
         /// The next leader, if all goes well.

@@ -69,7 +69,7 @@ impl Handover {
         self.to
     }
 
-    /// While so much time has not passed, and nobody else leads.
+    /// When it is given up.
     pub(crate) fn deadline(&self) -> Duration {
         self.deadline
     }
@@ -77,11 +77,12 @@ impl Handover {
 
 impl Group {
     /// Brings the voter `to` as near to the log's end as it gets while proposals are taken, so that the pause of a `transfer` is short, at
-    /// most about a quarter of an election timeout. Ends within one election timeout: with `Output::TransferPrepared`, and it is the caller's turn, or with `Output::TransferEnded`. A
+    /// most about a quarter of an election timeout, or half of one if it comes no nearer. A preparation for another one gives way. Ends within one election timeout: with `Output::TransferPrepared`, and it is the caller's turn, or with `Output::TransferEnded`. A
     /// call of `transfer` with the same target takes its place.
     pub fn prepare_transfer(&mut self, now: Duration, to: ReplicaId) -> Result<(), TransferError> {
         self.begin(now);
         self.check_transfer(to)?;
+        self.give_preparation_up(to);
         if self.handover.is_none() {
             let round = Round {
                 goal: self.log.last_index(),
@@ -98,6 +99,7 @@ impl Group {
     pub fn transfer(&mut self, now: Duration, to: ReplicaId) -> Result<(), TransferError> {
         self.begin(now);
         self.check_transfer(to)?;
+        self.give_preparation_up(to);
         if self.hands_over_to().is_none() {
             self.begin_handover(to, Stage::Rest { told: false });
         }
@@ -117,9 +119,16 @@ impl Group {
         if !self.configuration().voters.contains(&to) {
             return Err(TransferError::NotVoter { to });
         }
-        match &self.handover {
-            Some(handover) if handover.to != to => Err(TransferError::UnderWay { to: handover.to }),
+        match self.hands_over_to() {
+            Some(other) if other != to => Err(TransferError::UnderWay { to: other }),
             _ => Ok(()),
+        }
+    }
+
+    /// What is only prepared for another one costs nothing and gives way.
+    fn give_preparation_up(&mut self, to: ReplicaId) {
+        if self.prepares().is_some_and(|other| other != to) {
+            self.end_handover(TransferOutcome::Aborted);
         }
     }
 
@@ -214,8 +223,24 @@ impl Group {
                 self.handover.as_mut().expect("it is due").deadline = Duration::MAX;
                 return;
             }
-            self.end_handover(TransferOutcome::TimedOut);
+            if let Some(to) = self.comes_slowly() {
+                self.handover = None;
+                self.outputs.push_back(Output::TransferPrepared { to });
+            } else {
+                self.end_handover(TransferOutcome::TimedOut);
+            }
         }
+    }
+
+    /// The target whose rounds take long, but no longer than a transfer bears: if it is to lead, better so than never.
+    fn comes_slowly(&self) -> Option<ReplicaId> {
+        let most = self.options.election_timeout / 2;
+        let handover = self.handover.as_ref()?;
+        let Stage::Approach(round) = &handover.stage else {
+            return None;
+        };
+        let bearable = round.before? <= most && self.now.saturating_sub(round.since) <= most;
+        bearable.then_some(handover.to)
     }
 
     fn end_handover(&mut self, outcome: TransferOutcome) {

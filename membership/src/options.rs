@@ -31,7 +31,7 @@ pub struct SwimOptions {
 }
 
 impl SwimOptions {
-    /// All on one machine: a death is known in under three seconds. Whoever leads there is missed much sooner, by other means.
+    /// All on one machine: a death is known in about three seconds. Whoever leads there is missed much sooner, by other means.
     pub fn local() -> Self {
         Self {
             probe_interval: Duration::from_millis(400),

@@ -11,7 +11,7 @@ use tests::town::{Sabotage, Scale, World, isolation, movement, returns};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Small clusters of an ordinary run of the tests.
-const SEEDS: u64 = 100;
+const SEEDS: u64 = 200;
 /// Clusters of a hundred nodes.
 const LARGE_SEEDS: u64 = 2;
 /// Histories of joins and drains.

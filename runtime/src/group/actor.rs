@@ -107,7 +107,7 @@ pub(crate) struct GroupActor {
     leadership: Option<u64>,
     serials: u64,
     reads: BTreeMap<ReadId, (u64, u64)>,
-    /// Replica to hand over to once the evaluator is drained.
+    /// Replica to hand over to, once it is near and the evaluator is drained.
     handing_over: Handover,
     /// Who was last asked to take over while this node stops; another one comes first next time.
     last_heir: Option<ReplicaId>,
@@ -223,7 +223,9 @@ impl GroupActor {
                 Output::TransferPrepared { to } => self.drain_for(to, ctx),
                 Output::TransferEnded { to, outcome } => {
                     tracing::debug!(group = %self.key.group, %to, ?outcome, "leadership transfer ended");
-                    self.resume_evaluation();
+                    if self.handing_over.to() == Some(to) {
+                        self.resume_evaluation();
+                    }
                 }
                 Output::Claim { claim, holders } => {
                     let on_store = |id: &ReplicaId| (ReplicaAddress::of(*id).store, *id);

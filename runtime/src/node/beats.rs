@@ -36,8 +36,10 @@ const GIVE_WAY_AGAIN: Duration = Duration::from_millis(500);
 /// blocks for long, and whose caller has a long deadline, would go from leader to leader, stop the arbiter of each, and never end:
 /// three times what a handler may block (`pulse`). A handler that blocks for longer moves its group once in that time.
 const KEEPS_LEADING: Duration = Duration::from_secs(30);
-/// A judge that itself was late by this much judges nobody this time (E22): what it did not hear may be waiting.
+/// A judge that itself was late by this much judges nobody for a while (E22): what it did not hear may be waiting.
 const LATE: Duration = Duration::from_millis(100);
+/// For so long: a whole interval, in which everybody else beats and what waits is read, and a little.
+const BLIND_FOR: Duration = Duration::from_millis(150);
 
 /// When each store was last heard, by any packet.
 #[derive(Debug, Default)]
@@ -159,9 +161,10 @@ impl Rhythm {
         }
     }
 
-    /// The next beat after `now`.
+    /// The next beat after `now`; one that comes very soon is left out, for rounds are counted (`pulse`).
     fn after(self, now: Duration) -> Duration {
-        now + INTERVAL - into_interval(now + self.phase)
+        let soon = now + INTERVAL / 2;
+        soon + INTERVAL - into_interval(soon + self.phase)
     }
 }
 
@@ -218,27 +221,31 @@ fn run(
     };
     let rhythm = Rhythm::of(shared.clock);
     let mut due = rhythm.after(shared.clock.now());
-    // Between two rounds when somebody would be silent then.
+    // Between two rounds when somebody would be late or silent then, or answers to knocks are due.
     let mut wake_at = due;
+    let mut sees_from = Duration::ZERO;
     while !stop.load(Ordering::Relaxed) {
         let now = shared.clock.now();
         if now < wake_at {
             std::thread::park_timeout(wake_at - now);
             continue;
         }
-        let late = now - wake_at > LATE;
+        if now - wake_at > LATE {
+            sees_from = now + BLIND_FOR;
+        }
+        let sees = now >= sees_from;
         if now >= due {
             due = rhythm.after(now);
-            rounds.beat(now);
+            rounds.beat(now, sees);
         }
-        let early = if late { None } else { rounds.listen(now) };
+        let early = if sees { rounds.listen(now) } else { None };
         wake_at = early.map_or(due, |early| early.clamp(now, due));
     }
 }
 
 impl Rounds<'_> {
     /// Says that this node lives and what it claims, and looks at the node itself.
-    fn beat(&mut self, now: Duration) {
+    fn beat(&mut self, now: Duration, sees: bool) {
         let shared = self.shared;
         self.follow_registry(now);
         let partners: Vec<u64> = shared.claims(|claims| claims.partners().collect());
@@ -253,7 +260,9 @@ impl Rounds<'_> {
                 let _refused = shared.transport.datagram(*store, beat);
             }
         }
-        shared.claims(|claims| claims.judge(now, |store| self.heard.of(store)));
+        if sees {
+            shared.claims(|claims| claims.judge(now, |store| self.heard.of(store)));
+        }
         self.look_inside(now);
         self.places.clear();
         let place = |store: &u64| {
@@ -407,7 +416,8 @@ mod tests {
         assert_eq!(one.after(at(1_000)), at(1_070));
         assert_eq!(other.after(at(945)), at(1_015));
         assert_eq!(one.after(at(1_070)), at(1_170), "never now");
-        assert_eq!(one.after(at(1_169)), at(1_170));
+        assert_eq!(one.after(at(1_119)), at(1_170));
+        assert_eq!(one.after(at(1_169)), at(1_270), "nor very soon");
     }
 
     #[test]

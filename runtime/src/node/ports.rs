@@ -1,7 +1,7 @@
 //! At whose port nobody listens any more.
 //!
-//! Here: [`Ports`], which knocks where somebody is late (`transport::port` says how, who answers, and who is not believed): who beats as
-//! expected is not disturbed, for each knock wakes a thread there. What it finds is a hint, and only about a node that says nothing
+//! Here: [`Ports`], which knocks where somebody is late, and once in each life (`transport::port` says how, who answers, and who is not
+//! believed): who beats as expected is not disturbed, for each knock wakes a thread there. What it finds is a hint, and only about a node that says nothing
 //! (`silence`). What another machine answers is read a moment later. Not here: what follows from it.
 
 use core::time::Duration;
@@ -10,12 +10,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::transport::{Door, Place};
 
-/// Gap between two knocks at one door.
-const KNOCK_AGAIN: Duration = Duration::from_millis(100);
+/// Gap between two knocks at one door; less than one between two rounds, so that each of them knocks.
+const KNOCK_AGAIN: Duration = Duration::from_millis(70);
 /// What another machine answers is there after this, if it is near; otherwise it is found at the next knock.
 const ANSWERED_WITHIN: Duration = Duration::from_millis(10);
 
-/// One door per node that was late.
+/// One door per node that leads something.
 #[derive(Debug, Default)]
 pub(super) struct Ports {
     doors: BTreeMap<u64, Door>,
@@ -24,7 +24,7 @@ pub(super) struct Ports {
 }
 
 impl Ports {
-    /// Knocks at those of `places` who are late, unless it just did. `heard`: when a store was last heard. Returns when to look for
+    /// Knocks at those of `places` who are late or new, unless it just did. `heard`: when a store was last heard. Returns when to look for
     /// answers.
     pub(super) fn knock(
         &mut self,
@@ -34,25 +34,27 @@ impl Ports {
         is_late: impl Fn(u64) -> bool,
     ) -> Option<Duration> {
         self.closed.clear();
-        self.doors
-            .retain(|store, door| places.contains_key(store) || door.lies());
+        self.doors.retain(|store, door| {
+            let kept = places.contains_key(store) || door.lies() || door.is_doubted(now);
+            if kept && !places.contains_key(store) {
+                door.is_closed(now, heard(*store)); // whoever leads elsewhere now may still be heard
+            }
+            kept
+        });
         self.knocked.retain(|_, last| now < *last + KNOCK_AGAIN);
         let mut answers = None;
         for (store, place) in places {
-            let late = is_late(*store);
-            let door = match self.doors.entry(*store) {
-                Entry::Occupied(door) => door.into_mut(),
-                Entry::Vacant(door) if late => door.insert(Door::at(*place)),
-                Entry::Vacant(_) => continue,
-            };
-            door.move_to(*place);
+            let door = self.doors.entry(*store);
+            let mut is_new = matches!(door, Entry::Vacant(_));
+            let door = door.or_insert_with(|| Door::at(*place));
+            is_new |= door.move_to(*place);
             let heard = heard(*store);
-            let knocks = late && !self.knocked.contains_key(store);
+            // Each life once although it is on time: a port that refuses while its node is heard is found out before that matters.
+            let knocks = (is_new || is_late(*store)) && !self.knocked.contains_key(store);
             if knocks {
                 self.knocked.insert(*store, now);
                 door.knock(now, heard);
             }
-            // Also of those who are heard again: whoever is after a refusal is not to be believed.
             if door.is_closed(now, heard) {
                 self.closed.insert(*store);
             } else if knocks {
@@ -115,14 +117,16 @@ mod tests {
         )]);
         let mut ports = Ports::default();
         let knocks = || std::iter::from_fn(|| socket.recv(&mut [0; 8]).ok()).count();
-        assert_eq!(ports.knock(at(0), &places, |_| None, |_| false), None);
+        let looks = ports.knock(at(0), &places, |_| None, |_| false);
+        assert_eq!((looks, knocks()), (Some(at(10)), 1), "it is new");
+        assert_eq!(ports.knock(at(100), &places, |_| None, |_| false), None);
         assert_eq!(knocks(), 0);
         let looks = ports.knock(at(120), &places, |_| None, |_| true);
         assert_eq!((looks, knocks()), (Some(at(130)), 1));
         assert_eq!(ports.knock(at(130), &places, |_| None, |_| true), None);
         assert_eq!((knocks(), ports.is_closed(7)), (0, false));
         drop(socket);
-        let looks = ports.knock(at(220), &places, |_| None, |_| true);
+        let looks = ports.knock(at(200), &places, |_| None, |_| true);
         assert_eq!((looks, ports.is_closed(7)), (None, true));
     }
 }

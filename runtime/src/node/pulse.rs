@@ -18,8 +18,8 @@ use synod_consensus::{GroupId, GroupOptions};
 
 use crate::router::RouterOptions;
 
-/// Gap between two counts of an arbiter: a third of the shortest time after which one is stuck.
-const COUNT_EVERY: Duration = Duration::from_millis(500);
+/// Gap between two counts of an arbiter.
+const COUNT_EVERY: Duration = Duration::from_millis(250);
 
 /// What lives on an arbiter.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

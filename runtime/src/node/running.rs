@@ -28,7 +28,7 @@ use crate::router::{Entities, Router};
 use crate::storage::StoreDirectory;
 
 /// How long a stopping node waits for its leaderships to be taken over.
-const HAND_OVER_PATIENCE: Duration = Duration::from_secs(3);
+const HAND_OVER_PATIENCE: Duration = Duration::from_secs(5);
 /// How long it waits for its goodbye to be spread.
 const LEAVE_PATIENCE: Duration = Duration::from_secs(1);
 

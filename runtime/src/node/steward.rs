@@ -30,11 +30,14 @@ use crate::transport::Lane;
 use crate::wire::RoutingTable;
 
 /// How often the steward looks without being told: what nobody tells is found so late, and an idle node wakes for it.
-const PERIOD: Duration = Duration::from_millis(500);
-/// The system leader's steps are computed this often without being told, so at each such look: lost orders and reports come to light.
-const STEPS_EVERY: Duration = Duration::from_millis(400);
+const PERIOD: Duration = Duration::from_millis(250);
+/// The system leader's steps are computed this often without being told: lost orders and reports come to light here.
+const STEPS_EVERY: Duration = Duration::from_millis(500);
 /// After a report they are computed anew, but not more often than this: reports come in bursts.
 const STEPS_PAUSE: Duration = Duration::from_millis(20);
+/// What was reported too soon after the last steps is looked at after this, unless something else is told before: sooner, and a node
+/// that comes gets its groups at once, for which all callers wait a little longer.
+const STEPS_SOON: Duration = Duration::from_millis(100);
 /// Proposals without an answer are given up after this long; the state tells what became of them.
 const PROPOSAL_PATIENCE: Duration = Duration::from_secs(2);
 /// The groups led here report so often even if nothing changed: a system leader may have forgotten what it was told.
@@ -162,7 +165,7 @@ impl Steward {
                 self.step(term, ctx);
             } else if self.reported && !due && !self.looks_soon {
                 self.looks_soon = true;
-                ctx.run_later(STEPS_PAUSE, |steward, ctx| {
+                ctx.run_later(STEPS_SOON, |steward, ctx| {
                     steward.looks_soon = false;
                     steward.look(ctx);
                 });

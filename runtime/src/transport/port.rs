@@ -51,16 +51,24 @@ impl Door {
         }
     }
 
-    /// Forgets what was known of another life, or another address.
-    pub(crate) fn move_to(&mut self, place: Place) {
-        if self.place != place {
+    /// Forgets what was known of another life, or another address. Returns whether it is another one.
+    pub(crate) fn move_to(&mut self, place: Place) -> bool {
+        let moved = self.place != place;
+        if moved {
             *self = Self::at(place);
         }
+        moved
     }
 
     /// Whether it is worth nothing in this life.
     pub(crate) fn lies(&self) -> bool {
         self.lies
+    }
+
+    /// Whether somebody may still be heard whose port refused lately: then it is not to be believed.
+    pub(crate) fn is_doubted(&self, now: Duration) -> bool {
+        self.refused
+            .is_some_and(|refused| now <= refused + CONTRADICTED_AFTER * 4)
     }
 
     /// Sends a byte, unless its refusals mean nothing. `heard`: when this life was heard last. Ask [`is_closed`](Self::is_closed) at

@@ -166,10 +166,13 @@ impl World {
             return Some("the placement is not planned".to_owned());
         }
         let gone = |store: &u64| self.nodes.get(store).is_none_or(|node| node.gone);
+        // Where too few are left, a member that leaves keeps what nobody else can take, until another one comes.
+        let all_may_go = truth.takers().count() >= self.founding.copies as usize;
         let kept = truth.members.keys().find(|store| {
             gone(store)
                 && !truth.absent.contains(store)
-                && !(truth.draining.contains(store) && truth.shards_on(**store) == 0)
+                && !(truth.draining.contains(store)
+                    && (truth.shards_on(**store) == 0 || !all_may_go))
         });
         if let Some(store) = kept {
             let (draining, absent) = (&truth.draining, &truth.absent);

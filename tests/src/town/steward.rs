@@ -17,14 +17,16 @@ use super::node::{Waits, Writing, host};
 use super::world::{Event, Packet, World};
 use crate::violation::{Violation, broken};
 
-/// How often the steward looks without being told.
-const PERIOD: Duration = Duration::from_millis(100);
+/// How often the steward looks without being told; here it also finds out who is silent, which the runtime does more often.
+const PERIOD: Duration = Duration::from_millis(250);
 /// Changes come in bursts: one look serves all of the next moment.
 const TOUCHED: Duration = Duration::from_millis(10);
 /// The system leader's steps are computed this often without being told.
 const STEPS_EVERY: Duration = Duration::from_millis(500);
 /// After a report they are computed anew, but not more often than this.
 const STEPS_PAUSE: Duration = Duration::from_millis(20);
+/// What was reported too soon after the last steps is looked at after this.
+const STEPS_SOON: Duration = Duration::from_millis(100);
 /// Orders that may be under way at once, cluster-wide.
 const CHANGES_MAX: usize = 24;
 /// Proposals without an answer are given up after this long.
@@ -87,7 +89,11 @@ impl Moment {
 impl World {
     /// Something changed: the steward looks soon.
     pub(super) fn touch(&mut self, store: u64) {
-        let at = self.now + TOUCHED;
+        self.look_within(store, TOUCHED);
+    }
+
+    fn look_within(&mut self, store: u64, time: Duration) {
+        let at = self.now + time;
         let Some(node) = self.nodes.get_mut(&store) else {
             return;
         };
@@ -139,6 +145,8 @@ impl World {
                 process.stepped = now;
                 process.reported = false;
                 self.step(store)?;
+            } else if process.reported && !due {
+                self.look_within(store, STEPS_SOON);
             }
         } else {
             process.reconciler = Reconciler::new(replace_after);

@@ -213,7 +213,9 @@ pub(crate) struct StepAside {
 impl Handler<StepAside> for GroupActor {
     type Result = ();
     fn handle(&mut self, StepAside { heirs }: StepAside, ctx: &mut Self::Context) {
-        if self.handing_over.to().is_some() {
+        // What the system leader wished and is only prepared gives way; what this node wished itself has its time.
+        let gives_way = |to| Some(to) != self.last_heir && self.group.status().prepares == Some(to);
+        if self.handing_over.to().is_some_and(|to| !gives_way(to)) {
             return;
         }
         let may_lead = |replica| {
@@ -231,6 +233,7 @@ impl Handler<StepAside> for GroupActor {
             .max_by_key(|peer| (Some(peer.replica) != self.last_heir, peer.matched));
         if let Some(heir) = heir {
             self.last_heir = Some(heir.replica);
+            self.handing_over.end();
             let order = Order {
                 group: self.key.group,
                 leader: self.key.replica,
