@@ -363,7 +363,7 @@ impl Group {
             Some(leadership) => Some(leadership.wake_at()),
             None => self.may_campaign().then_some(self.campaign.at.get()),
         };
-        let handover = self.handover.as_ref().map(|handover| handover.deadline());
+        let handover = self.handover.as_ref().map(|handover| handover.deadline);
         let reads = self.follower_reads_wake_at();
         role.into_iter().chain(handover).chain(reads).min()
     }

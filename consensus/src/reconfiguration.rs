@@ -31,7 +31,7 @@ impl Group {
             });
         };
         if let Some(handover) = &self.handover {
-            return Err(ChangeError::Transferring { to: handover.to() });
+            return Err(ChangeError::Transferring { to: handover.to });
         }
         let (effective, present) = self.log.configuration();
         if *effective != target.expected {

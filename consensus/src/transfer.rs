@@ -15,8 +15,8 @@ use crate::{LogIndex, ReplicaId, Term};
 
 #[derive(Debug)]
 pub(crate) struct Handover {
-    to: ReplicaId,
-    deadline: Duration,
+    pub(crate) to: ReplicaId,
+    pub(crate) deadline: Duration,
     /// The term that is handed over.
     term: Term,
     stage: Stage,
@@ -64,25 +64,14 @@ impl Round {
     }
 }
 
-impl Handover {
-    pub(crate) fn to(&self) -> ReplicaId {
-        self.to
-    }
-
-    /// When it is given up.
-    pub(crate) fn deadline(&self) -> Duration {
-        self.deadline
-    }
-}
-
 impl Group {
     /// Brings the voter `to` as near to the log's end as it gets while proposals are taken, so that the pause of a `transfer` is short, at
-    /// most about a quarter of an election timeout, or half of one if it comes no nearer. A preparation for another one gives way. Ends within one election timeout: with `Output::TransferPrepared`, and it is the caller's turn, or with `Output::TransferEnded`. A
-    /// call of `transfer` with the same target takes its place.
+    /// most about a quarter of an election timeout, or half of one if it comes no nearer. Ends within one election timeout: with
+    /// `Output::TransferPrepared`, and it is the caller's turn, or with `Output::TransferEnded`. It gives way to a preparation for
+    /// another target, and to a `transfer`.
     pub fn prepare_transfer(&mut self, now: Duration, to: ReplicaId) -> Result<(), TransferError> {
         self.begin(now);
-        self.check_transfer(to)?;
-        self.give_preparation_up(to);
+        self.make_way(to)?;
         if self.handover.is_none() {
             let round = Round {
                 goal: self.log.last_index(),
@@ -98,15 +87,15 @@ impl Group {
     /// Ends with `Output::TransferEnded` within one election timeout.
     pub fn transfer(&mut self, now: Duration, to: ReplicaId) -> Result<(), TransferError> {
         self.begin(now);
-        self.check_transfer(to)?;
-        self.give_preparation_up(to);
+        self.make_way(to)?;
         if self.hands_over_to().is_none() {
             self.begin_handover(to, Stage::Rest { told: false });
         }
         Ok(())
     }
 
-    fn check_transfer(&self, to: ReplicaId) -> Result<(), TransferError> {
+    /// What is only prepared for another one costs nothing and gives way.
+    fn make_way(&mut self, to: ReplicaId) -> Result<(), TransferError> {
         if self.role != Role::Leader {
             return Err(TransferError::NotLeader {
                 group: self.id,
@@ -119,17 +108,13 @@ impl Group {
         if !self.configuration().voters.contains(&to) {
             return Err(TransferError::NotVoter { to });
         }
-        match self.hands_over_to() {
-            Some(other) if other != to => Err(TransferError::UnderWay { to: other }),
-            _ => Ok(()),
+        if let Some(other) = self.hands_over_to().filter(|other| *other != to) {
+            return Err(TransferError::UnderWay { to: other });
         }
-    }
-
-    /// What is only prepared for another one costs nothing and gives way.
-    fn give_preparation_up(&mut self, to: ReplicaId) {
         if self.prepares().is_some_and(|other| other != to) {
             self.end_handover(TransferOutcome::Aborted);
         }
+        Ok(())
     }
 
     fn begin_handover(&mut self, to: ReplicaId, stage: Stage) {
@@ -168,8 +153,7 @@ impl Group {
         match &mut handover.stage {
             Stage::Approach(round) => {
                 if round.is_last(matched, last, self.now, longest) {
-                    self.handover = None;
-                    self.outputs.push_back(Output::TransferPrepared { to });
+                    self.end_preparation();
                 }
             }
             Stage::Rest { told } => {
@@ -223,24 +207,31 @@ impl Group {
                 self.handover.as_mut().expect("it is due").deadline = Duration::MAX;
                 return;
             }
-            if let Some(to) = self.comes_slowly() {
-                self.handover = None;
-                self.outputs.push_back(Output::TransferPrepared { to });
+            if self.comes_slowly() {
+                self.end_preparation();
             } else {
                 self.end_handover(TransferOutcome::TimedOut);
             }
         }
     }
 
-    /// The target whose rounds take long, but no longer than a transfer bears: if it is to lead, better so than never.
-    fn comes_slowly(&self) -> Option<ReplicaId> {
+    /// Whether the target's rounds take long, but no longer than a transfer bears: if it is to lead, better so than never.
+    fn comes_slowly(&self) -> bool {
         let most = self.options.election_timeout / 2;
-        let handover = self.handover.as_ref()?;
-        let Stage::Approach(round) = &handover.stage else {
-            return None;
+        let stage = self.handover.as_ref().map(|handover| &handover.stage);
+        let Some(Stage::Approach(round)) = stage else {
+            return false;
         };
-        let bearable = round.before? <= most && self.now.saturating_sub(round.since) <= most;
-        bearable.then_some(handover.to)
+        round.before.is_some_and(|took| took <= most)
+            && self.now.saturating_sub(round.since) <= most
+    }
+
+    /// The target is near: it is the caller's turn.
+    fn end_preparation(&mut self) {
+        if let Some(handover) = self.handover.take() {
+            let to = handover.to;
+            self.outputs.push_back(Output::TransferPrepared { to });
+        }
     }
 
     fn end_handover(&mut self, outcome: TransferOutcome) {

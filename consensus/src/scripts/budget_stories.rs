@@ -59,9 +59,8 @@ fn the_budget_is_whole_again_whatever_becomes_of_the_entries() {
     let (deposed, next) = (leader, net.leader().unwrap());
     assert_ne!(next, deposed);
     as_at_first(&mut net, next, "cut off by another leader");
-    let now = net.now;
     net.settle();
-    net.group(next).transfer(now, id(deposed)).unwrap();
+    net.transfer(next, deposed);
     net.settle();
     leader = deposed;
     assert_eq!(net.leader(), Some(leader));
@@ -101,8 +100,7 @@ fn the_budget_is_whole_again_whatever_becomes_of_the_entries() {
     net.heal();
     net.run_ms(3_000);
     assert_eq!(net.node(heir).shelf.needed, 1);
-    let now = net.now;
-    net.group(heir).transfer(now, id(leader)).unwrap();
+    net.transfer(heir, leader);
     net.settle();
     assert_eq!(net.leader(), Some(leader));
     as_at_first(&mut net, leader, "led by the one that got a snapshot");

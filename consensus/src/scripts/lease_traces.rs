@@ -103,9 +103,7 @@ fn a_new_leader_has_a_lease_and_still_reads_nothing_before_its_own_term_opened()
     let mut net = Net::with(3, GroupOptions::default());
     net.elect(1);
     net.run_ms(100);
-    let now = net.now;
-    net.group(1).transfer(now, id(2)).unwrap();
-    net.drain(1);
+    net.transfer(1, 2);
     while net.status(2).role != Role::Leader {
         assert!(net.step());
     }

@@ -544,6 +544,18 @@ impl Net {
         position
     }
 
+    pub(super) fn transfer(&mut self, replica: u64, to: u64) {
+        let now = self.now;
+        self.group(replica).transfer(now, id(to)).unwrap();
+        self.drain(replica);
+    }
+
+    pub(super) fn prepare_transfer(&mut self, replica: u64, to: u64) {
+        let now = self.now;
+        self.group(replica).prepare_transfer(now, id(to)).unwrap();
+        self.drain(replica);
+    }
+
     pub(super) fn wish(&self, replica: u64, voters: &[u64], learners: &[u64]) -> Change {
         let set = |replicas: &[u64]| replicas.iter().copied().map(id).collect();
         Change {

@@ -9,8 +9,7 @@ fn leadership_moves_at_once_although_everybody_hears_the_leader() {
     // H18: neither pre-vote nor stickiness applies.
     let mut net = Net::led(3, 1);
     net.run_ms(100);
-    let now = net.now;
-    net.group(1).transfer(now, id(2)).unwrap();
+    net.transfer(1, 2);
     net.settle();
     assert_eq!((net.leader(), net.status(2).term), (Some(2), Term::new(2)));
     assert_eq!(net.transfer_outcome(1), Some(TransferOutcome::Moved));
@@ -27,7 +26,7 @@ fn the_target_catches_up_before_it_campaigns_and_proposals_wait() {
     net.node(2).disk_held = true;
     net.propose(1, "x");
     let now = net.now;
-    net.group(1).transfer(now, id(2)).unwrap();
+    net.transfer(1, 2);
     net.settle();
     assert_eq!(
         (net.leader(), net.status(2).term),
@@ -54,7 +53,7 @@ fn a_transfer_that_does_not_happen_ends_and_proposals_go_on() {
     let mut net = Net::led(3, 1);
     net.isolate(2);
     let now = net.now;
-    net.group(1).transfer(now, id(2)).unwrap();
+    net.transfer(1, 2);
     assert_eq!(
         net.group(1).transfer(now, id(3)),
         Err(TransferError::UnderWay { to: id(2) })
@@ -101,7 +100,7 @@ fn another_leader_aborts_the_transfer() {
     let mut net = Net::led(3, 1);
     net.isolate(2);
     let now = net.now;
-    net.group(1).transfer(now, id(2)).unwrap();
+    net.transfer(1, 2);
     net.deliver(say(3, 1, 9, heartbeat(1, now, 0, 0)));
     net.settle();
     assert_eq!(net.transfer_outcome(1), Some(TransferOutcome::Aborted));
@@ -118,9 +117,7 @@ fn another_leader_aborts_the_transfer() {
 fn a_lost_word_is_said_again() {
     let mut net = Net::led(3, 1);
     net.run_ms(100);
-    let now = net.now;
-    net.group(1).transfer(now, id(3)).unwrap();
-    net.drain(1);
+    net.transfer(1, 3);
     assert_eq!(net.take("campaign_now", 3).len(), 1);
     net.run_ms(1_100);
     assert_eq!(net.leader(), Some(3));
@@ -132,9 +129,7 @@ fn a_late_word_to_a_removed_target_elects_nobody_who_lacks_the_removal() {
     // it was told to, past everybody's stickiness, but who holds the removal does not vote for it; one of the others leads on.
     let mut net = Net::led(3, 1);
     net.run_ms(100);
-    let now = net.now;
-    net.group(1).transfer(now, id(3)).unwrap();
-    net.drain(1);
+    net.transfer(1, 3);
     let mut late = net.take("campaign_now", 3);
     for _ in 0..32 {
         net.pass_ms(50);
@@ -168,9 +163,7 @@ fn a_target_that_dies_with_the_word_costs_one_deadline() {
     // deadline and takes everything afterwards: commands, another transfer, a change.
     let mut net = Net::led(3, 1);
     net.run_ms(100);
-    let now = net.now;
-    net.group(1).transfer(now, id(2)).unwrap();
-    net.drain(1);
+    net.transfer(1, 2);
     let word = net.take("campaign_now", 2);
     net.isolate(2);
     word.into_iter().for_each(|word| net.deliver(word));
@@ -184,8 +177,7 @@ fn a_target_that_dies_with_the_word_costs_one_deadline() {
     assert_eq!(net.applied(1), ["x"]);
     net.change(1, &[1, 3], &[]);
     net.settle();
-    let now = net.now;
-    net.group(1).transfer(now, id(3)).unwrap();
+    net.transfer(1, 3);
     net.settle();
     assert_eq!(net.leader(), Some(3));
 }
@@ -199,7 +191,7 @@ fn a_joint_configuration_waits_for_the_end_of_a_transfer_and_no_longer() {
     net.isolate(2);
     net.change(1, &[1, 2], &[3]);
     let now = net.now;
-    net.group(1).transfer(now, id(2)).unwrap();
+    net.transfer(1, 2);
     let wish = net.wish(1, &[1, 2], &[]);
     assert_eq!(
         net.group(1).change(now, wish),
@@ -244,9 +236,7 @@ fn prepared(net: &Net) -> bool {
 fn proposals_are_taken_while_the_target_comes_near() {
     // A transfer to a target that was far behind refused everything until it had caught up.
     let mut net = lagging();
-    let now = net.now;
-    net.group(1).prepare_transfer(now, id(3)).unwrap();
-    net.drain(1);
+    net.prepare_transfer(1, 3);
     let mut taken = 0;
     while !prepared(&net) {
         // A heartbeat finds the target; then an entry or two travel in each millisecond, and one is added now and then.
@@ -266,8 +256,7 @@ fn proposals_are_taken_while_the_target_comes_near() {
     assert!(missing <= 5, "{missing} entries are missing");
     assert_eq!(net.status(1).prepares, None, "it is the caller's turn");
     net.propose(1, "not yet at rest");
-    let now = net.now;
-    net.group(1).transfer(now, id(3)).unwrap();
+    net.transfer(1, 3);
     net.settle();
     assert_eq!(net.leader(), Some(3));
 }
@@ -276,9 +265,7 @@ fn proposals_are_taken_while_the_target_comes_near() {
 fn a_target_that_lacks_nothing_is_near_at_once() {
     let mut net = Net::led(3, 1);
     net.run_ms(100);
-    let now = net.now;
-    net.group(1).prepare_transfer(now, id(3)).unwrap();
-    net.drain(1);
+    net.prepare_transfer(1, 3);
     assert!(prepared(&net));
     assert_eq!(net.leader(), Some(1), "nobody was told to campaign");
 }
@@ -286,29 +273,16 @@ fn a_target_that_lacks_nothing_is_near_at_once() {
 #[test]
 fn a_target_that_comes_no_nearer_is_as_near_as_it_gets() {
     // Something is always on its way: each round takes as long as the one before.
-    let mut net = Net::led(3, 1);
-    net.run_ms(100);
-    net.node(3).disk_held = true;
-    let now = net.now;
-    net.propose(1, "x");
-    net.group(1).prepare_transfer(now, id(3)).unwrap();
-    net.settle();
-    let mut rounds = 0;
-    while !prepared(&net) {
-        rounds += 1;
-        assert!(rounds < 10, "it is waited for in vain");
-        net.pass_ms(20);
-        net.propose(1, &format!("on its way {rounds}"));
-        net.write_one(3);
-        net.settle();
-    }
+    let (net, rounds) = rounds_of(20);
+    assert!(prepared(&net));
+    assert!(rounds < 10, "it is waited for in vain");
     assert!(rounds >= 2, "one round tells nothing");
 }
 
 #[test]
 fn a_target_that_needs_too_long_for_a_round_is_given_up() {
     // What it lacks now would keep proposals waiting for as long.
-    let net = rounds_of(800);
+    let (net, _) = rounds_of(800);
     assert_eq!(net.transfer_outcome(1), Some(TransferOutcome::TimedOut));
     assert!(!prepared(&net));
 }
@@ -320,7 +294,7 @@ fn a_silent_target_is_given_up_and_no_proposal_waited() {
     net.isolate(3);
     net.propose(1, "before");
     let now = net.now;
-    net.group(1).prepare_transfer(now, id(3)).unwrap();
+    net.prepare_transfer(1, 3);
     let wish = net.wish(1, &[1, 2], &[]);
     assert_eq!(
         net.group(1).change(now, wish),
@@ -340,9 +314,9 @@ fn a_silent_target_is_given_up_and_no_proposal_waited() {
 fn a_transfer_takes_the_place_of_its_preparation() {
     let mut net = lagging();
     let now = net.now;
-    net.group(1).prepare_transfer(now, id(3)).unwrap();
-    net.group(1).transfer(now, id(3)).unwrap();
-    net.group(1).prepare_transfer(now, id(3)).unwrap();
+    net.prepare_transfer(1, 3);
+    net.transfer(1, 3);
+    net.prepare_transfer(1, 3);
     assert!(
         matches!(
             net.group(1).propose(now, bytes::Bytes::new()),
@@ -361,7 +335,7 @@ fn another_leader_ends_a_preparation() {
     net.isolate(3);
     net.propose(1, "x");
     let now = net.now;
-    net.group(1).prepare_transfer(now, id(3)).unwrap();
+    net.prepare_transfer(1, 3);
     net.deliver(say(2, 1, 9, heartbeat(1, now, 0, 0)));
     net.settle();
     assert_eq!(net.transfer_outcome(1), Some(TransferOutcome::Aborted));
@@ -374,9 +348,8 @@ fn a_joint_configuration_is_left_while_a_target_comes_near() {
     let mut net = Net::led(5, 1);
     net.run_ms(100);
     net.isolate(2);
-    let now = net.now;
     net.change(1, &[1, 2, 3, 4], &[5]);
-    net.group(1).prepare_transfer(now, id(2)).unwrap();
+    net.prepare_transfer(1, 2);
     net.run_ms(200);
     assert_eq!(net.status(1).prepares, Some(id(2)));
     assert!(!net.status(1).configuration.is_joint());
@@ -388,9 +361,8 @@ fn a_preparation_gives_way_to_another_target() {
     net.run_ms(100);
     net.isolate(3);
     net.propose(1, "x");
-    let now = net.now;
-    net.group(1).prepare_transfer(now, id(3)).unwrap();
-    net.group(1).transfer(now, id(2)).unwrap();
+    net.prepare_transfer(1, 3);
+    net.transfer(1, 2);
     net.settle();
     assert_eq!(net.leader(), Some(2));
     let given_up = Output::TransferEnded {
@@ -403,28 +375,30 @@ fn a_preparation_gives_way_to_another_target() {
 #[test]
 fn a_target_that_comes_slowly_leads_at_last() {
     // Its rounds take longer than a pause should, and never get shorter: a node that is to be left would keep its leaderships for ever.
-    let mut net = rounds_of(450);
+    let (mut net, _) = rounds_of(450);
     assert!(prepared(&net));
     net.node(3).disk_held = false;
-    let now = net.now;
-    net.group(1).transfer(now, id(3)).unwrap();
+    net.transfer(1, 3);
     net.settle();
     assert_eq!(net.leader(), Some(3));
 }
 
-/// A leader that prepares a transfer to 3, which needs so many milliseconds for each entry, until it is prepared or given up.
-fn rounds_of(millis: u64) -> Net {
+/// A leader that prepares a transfer to 3, which needs so many milliseconds for each entry, until it is prepared or given up; and how
+/// many it wrote.
+fn rounds_of(millis: u64) -> (Net, u32) {
     let mut net = Net::led(3, 1);
     net.run_ms(100);
     net.node(3).disk_held = true;
-    let now = net.now;
     net.propose(1, "x");
-    net.group(1).prepare_transfer(now, id(3)).unwrap();
+    net.prepare_transfer(1, 3);
+    net.settle();
+    let mut rounds = 0;
     while net.status(1).prepares.is_some() {
+        rounds += 1;
         net.run_ms(millis);
         net.propose(1, "on its way");
         net.write_one(3);
         net.settle();
     }
-    net
+    (net, rounds)
 }

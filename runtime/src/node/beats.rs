@@ -264,7 +264,6 @@ impl Rounds<'_> {
             shared.claims(|claims| claims.judge(now, |store| self.heard.of(store)));
         }
         self.look_inside(now);
-        self.places.clear();
         let place = |store: &u64| {
             let member = seen.get(store)?;
             let address = *member.addresses.first()?;
@@ -277,8 +276,7 @@ impl Rounds<'_> {
                 },
             ))
         };
-        self.places
-            .extend(self.ties.leaders.iter().filter_map(place));
+        self.places = self.ties.leaders.iter().filter_map(place).collect();
     }
 
     fn follow_registry(&mut self, now: Duration) {

@@ -5,7 +5,6 @@
 //! (`silence`). What another machine answers is read a moment later. Not here: what follows from it.
 
 use core::time::Duration;
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::transport::{Door, Place};
@@ -19,7 +18,6 @@ const ANSWERED_WITHIN: Duration = Duration::from_millis(10);
 #[derive(Debug, Default)]
 pub(super) struct Ports {
     doors: BTreeMap<u64, Door>,
-    knocked: BTreeMap<u64, Duration>,
     closed: BTreeSet<u64>,
 }
 
@@ -35,29 +33,30 @@ impl Ports {
     ) -> Option<Duration> {
         self.closed.clear();
         self.doors.retain(|store, door| {
-            let kept = places.contains_key(store) || door.lies() || door.is_doubted(now);
-            if kept && !places.contains_key(store) {
+            if places.contains_key(store) {
+                return true;
+            }
+            let is_kept = door.lies() || door.is_doubted(now);
+            if is_kept {
                 door.is_closed(now, heard(*store)); // whoever leads elsewhere now may still be heard
             }
-            kept
+            is_kept
         });
-        self.knocked.retain(|_, last| now < *last + KNOCK_AGAIN);
         let mut answers = None;
         for (store, place) in places {
-            let door = self.doors.entry(*store);
-            let mut is_new = matches!(door, Entry::Vacant(_));
-            let door = door.or_insert_with(|| Door::at(*place));
-            is_new |= door.move_to(*place);
+            let door = self.doors.entry(*store).or_insert_with(|| Door::at(*place));
+            door.move_to(*place);
             let heard = heard(*store);
             // Each life once although it is on time: a port that refuses while its node is heard is found out before that matters.
-            let knocks = (is_new || is_late(*store)) && !self.knocked.contains_key(store);
-            if knocks {
-                self.knocked.insert(*store, now);
+            if door
+                .knocked()
+                .is_none_or(|last| is_late(*store) && now >= last + KNOCK_AGAIN)
+            {
                 door.knock(now, heard);
             }
             if door.is_closed(now, heard) {
                 self.closed.insert(*store);
-            } else if knocks {
+            } else if door.knocked() == Some(now) {
                 answers = Some(now + ANSWERED_WITHIN);
             }
         }

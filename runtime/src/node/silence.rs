@@ -45,9 +45,11 @@ impl Silence {
         self.told.retain(|store, _| leaders.contains(store));
         let mut silent = Vec::new();
         for store in leaders.iter().copied() {
-            let since = *self.expected.entry(store).or_insert(now);
-            let Some(at) = heard(store) else { continue };
-            if now < at.max(since) + patience(refused(store)) {
+            self.expected.entry(store).or_insert(now);
+            let Some(last) = self.last_sign(store, &heard) else {
+                continue;
+            };
+            if now < last + patience(refused(store)) {
                 self.told.remove(&store);
                 continue;
             }
@@ -68,13 +70,19 @@ impl Silence {
         store: u64,
         heard: impl Fn(u64) -> Option<Duration>,
     ) -> bool {
-        let since = self.expected.get(&store);
-        let known = since.and_then(|since| Some(heard(store)?.max(*since)));
-        known.is_some_and(|known| now >= known + LATE_AFTER)
+        let last = self.last_sign(store, &heard);
+        last.is_some_and(|last| now >= last + LATE_AFTER)
     }
 
-    /// When the first of those that are not silent would be, or the first of those on time would be late, if nothing more is heard of it: all who lose the same leader find out at the
-    /// same time then, and not at their next beats. One that asked too early for votes would be refused.
+    /// What counts as its last sign of life; `None`: it was never heard, or nothing is expected of it.
+    fn last_sign(&self, store: u64, heard: &impl Fn(u64) -> Option<Duration>) -> Option<Duration> {
+        let since = self.expected.get(&store)?;
+        Some(heard(store)?.max(*since))
+    }
+
+    /// When the first of those that are not silent would be, or the first of those on time would be late, if nothing more is heard of it:
+    /// all who lose the same leader find out at the same time then, and not at their next beats. One that asked too early for votes
+    /// would be refused.
     pub(super) fn due(
         &self,
         now: Duration,
@@ -83,15 +91,15 @@ impl Silence {
     ) -> Option<Duration> {
         let waiting = self
             .expected
-            .iter()
-            .filter(|(store, _)| !self.told.contains_key(store));
-        let due = waiting.filter_map(|(store, since)| {
-            let known = heard(*store)?.max(*since);
-            let late = known + LATE_AFTER;
+            .keys()
+            .filter(|store| !self.told.contains_key(store));
+        let due = waiting.filter_map(|store| {
+            let last = self.last_sign(*store, &heard)?;
+            let late = last + LATE_AFTER;
             Some(if now < late {
                 late
             } else {
-                known + patience(refused(*store))
+                last + patience(refused(*store))
             })
         });
         due.min()

@@ -51,13 +51,16 @@ impl Door {
         }
     }
 
-    /// Forgets what was known of another life, or another address. Returns whether it is another one.
-    pub(crate) fn move_to(&mut self, place: Place) -> bool {
-        let moved = self.place != place;
-        if moved {
+    /// Forgets what was known of another life, or another address.
+    pub(crate) fn move_to(&mut self, place: Place) {
+        if self.place != place {
             *self = Self::at(place);
         }
-        moved
+    }
+
+    /// When the last byte was sent in this life.
+    pub(crate) fn knocked(&self) -> Option<Duration> {
+        self.knocked
     }
 
     /// Whether it is worth nothing in this life.

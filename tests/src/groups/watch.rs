@@ -150,10 +150,8 @@ impl Watch {
             self.transfer_since = None;
             return None;
         }
-        if self.transfer_since.is_none_or(|(of, _)| of != stage) {
-            self.transfer_since = Some((stage, now));
-        }
-        let (_, since) = self.transfer_since?;
+        let known = self.transfer_since.filter(|(of, _)| *of == stage);
+        let (_, since) = *self.transfer_since.insert(known.unwrap_or((stage, now)));
         let lasts = now - since;
         (matches!(cause, Cause::Tick(_)) && lasts > limit).then_some(lasts)
     }

@@ -149,8 +149,7 @@ fn the_newcomer_takes_over_in_the_middle_of_the_change_and_finishes_it() {
     net.run_ms(100);
     learn(&mut net, 1, &[4]);
     net.change(1, &[2, 3, 4], &[]);
-    let now = net.now;
-    net.group(1).transfer(now, id(4)).unwrap();
+    net.transfer(1, 4);
     net.until(|net| net.leader() == Some(4));
     assert!(net.status(4).configuration.is_joint());
     net.run_ms(600);
