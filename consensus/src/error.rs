@@ -136,6 +136,14 @@ pub enum ChangeError {
         /// The would-be voter.
         replica: ReplicaId,
     },
+    /// Wait until enough of them answer, or wish for others: the new voters could decide nothing, not even to send those away.
+    #[error(
+        "of the voters wished for, {silent:?} have answered nothing for a while, and the others are no majority"
+    )]
+    VotersSilent {
+        /// Those that are silent.
+        silent: Members,
+    },
     /// It is already so.
     #[error("the configuration is already the one wished for")]
     Unchanged,

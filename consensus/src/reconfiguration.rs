@@ -10,6 +10,7 @@ use crate::message::Body;
 use crate::options::Sabotage;
 use crate::output::Output;
 use crate::progress::Feed;
+use crate::quorum::majority;
 use crate::{Change, Configuration, EntryKind, LogIndex, Members, Position};
 use core::time::Duration;
 
@@ -95,6 +96,16 @@ impl Group {
                 // H14: check-quorum would count it as missing from the first moment on.
                 return Err(ChangeError::LearnerSilent { replica: *replica });
             }
+        }
+        // Without a majority that answers they could neither commit this change nor begin another one. A new leader gives everybody a
+        // whole timeout; here only those count that it has heard.
+        let silent: Members = { leadership.peers.iter() }
+            .filter(|peer| peer.matched == LogIndex::ZERO || peer.active_at.get() < horizon)
+            .map(|peer| peer.replica)
+            .filter(|replica| target.voters.contains(replica))
+            .collect();
+        if target.voters.len() - silent.len() < majority(target.voters.len(), None) {
+            return Err(ChangeError::VotersSilent { silent });
         }
         Ok(Configuration {
             voters: target.voters.clone(),

@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use super::*;
-use crate::{ChangeError, GroupOptions, LogIndex, Output, Role, Term};
+use crate::{ChangeError, GroupOptions, LogIndex, Members, Output, Role, Term};
 
 fn grow(net: &mut Net, newcomers: &[u64]) {
     let leader = net.leader().unwrap();
@@ -326,4 +326,47 @@ fn a_voter_left_out_by_an_uncommitted_configuration_can_still_finish_it() {
     net.run_ms(10_000);
     assert_eq!(net.leader(), Some(1));
     assert_eq!((net.voters(1), net.voters(2)), (vec![1], vec![1]));
+}
+
+#[test]
+fn voters_who_are_silent_are_not_left_alone() {
+    // 3 died. A change to 3 alone, or to 1 and 3, would never be committed, and no other one could begin.
+    let mut net = Net::led(3, 1);
+    net.isolate(3);
+    net.run_ms(5_000);
+    let silent = Members::from([id(3)]);
+    for wished in [&[3][..], &[1, 3]] {
+        let (now, wish) = (net.now, net.wish(1, wished, &[]));
+        let silent = silent.clone();
+        assert_eq!(
+            net.group(1).change(now, wish),
+            Err(ChangeError::VotersSilent { silent })
+        );
+    }
+    net.propose(1, "goes on");
+    net.change(1, &[2], &[]);
+    net.run_ms(1_000);
+    assert_eq!(net.voters(2), [2]);
+    assert_eq!(net.applied(2), ["goes on"]);
+}
+
+#[test]
+fn a_new_leader_counts_on_nobody_it_has_not_heard() {
+    // 4 and 5 died before 2 led, which gives everybody a whole timeout to be heard: nothing may rest on them meanwhile.
+    let mut net = Net::led(5, 1);
+    net.isolate(4);
+    net.isolate(5);
+    net.run_ms(5_000);
+    net.transfer(1, 2);
+    net.until(|net| net.leader() == Some(2));
+    net.settle();
+    let (now, wish) = (net.now, net.wish(2, &[2, 4, 5], &[]));
+    let silent = Members::from([id(4), id(5)]);
+    assert_eq!(
+        net.group(2).change(now, wish),
+        Err(ChangeError::VotersSilent { silent })
+    );
+    net.change(2, &[1, 2, 3], &[]);
+    net.run_ms(1_000);
+    assert_eq!(net.voters(3), [1, 2, 3]);
 }

@@ -28,7 +28,7 @@ pub use description::{CAPACITY_MAX, Description, DescriptionError, Said, check_r
 pub use fence::{Fence, Stamp};
 pub use level::{Announced, Level};
 pub use moves::{Move, MoveEnd, Moves};
-pub use plan::{Placement, plan, shortfalls};
+pub use plan::{Placement, plan, shortfalls, voters_for};
 pub use reconcile::{Order, OrderKind, Reconciler, Step};
 pub use report::GroupReport;
 pub(crate) use report::PEER_ACTIVE;

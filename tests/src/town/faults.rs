@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 
 use rand::Rng;
 use rand::seq::IndexedRandom;
-use synod::system::{Goals, ReplicaAddress, SystemCommand, SystemState, move_replica, rebalance};
+use synod::system::{
+    Goals, ReplicaAddress, SystemCommand, SystemState, move_replica, rebalance, voters_for,
+};
 use synod_consensus::{Configuration, GroupId, ReplicaId, ReplicaKey};
 
 use super::network::Link;
@@ -173,6 +175,7 @@ impl World {
             hosted.is_some_and(|replica| replica.key == key) && !lose(key)
         };
         everybody_runs
+            && self.goals_keep_majorities(&lose)
             && self.configurations().iter().all(|(group, configuration)| {
                 [&configuration.voters, &configuration.outgoing]
                     .iter()
@@ -180,6 +183,24 @@ impl World {
                         let stay = half.iter().filter(|id| stays(*group, id)).count();
                         half.is_empty() || stay * 2 > half.len()
                     })
+            })
+    }
+
+    /// Whether the voters of every goal keep a majority, too: a leader that has just heard the lost one may begin the change to them.
+    fn goals_keep_majorities(&self, lose: impl Fn(ReplicaKey) -> bool) -> bool {
+        let is_lost = |group: GroupId, store: u64| {
+            let gone = self.nodes.get(&store).is_none_or(|node| node.gone);
+            let replica = self.ledger.system.replica_on(group, store);
+            let replica = replica.unwrap_or(ReplicaAddress { store, serial: 0 }.id());
+            let key = ReplicaKey { group, replica };
+            gone || self.ledger.lost.contains(&key) || lose(key)
+        };
+        { self.ledger.system.groups.iter() }
+            .filter(|(group, _)| **group != GroupId::ZERO)
+            .all(|(group, entry)| {
+                let stores = &entry.placement.stores;
+                let lost = stores.iter().filter(|store| is_lost(*group, **store));
+                lost.count() * 2 < voters_for(stores.len())
             })
     }
 
