@@ -108,6 +108,8 @@ pub enum Sabotage {
     ReadUnconfirmed,
     /// H45: nobody leaves a joint configuration.
     JointForEver,
+    /// A change may begin although a majority of its voters is silent.
+    SilentMajority,
     /// H46: in a joint configuration the new half alone decides.
     NewHalfDecides,
     /// H46: a restart forgets the outgoing half of a joint configuration.

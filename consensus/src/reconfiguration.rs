@@ -104,7 +104,10 @@ impl Group {
             .map(|peer| peer.replica)
             .filter(|replica| target.voters.contains(replica))
             .collect();
-        if target.voters.len() - silent.len() < majority(target.voters.len(), None) {
+        let answering = target.voters.len() - silent.len();
+        if answering < majority(target.voters.len(), None)
+            && !self.is_sabotaged(Sabotage::SilentMajority)
+        {
             return Err(ChangeError::VotersSilent { silent });
         }
         Ok(Configuration {

@@ -76,6 +76,15 @@ impl NodeInbound {
                 Ok(NodeFrame::Reports(reports)) if !from.client => {
                     running.steward.do_send(super::steward::Reported(reports));
                 }
+                Ok(NodeFrame::Sum(sum)) if !from.client => {
+                    if let Some(store) = from.store {
+                        let steward = &running.steward;
+                        steward.do_send(super::steward::Summed { store, sum });
+                    }
+                }
+                Ok(NodeFrame::SayAgain) if !from.client => {
+                    running.steward.do_send(super::steward::SayAgain);
+                }
                 Ok(NodeFrame::Lost(mut lost)) if !from.client => {
                     // Nobody can say it of another store's replicas.
                     lost.retain(|(_, replica)| {

@@ -13,7 +13,7 @@ use synod_consensus::genesis::Message;
 use synod_consensus::{GroupId, ReplicaId};
 
 use super::shards::HostedShards;
-use crate::system::{Founding, GroupReport, MemberEntry, Order, SystemState};
+use crate::system::{Founding, GroupReport, MemberEntry, Order, Sum, SystemState};
 use crate::wire::{self, Request, RoutingTable};
 
 /// A question to any node.
@@ -274,6 +274,10 @@ pub(crate) enum NodeFrame {
     Lost(Vec<(GroupId, ReplicaId)>),
     /// Which groups rest between the two.
     Claims(News),
+    /// Of all that the sender's leaders at rest said; for the leader of the system group.
+    Sum(Sum),
+    /// The leader of the system group comes to another sum: everything is to be said again.
+    SayAgain,
 }
 
 const TAG_REQUEST: u8 = 1;
@@ -281,6 +285,8 @@ const TAG_REPORTS: u8 = 2;
 const TAG_ORDER: u8 = 3;
 const TAG_LOST: u8 = 4;
 const TAG_CLAIMS: u8 = 5;
+const TAG_SUM: u8 = 6;
+const TAG_SAY_AGAIN: u8 = 7;
 
 /// Why a frame was refused.
 #[derive(Debug, thiserror::Error)]
@@ -305,6 +311,8 @@ impl NodeFrame {
             TAG_ORDER => Self::Order(wire::decode(body)?),
             TAG_LOST => Self::Lost(wire::decode(body)?),
             TAG_CLAIMS => Self::Claims(wire::decode(body)?),
+            TAG_SUM => Self::Sum(wire::decode(body)?),
+            TAG_SAY_AGAIN => Self::SayAgain,
             other => return Err(FrameError::Tag(other)),
         })
     }
@@ -327,6 +335,14 @@ impl NodeFrame {
 
     pub(crate) fn claims(news: &News) -> Bytes {
         tagged(TAG_CLAIMS, news)
+    }
+
+    pub(crate) fn sum(sum: &Sum) -> Bytes {
+        tagged(TAG_SUM, sum)
+    }
+
+    pub(crate) fn say_again() -> Bytes {
+        Bytes::from_static(&[TAG_SAY_AGAIN])
     }
 }
 

@@ -2,7 +2,7 @@
 //! step of every group towards its goal.
 //!
 //! Here: [`Steward`], one per node on its main arbiter. It wakes on changes and, so that a lost notification costs at
-//! most one period, by time (S10). Not here: the decisions (`system`).
+//! most one period, by time (S10). Not here: the decisions (`system`), what nodes tell the system leader (`reports`).
 
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use actix::{
     Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, WrapFuture,
 };
-use synod_consensus::{GroupId, LogIndex, ReplicaId, Term};
+use synod_consensus::{GroupId, LogIndex, Term};
 
 use super::courier::NodeCourier;
 use super::gate;
@@ -21,13 +21,16 @@ use super::replicas::Replicas;
 use super::shards::MoveStatus;
 use super::sight::Sight;
 use super::table;
-use crate::group::actor::{CarryOut, CheckpointNow, ReportAgain};
+use crate::group::actor::{CarryOut, CheckpointNow};
 use crate::group::{Shared, lock};
-use crate::system::{
-    Founding, GroupReport, Level, Reconciler, ReplicaAddress, Step, SystemCommand,
-};
+use crate::system::{Founding, Level, Reconciler, ReplicaAddress, Step, SystemCommand};
 use crate::transport::Lane;
 use crate::wire::RoutingTable;
+
+mod reports;
+
+use reports::Reporting;
+pub(crate) use reports::{LostElsewhere, Reported, SayAgain, Summed};
 
 /// How often the steward looks without being told: what nobody tells is found so late, and an idle node wakes for it.
 const PERIOD: Duration = Duration::from_millis(250);
@@ -40,8 +43,6 @@ const STEPS_PAUSE: Duration = Duration::from_millis(20);
 const STEPS_SOON: Duration = Duration::from_millis(100);
 /// Proposals without an answer are given up after this long; the state tells what became of them.
 const PROPOSAL_PATIENCE: Duration = Duration::from_secs(2);
-/// The groups led here report so often even if nothing changed: a system leader may have forgotten what it was told.
-const REPORTS_AGAIN: Duration = Duration::from_secs(30);
 /// How often the log is asked which groups pin its oldest files.
 const PINNED_EVERY: Duration = Duration::from_secs(1);
 
@@ -72,8 +73,7 @@ pub(crate) struct Steward {
     outstanding: usize,
     /// Why a command of the last steps had to wait for newer builds.
     waiting: Option<String>,
-    /// Whom the groups led here were last asked to report to, and when.
-    reported_to: (Option<ReplicaId>, Duration),
+    reporting: Reporting,
     /// A report came in since the last steps.
     reported: bool,
     /// It is going to look when that pause is over.
@@ -115,7 +115,7 @@ impl Steward {
             seen_level: Level::FIRST,
             outstanding: 0,
             waiting: None,
-            reported_to: (None, Duration::ZERO),
+            reporting: Reporting::default(),
             reported: false,
             looks_soon: false,
             stepped: Duration::ZERO,
@@ -243,100 +243,6 @@ impl Steward {
         *slot = Some(built.clone());
         drop(slot);
         self.courier.table_changed(built);
-    }
-
-    /// Groups that rest report nothing by themselves: another leader of the system group has to be told.
-    fn ask_for_reports(&mut self) {
-        let system = self.shared.registry.get(GroupId::ZERO);
-        let Some(leader) = system.and_then(|hosted| hosted.leader()) else {
-            self.reported_to.0 = None;
-            return;
-        };
-        let now = self.now();
-        let (to, at) = self.reported_to;
-        if to == Some(leader) && now.saturating_sub(at) < REPORTS_AGAIN {
-            return;
-        }
-        self.reported_to = (Some(leader), now);
-        for (_, hosted) in self.shared.registry.all() {
-            if hosted.leads() {
-                hosted.group.do_send(ReportAgain);
-            }
-        }
-    }
-
-    fn pass_reports(&mut self) {
-        self.ask_for_reports();
-        let reports: Vec<GroupReport> = {
-            let mut waiting = lock(&self.shared.reports);
-            if waiting.is_empty() {
-                return;
-            }
-            std::mem::take(&mut *waiting).into_values().collect()
-        };
-        if self.leads_system() {
-            self.take_reports(reports);
-            return;
-        }
-        let leader = self
-            .shared
-            .registry
-            .get(GroupId::ZERO)
-            .and_then(|hosted| hosted.leader_store());
-        match leader {
-            Some(leader) => {
-                let frames = vec![NodeFrame::reports(&reports)];
-                let sent = self.shared.transport.send(leader, Lane::Request, frames);
-                if sent.is_err() {
-                    // What rests does not say it again by itself.
-                    self.reported_to.0 = None;
-                }
-            }
-            None => {
-                let mut waiting = lock(&self.shared.reports);
-                for report in reports {
-                    waiting.entry(report.group).or_insert(report);
-                }
-            }
-        }
-    }
-
-    /// Says again which replicas here stopped for good, until the log has retired them.
-    fn pass_lost(&mut self) {
-        let lost: Vec<(GroupId, ReplicaId)> = lock(&self.shared.lost)
-            .iter()
-            .map(|(group, replica)| (*group, *replica))
-            .collect();
-        if lost.is_empty() {
-            return;
-        }
-        if self.leads_system() {
-            self.take_lost(lost);
-            return;
-        }
-        let system = self.shared.registry.get(GroupId::ZERO);
-        if let Some(leader) = system.and_then(|hosted| hosted.leader_store()) {
-            let frame = NodeFrame::lost(&lost);
-            // Said again until it is heard.
-            let _refused = self
-                .shared
-                .transport
-                .send(leader, Lane::Request, vec![frame]);
-        }
-    }
-
-    fn take_lost(&mut self, lost: Vec<(GroupId, ReplicaId)>) {
-        let now = self.now();
-        for (group, replica) in lost {
-            self.reconciler.lost(now, group, replica);
-        }
-    }
-
-    fn take_reports(&mut self, reports: Vec<GroupReport>) {
-        let now = self.now();
-        for report in reports {
-            self.reported |= self.reconciler.reported(now, report);
-        }
     }
 
     fn step(&mut self, term: Term, ctx: &mut Context<Self>) {
@@ -469,37 +375,6 @@ impl Handler<FellSilent> for Steward {
     type Result = ();
     fn handle(&mut self, FellSilent(store): FellSilent, _ctx: &mut Self::Context) {
         self.courier.disconnected(store);
-    }
-}
-
-/// What leaders elsewhere say about their groups.
-#[derive(Debug, actix::Message)]
-#[rtype(result = "()")]
-pub(crate) struct Reported(pub(crate) Vec<GroupReport>);
-
-impl Handler<Reported> for Steward {
-    type Result = ();
-    fn handle(&mut self, Reported(reports): Reported, _ctx: &mut Self::Context) {
-        if self.leads_system() {
-            self.take_reports(reports);
-            if self.reported {
-                self.shared.touch();
-            }
-        }
-    }
-}
-
-/// Replicas of another store that stopped for good.
-#[derive(Debug, actix::Message)]
-#[rtype(result = "()")]
-pub(crate) struct LostElsewhere(pub(crate) Vec<(GroupId, ReplicaId)>);
-
-impl Handler<LostElsewhere> for Steward {
-    type Result = ();
-    fn handle(&mut self, LostElsewhere(lost): LostElsewhere, _ctx: &mut Self::Context) {
-        if self.leads_system() {
-            self.take_lost(lost);
-        }
     }
 }
 

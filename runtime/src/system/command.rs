@@ -17,7 +17,7 @@ use super::state::{Founding, MemberEntry};
 /// Raised by one in the first change after a release that adds a command, or gives the state something that an older build would drop
 /// or read otherwise. A field that older builds may pass over needs no new level; one that changes what a known command does is a new
 /// command. What each level brought stands at [`SystemCommand::level`]; level 3 brought besides that orders are stamped, and late ones
-/// refused ([`Fence`](super::Fence)).
+/// refused ([`Fence`](super::Fence)), and that nodes compare what was reported ([`Sum`](super::Sum)).
 pub const BUILD_LEVEL: Level = Level::new(3);
 
 /// A change of the system state, as proposed.

@@ -20,6 +20,7 @@ pub mod reconcile;
 mod report;
 mod retirements;
 pub mod state;
+mod sums;
 
 pub use alignment::{Alignment, newest};
 pub use by_hand::{Goals, PlacementChange, move_replica, rebalance};
@@ -36,3 +37,5 @@ pub use retirements::Retirements;
 pub use state::{
     Birth, Founder, Founding, MemberEntry, ReplicaAddress, StateError, SystemState, UnsafeRecovery,
 };
+pub(crate) use sums::SUMMED;
+pub use sums::{Sum, Told};

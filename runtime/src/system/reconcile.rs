@@ -24,6 +24,7 @@ use super::moves::{Move, Moves};
 use super::plan::{plan, system_voters, voters_for};
 use super::report::GroupReport;
 use super::state::{GroupEntry, ReplicaAddress, SystemState};
+use super::sums::Sum;
 
 /// Group changes under way at the same time, cluster-wide: enough to overlap disks and round trips, few enough that
 /// snapshots do not crowd out commands.
@@ -34,8 +35,9 @@ const COMMANDS_MAX: usize = 64;
 const ORDER_RETRY: Duration = Duration::from_millis(1_000);
 /// A report older than this says nothing about who leads.
 const REPORT_STALE: Duration = Duration::from_secs(10);
-/// All groups are looked at so often even if nothing changed: thousands of them are not worth a look every half second.
-const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// All groups are looked at so often even if nothing changed and nobody waits for time to pass: nothing should come of it, and thousands
+/// of them cost a hundredth of a second.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
 /// News of moves that wait to be told; more are only in the list.
 const NEWS_MAX: usize = 1_024;
 /// A replica this many entries behind the leader counts as caught up.
@@ -92,6 +94,8 @@ pub enum Step {
 struct Seen {
     report: GroupReport,
     at: Duration,
+    /// What stands for it in a sum.
+    mark: Option<u64>,
 }
 
 /// What the system leader remembers between steps. Losing it costs a few repeated orders.
@@ -179,8 +183,8 @@ impl Reconciler {
     /// of before an order that was reported.
     pub fn reported(&mut self, now: Duration, report: GroupReport) -> bool {
         let mut news = true;
-        if !self.seen.contains_key(&report.group) {
-            self.calm = None;
+        if self.report(now, report.group).is_none() {
+            self.calm = None; // what is not known is passed over
         }
         if let Some(seen) = self.seen.get(&report.group) {
             let known = &seen.report;
@@ -208,8 +212,17 @@ impl Reconciler {
                 self.finished += 1;
             }
         }
-        self.seen.insert(report.group, Seen { report, at: now });
+        let (at, mark) = (now, report.mark());
+        self.seen.insert(report.group, Seen { report, at, mark });
         news
+    }
+
+    /// Of what was reported of groups at rest that this store leads.
+    pub fn sum_of(&self, store: u64) -> Sum {
+        { self.seen.values() }
+            .filter(|seen| ReplicaAddress::of(seen.report.leader).store == store)
+            .filter_map(|seen| seen.mark)
+            .collect()
     }
 
     /// The store of this replica says that it stopped for good. Once its group is known to live on without it, it is
@@ -407,7 +420,10 @@ impl Reconciler {
             }
         }
         // What was ordered may have to be ordered again.
-        let nothing_to_do = steps.is_empty() && nothing_wanted && self.ordered.is_empty();
+        let nothing_to_do = steps.is_empty()
+            && nothing_wanted
+            && self.ordered.is_empty()
+            && self.mourned(state).is_empty(); // some of them wait for their time
         self.calm = nothing_to_do.then_some((calm, now));
         steps
     }

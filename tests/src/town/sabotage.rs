@@ -25,7 +25,7 @@ pub enum Sabotage {
     FilesGoAtOnce,
     /// A retired replica goes on.
     RetiredGoesOn,
-    /// A change leaves only a voter that is dead.
+    /// A change leaves only a voter that is dead, and the group takes it.
     OnlyTheDead,
     /// Every order is given twice.
     OrdersTwice,

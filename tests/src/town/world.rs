@@ -233,9 +233,14 @@ impl World {
     #[must_use]
     pub fn sabotaged(mut self, sabotage: Sabotage) -> Self {
         self.sabotage = Some(sabotage);
-        if sabotage == Sabotage::MajorityOfOne {
+        let of_groups = match sabotage {
+            Sabotage::MajorityOfOne => Some(synod_consensus::Sabotage::MajorityOfOne),
+            Sabotage::OnlyTheDead => Some(synod_consensus::Sabotage::SilentMajority),
+            _ => None,
+        };
+        if of_groups.is_some() {
             let options = GroupOptions {
-                sabotage: Some(synod_consensus::Sabotage::MajorityOfOne),
+                sabotage: of_groups,
                 ..(*self.options).clone()
             };
             self.options = options.check().expect("only a bug more");
