@@ -187,6 +187,9 @@ impl RouterCore {
     /// Accepts a call; it ends by exactly one [`RouterOutput::Done`], at its deadline at the latest.
     pub fn ask(&mut self, now: Duration, ask: AskSpec) -> CallId {
         self.counters.calls += 1;
+        if self.counters.calls == 1 {
+            self.place(now);
+        }
         if let Err(error) = self.admissible(now, &ask) {
             let call = self.calls.burn();
             self.end(call, Err(error));
@@ -279,20 +282,31 @@ impl RouterCore {
             }
             Some(known) if known.epoch > table.epoch => return,
             Some(known) if **known == *table => return,
-            Some(_) => {}
-            None => {
-                self.lanes.extend((0..shards).map(|number| Lane {
-                    shard: ShardId::main(number),
-                    ..Lane::default()
-                }));
-            }
+            _ => {}
         }
         self.table_asks = 0;
         self.peers.retain(|store| table.names(store));
+        self.table = Some(table);
+        if self.counters.calls > 0 {
+            self.place(now);
+        }
+    }
+
+    /// Sets up what is known of every shard by the table. Not before the first call: most nodes make none, and shards are many.
+    fn place(&mut self, now: Duration) {
+        let Some(table) = self.table.clone() else {
+            return;
+        };
+        if self.lanes.is_empty() {
+            let lane = |number| Lane {
+                shard: ShardId::main(number),
+                ..Lane::default()
+            };
+            self.lanes = (0..table.sharding.shards).map(lane).collect();
+        }
         for (number, place) in table.shards.iter().enumerate().take(self.lanes.len()) {
             self.place_shard(now, number as u32, &place.replicas, place.leader);
         }
-        self.table = Some(table);
         let mut homeless = std::mem::take(&mut self.homeless);
         while let Some(slot) = homeless.pop_front(&mut self.calls) {
             self.calls.at(slot).place = Place::Paused;

@@ -27,6 +27,10 @@ pub(crate) const RECORD_HEADER: usize = 44;
 pub(crate) const ALIGNMENT: usize = 8;
 /// A frame whose header says more than this is no frame. Bounds what opening allocates.
 pub(crate) const FRAME_BYTES_MAX: usize = 1 << 30;
+/// A frame's memory up to here is kept, however small the next ones are.
+const KEPT_BYTES: usize = 256 << 10;
+/// After so many small frames in a row most of a larger one's memory is given back.
+const SMALL_FRAMES: u32 = 32;
 
 /// What a record says about its replica. The numbers are on disk: append, never reuse.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -236,15 +240,24 @@ impl<'a> Iterator for Records<'a> {
 #[derive(Debug, Default)]
 pub(crate) struct FrameEncoder {
     buffer: Vec<u8>,
+    /// Frames in a row that filled no more than an eighth of the buffer.
+    small: u32,
     body_end: usize,
     records: u32,
     chain: u32,
 }
 
 impl FrameEncoder {
-    /// Begins a new frame; the last one is forgotten, its memory is kept.
+    /// Begins a new frame; the last one is forgotten. Its memory is kept, unless frames have been far smaller for a while.
     pub(crate) fn begin(&mut self) {
+        let capacity = self.buffer.capacity();
+        let is_small = capacity > KEPT_BYTES && self.buffer.len() <= capacity / 8;
+        self.small = if is_small { self.small + 1 } else { 0 };
         self.buffer.clear();
+        if self.small == SMALL_FRAMES {
+            self.small = 0;
+            self.buffer.shrink_to(capacity / 4);
+        }
         self.buffer.resize(FRAME_HEADER, 0);
         self.body_end = FRAME_HEADER;
         self.records = 0;
@@ -341,6 +354,27 @@ mod tests {
             encoder.push(&head(index), payload);
         }
         encoder.finish(SALT, 4096, 7, 1).to_vec()
+    }
+
+    #[test]
+    fn a_large_frame_leaves_no_large_memory_behind() {
+        let mut encoder = FrameEncoder::default();
+        let mut write = |payload: &[u8]| {
+            encoder.begin();
+            encoder.push(&head(1), payload);
+            encoder.finish(SALT, 4096, 7, 1);
+            encoder.buffer.capacity()
+        };
+        let large = vec![0; 4 << 20];
+        assert!(write(&large) > 4 << 20);
+        for _ in 0..10 {
+            for _ in 0..SMALL_FRAMES - 1 {
+                write(b"small");
+            }
+            assert!(write(&large) > 4 << 20, "it is large often enough");
+        }
+        let kept = (0..200).map(|_| write(b"small")).last();
+        assert!(kept.is_some_and(|kept| kept <= KEPT_BYTES), "{kept:?}");
     }
 
     // DESIGN 13: records (length, CRC32C, group, kind, index, term, payload); one batch is one frame.

@@ -110,7 +110,8 @@ pub(crate) fn encode_base(buffer: &mut Vec<u8>, base: &SnapshotMeta) {
 /// What lies where.
 #[derive(Debug)]
 pub(crate) struct Index {
-    pub(crate) replicas: BTreeMap<ReplicaKey, ReplicaIndex>,
+    /// In boxes: keys come in order, and that leaves the nodes of a tree half empty.
+    pub(crate) replicas: BTreeMap<ReplicaKey, Box<ReplicaIndex>>,
     /// Per file, from `front` on: how many records in it are still needed.
     live: VecDeque<u64>,
     front: u32,
@@ -184,7 +185,7 @@ impl Index {
         let replica = self
             .replicas
             .entry(head.key)
-            .or_insert_with(ReplicaIndex::unknown);
+            .or_insert_with(|| Box::new(ReplicaIndex::unknown()));
         match head.kind {
             RecordKind::Drop => {}
             RecordKind::HardState => {

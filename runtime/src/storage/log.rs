@@ -275,6 +275,7 @@ impl SegmentedLog {
         self.index
             .replicas
             .get(&key)
+            .map(Box::as_ref)
             .ok_or(StoreError::UnknownReplica { key })
     }
 
