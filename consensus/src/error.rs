@@ -136,12 +136,13 @@ pub enum ChangeError {
         /// The would-be voter.
         replica: ReplicaId,
     },
-    /// Wait until enough of them answer, or wish for others: the new voters could decide nothing, not even to send those away.
+    /// Wait until enough of them answer this leader, or wish for others: the new voters could decide nothing, not even to send those
+    /// away.
     #[error(
-        "of the voters wished for, {silent:?} have answered nothing for a while, and the others are no majority"
+        "of the voters wished for, {silent:?} do not answer this leader, and the others are no majority"
     )]
     VotersSilent {
-        /// Those that are silent.
+        /// Those that have acknowledged nothing yet, or were silent lately.
         silent: Members,
     },
     /// It is already so.

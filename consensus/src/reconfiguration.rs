@@ -98,7 +98,8 @@ impl Group {
             }
         }
         // Without a majority that answers they could neither commit this change nor begin another one. A new leader gives everybody a
-        // whole timeout; here only those count that it has heard.
+        // whole timeout; here only those count that have acknowledged something. Who dies just before the change is not known, nor who
+        // did so while all rested, until its node falls silent.
         let silent: Members = { leadership.peers.iter() }
             .filter(|peer| peer.matched == LogIndex::ZERO || peer.active_at.get() < horizon)
             .map(|peer| peer.replica)

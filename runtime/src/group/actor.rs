@@ -36,7 +36,7 @@ use self::handover::Handover;
 use super::alarm::{Alarm, Rung};
 use super::evaluator::{Applied, End, EvaluatorActor, Leads, Rest, Resume};
 use super::evaluators::Evaluators;
-use super::machine::{Diverged, Machine};
+use super::machine::{Diverged, Machine, lock};
 use super::outbox::Outbox;
 use super::overlays::Unwritten;
 use super::receipt::Receipt;
@@ -395,7 +395,13 @@ impl GroupActor {
         self.handing_over.end();
         self.reads.clear();
         self.waiting.clear();
-        self.reported = None;
+        if let Some((last, _)) = self.reported.take().map(|last| *last)
+            && last.resting
+        {
+            // That would stand for ever, if nobody who leads after this could say so.
+            let resting = false;
+            lock(&self.shared.reports).insert(last.group, GroupReport { resting, ..last });
+        }
         self.leadership = None;
         if let Some(hosted) = &self.hosted {
             hosted.set_serves(None);

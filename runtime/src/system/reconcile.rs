@@ -256,6 +256,7 @@ impl Reconciler {
         let mut steps = Vec::new();
         for (group, replica, loss) in &mourned {
             let Some(seen) = self.seen.get(group).filter(|seen| seen.at > loss.first) else {
+                steps.extend(self.ask_one_at_rest(now, state, *group));
                 continue;
             };
             // What a stopped replica holds may be all that is left: it goes only when a majority is there without it, and
@@ -294,6 +295,23 @@ impl Reconciler {
         }
         steps.truncate(COMMANDS_MAX);
         steps
+    }
+
+    /// Who rests says nothing by itself: its word may be older than what is to be judged by it.
+    fn ask_one_at_rest(
+        &mut self,
+        now: Duration,
+        state: &SystemState,
+        group: GroupId,
+    ) -> Option<Step> {
+        let report = self.report(now, group).filter(|report| report.resting)?;
+        let is_full = self.ordered.len() >= CHANGES_MAX;
+        if state.level < FENCED || is_full || self.ordered.contains_key(&group) {
+            return None;
+        }
+        let order = order(report, OrderKind::Fence);
+        self.ordered.insert(group, now);
+        Some(Step::Order(self.fences.give(order, state.epoch)))
     }
 
     /// The newest report of a group, if it is fresh.
@@ -541,6 +559,9 @@ fn next_step(
             let somebody = awaited.any(|id| alive.contains(&ReplicaAddress::of(*id).store));
             return if somebody { Next::Wait } else { Next::Settled };
         }
+        if !can_decide(&voters, report) {
+            return Next::Wait; // its leader would refuse
+        }
         // Leadership moves before its holder goes (S5), if somebody who stays can take it now.
         if !voters.contains(&report.leader) {
             let heir = voters.iter().copied().find(|id| can_lead(*id));
@@ -590,8 +611,15 @@ fn order(report: &GroupReport, kind: OrderKind) -> Order {
     }
 }
 
+/// Whether those of the wished voters who answer the leader are a majority.
+fn can_decide(voters: &Members, report: &GroupReport) -> bool {
+    let answering = voters.iter().filter(|id| report.shows(**id)).count();
+    answering > voters.len() / 2
+}
+
 /// Which of the goal's replicas should vote: an odd number, those of draining and absent members last, present voters first so that nothing
-/// moves without need, then those that are caught up, then by id.
+/// moves without need, then those that are caught up, then by id. If too many of the present voters are silent for that, those who have
+/// caught up come before them.
 fn wanted_voters(
     group: GroupId,
     goal: &Members,
@@ -615,17 +643,17 @@ fn wanted_voters(
     } else {
         voters_for(goal.len())
     };
-    let mut ranked: Vec<ReplicaId> = goal.iter().copied().collect();
-    ranked.sort_by_key(|id| {
-        (
-            leaves(id),
-            !configuration.voters.contains(id),
-            !caught_up(*id, report),
-            *id,
-        )
-    });
-    ranked.truncate(count);
-    ranked.into_iter().collect()
+    let first = |behind: &dyn Fn(&ReplicaId) -> bool| -> Members {
+        let mut ranked: Vec<ReplicaId> = goal.iter().copied().collect();
+        ranked.sort_by_key(|id| (leaves(id), behind(id), !caught_up(*id, report), *id));
+        ranked.truncate(count);
+        ranked.into_iter().collect()
+    };
+    let voters = first(&|id| !configuration.voters.contains(id));
+    if can_decide(&voters, report) {
+        return voters;
+    }
+    first(&|id| !caught_up(*id, report) || !configuration.voters.contains(id))
 }
 
 /// How many copies a group lacks, of those that it has when all is well: who does not answer has none.

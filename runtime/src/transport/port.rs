@@ -58,7 +58,7 @@ impl Door {
         }
     }
 
-    /// When the last byte was sent in this life.
+    /// When it was last tried in this life, whether or not that could be.
     pub(crate) fn knocked(&self) -> Option<Duration> {
         self.knocked
     }
@@ -78,6 +78,10 @@ impl Door {
     /// once for what the same machine answers, and later for another one.
     pub(crate) fn knock(&mut self, now: Duration, heard: Option<Duration>) {
         self.judge(heard);
+        let stale = self
+            .knocked
+            .replace(now)
+            .is_some_and(|knocked| now > knocked + STALE_AFTER);
         if self.lies || self.place.address.ip().is_unspecified() {
             return;
         }
@@ -85,14 +89,10 @@ impl Door {
             // What could not be opened may be the next time.
             self.socket = open(self.place.address).ok();
         }
-        let stale = self
-            .knocked
-            .is_some_and(|knocked| now > knocked + STALE_AFTER);
         let Some(socket) = &self.socket else { return };
         if stale {
             let _old = socket.take_error();
         }
-        self.knocked = Some(now);
         // What an earlier one met is told instead of sending.
         if refuses(&socket.send(&KNOCK)) {
             self.refused.get_or_insert(now);

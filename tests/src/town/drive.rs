@@ -420,7 +420,7 @@ impl World {
         let Some(node) = self.nodes.get(&ReplicaAddress::of(id).store) else {
             return false;
         };
-        let fresh = |since| self.now.saturating_sub(since) < super::world::UNNOTICED;
+        let fresh = |since| self.now.saturating_sub(since) < super::world::UNHEARD;
         if let Some(since) = node.silent_since {
             return !node.gone && fresh(since);
         }

@@ -186,21 +186,26 @@ impl World {
             })
     }
 
-    /// Whether the voters of every goal keep a majority, too: a leader that has just heard the lost one may begin the change to them.
+    /// Whether the voters of every goal that one of these is to be a voter of keep a majority, too: the group's leader, which has just
+    /// heard it, may begin the change to them. Nobody can know better then.
     fn goals_keep_majorities(&self, lose: impl Fn(ReplicaKey) -> bool) -> bool {
-        let is_lost = |group: GroupId, store: u64| {
-            let gone = self.nodes.get(&store).is_none_or(|node| node.gone);
-            let replica = self.ledger.system.replica_on(group, store);
-            let replica = replica.unwrap_or(ReplicaAddress { store, serial: 0 }.id());
-            let key = ReplicaKey { group, replica };
-            gone || self.ledger.lost.contains(&key) || lose(key)
+        let is_lost = |key: &ReplicaKey| {
+            let node = self.nodes.get(&ReplicaAddress::of(key.replica).store);
+            node.is_none_or(|node| node.gone) || self.ledger.lost.contains(key)
         };
         { self.ledger.system.groups.iter() }
             .filter(|(group, _)| **group != GroupId::ZERO)
             .all(|(group, entry)| {
                 let stores = &entry.placement.stores;
-                let lost = stores.iter().filter(|store| is_lost(*group, **store));
-                lost.count() * 2 < voters_for(stores.len())
+                let replicas = { stores.iter() }
+                    .filter_map(|store| self.ledger.system.replica_on(*group, *store));
+                let keys = replicas.map(|replica| ReplicaKey {
+                    group: *group,
+                    replica,
+                });
+                let (lost, others): (Vec<_>, Vec<_>) = keys.partition(is_lost);
+                let more = others.into_iter().filter(|key| lose(*key)).count();
+                more == 0 || (lost.len() + more) * 2 < voters_for(stores.len())
             })
     }
 

@@ -14,8 +14,11 @@ use crate::group::lock;
 use crate::system::{GroupReport, ReplicaAddress, SUMMED, Sum, Told};
 use crate::transport::Lane;
 
-/// So often a node sums up what its groups at rest said.
+/// So often a node sums up what its groups at rest said; twice as rarely each time when that was asked for again, for a sum may differ as
+/// long as somebody who leads now cannot reach the system leader (M31).
 const SUMS_EVERY: Duration = Duration::from_secs(10);
+/// At most so many times twice.
+const DOUBLED_MAX: u32 = 5;
 /// Groups at rest say everything again so often while some members' build compares no sums.
 const REPORTS_AGAIN: Duration = Duration::from_secs(30);
 
@@ -27,6 +30,10 @@ pub(super) struct Reporting {
     told: Told,
     /// When it was last made sure that nothing was lost.
     checked: Duration,
+    /// How many sums in a row the system leader did not come to.
+    differed: u32,
+    /// It has not said so of the last one.
+    agrees: bool,
 }
 
 impl Steward {
@@ -41,11 +48,16 @@ impl Steward {
         let since = now.saturating_sub(self.reporting.checked);
         if self.reporting.to != Some(leader) {
             self.reporting.to = Some(leader);
+            self.reporting.differed = 0;
             self.say_again();
         } else if self.seen_level < SUMMED && since >= REPORTS_AGAIN {
             self.say_again();
-        } else if self.seen_level >= SUMMED && since >= SUMS_EVERY {
+        } else if self.seen_level >= SUMMED && since >= SUMS_EVERY * (1 << self.reporting.differed)
+        {
             self.reporting.checked = now;
+            if std::mem::replace(&mut self.reporting.agrees, true) {
+                self.reporting.differed = 0;
+            }
             let store = ReplicaAddress::of(leader).store;
             if store != self.shared.store {
                 let lookup = self.shared.registry.lookup();
@@ -158,7 +170,10 @@ impl Handler<Summed> for Steward {
     type Result = ();
     fn handle(&mut self, Summed { store, sum }: Summed, _ctx: &mut Self::Context) {
         if self.leads_system() && self.reconciler.sum_of(store) != sum {
-            tracing::debug!(store, "reports were lost: everything is to be said again");
+            tracing::debug!(
+                store,
+                "its groups at rest were reported otherwise here: they are to be reported again"
+            );
             self.tell(store, NodeFrame::say_again()); // lost, the next sum asks for it again
         }
     }
@@ -172,6 +187,9 @@ pub(crate) struct SayAgain;
 impl Handler<SayAgain> for Steward {
     type Result = ();
     fn handle(&mut self, _: SayAgain, _ctx: &mut Self::Context) {
+        if std::mem::take(&mut self.reporting.agrees) {
+            self.reporting.differed = (self.reporting.differed + 1).min(DOUBLED_MAX);
+        }
         self.say_again();
     }
 }

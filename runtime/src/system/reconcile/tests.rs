@@ -1,6 +1,7 @@
 //! A world in which orders are carried out at once, and what the reconciler makes of it.
 
 mod arriving;
+mod resting;
 mod silent;
 
 use super::*;
