@@ -190,10 +190,9 @@ impl Leadership {
                 Some(env.busy("session window"))
             } else if stored.1 + live.bytes >= env.options.session_bytes {
                 Some(env.busy("session replies"))
-            } else if !env.state().has_room() {
-                Some(env.busy("unwritten state"))
             } else {
-                None
+                let full = env.state().full();
+                full.map(|queue| env.busy(queue))
             }
         });
         if let Some(outcome) = refused {

@@ -21,10 +21,10 @@ pub trait Base: Debug + Send + Sync {
     fn scan(&self, prefix: &[u8]) -> BaseRows<'_>;
     /// A row that was read is none. Whoever answers for the replica is to be told.
     fn report_damaged(&self, _error: &BaseError) {}
-    /// Whether a state with so many bytes in memory that are not written here yet may change more; those who write are slower than
-    /// those who change otherwise.
-    fn has_room(&self, _held: usize) -> bool {
-        true
+    /// What is full so that a state with so many bytes in memory that are not written here yet may not change more; those who write
+    /// are slower than those who change otherwise.
+    fn full(&self, _held: usize) -> Option<&'static str> {
+        None
     }
 }
 

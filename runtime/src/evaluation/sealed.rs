@@ -69,10 +69,9 @@ impl ShardState {
         self.fresh.bytes() + sealed.map_or(0, |(_, overlay)| overlay.bytes())
     }
 
-    /// Whether more changes may be made: too many that wait to be written would fill the memory.
-    pub fn has_room(&self) -> bool {
-        let base = self.base.as_ref();
-        base.is_none_or(|base| base.has_room(self.held_bytes()))
+    /// What is full so that no more changes may be made: too many that wait to be written would fill the memory.
+    pub fn full(&self) -> Option<&'static str> {
+        self.base.as_ref()?.full(self.held_bytes())
     }
 
     /// Gives what changed since the last seal, to be written to the base. `None`: there is no base, or the last one is not there yet.

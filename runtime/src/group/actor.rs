@@ -26,6 +26,7 @@ pub(crate) use checkpoint::{
 pub(crate) use description::Describe;
 pub(crate) use placement::{CarryOut, Drained, ReportAgain, StepAside};
 pub(crate) use proposals::{Propose, ProposeSystem, Read};
+pub(crate) use room::CheckpointForRoom;
 use synod_consensus::{
     Entries, EntryKind, Group, GroupId, LogIndex, Message, Output, PersistToken, Position, ReadId,
     ReplicaId, ReplicaKey, Role, SnapshotMeta, Term,

@@ -100,8 +100,8 @@ impl Base for ReplicaBase {
         self.tell(error);
     }
 
-    fn has_room(&self, held: usize) -> bool {
-        self.overlays.have_room(held)
+    fn full(&self, held: usize) -> Option<&'static str> {
+        self.overlays.full(held)
     }
 }
 

@@ -117,7 +117,7 @@ pub(crate) trait Receivers: Send + Sync {
 
 enum Task {
     Store(ReplicaKey, ChunkReceived),
-    /// Too much waited: the group only hears what is held. The piece itself is gone already.
+    /// Too much waited, or the disk is short of room: the group only hears what is held. The piece itself is gone already.
     Refuse(ReplicaKey, SnapshotId),
     Drop(ReplicaKey, SnapshotId),
     Install(ReplicaKey, SnapshotMeta, SnapshotId, Machine),
@@ -308,7 +308,8 @@ impl Freight {
     /// A piece that arrived.
     pub(crate) fn store(&self, key: ReplicaKey, chunk: ChunkReceived) {
         let mut state = self.depot.state();
-        let task = if state.arrived_bytes + chunk.data.len() > ARRIVED_BYTES_MAX {
+        let waits = state.arrived_bytes + chunk.data.len();
+        let task = if waits > ARRIVED_BYTES_MAX || self.depot.overlays.disk_is_short() {
             Task::Refuse(key, chunk.id)
         } else {
             state.arrived_bytes += chunk.data.len();

@@ -3,10 +3,11 @@
 //! Here: [`Overlays`], two counts with bounds. Every group counts its own ([`Unwritten`]). When what changed since the last checkpoints
 //! passes the bound, the groups that have the most make one, also if their logs alone would not ask for one yet. Where the disk does not
 //! keep up, that is not enough: what is being written counts, too, and beyond twice the bound nobody takes more (section 4: every
-//! queue is bounded). A leader then refuses commands, a follower takes no entries; both go on as soon as something is written.
+//! queue is bounded). A leader then refuses commands, a follower takes no entries; both go on as soon as something is written. The same
+//! while the disk is short of room (section 13).
 //! Not here: the overlays themselves (`evaluation`), who does what at which bound (`actor::room`).
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Bytes of all groups' overlays beyond which checkpoints are made for room.
 pub(crate) const OVERLAY_BYTES: usize = 48 << 20;
@@ -33,6 +34,8 @@ pub(crate) struct Overlays {
     /// What had changed when room was wanted last.
     wanted_at: AtomicUsize,
     bound: usize,
+    /// There is hardly room on the disk.
+    disk_is_short: AtomicBool,
 }
 
 fn move_to(count: &AtomicUsize, former: usize, now: usize) {
@@ -51,6 +54,7 @@ impl Overlays {
             held: AtomicUsize::new(0),
             wanted_at: AtomicUsize::new(0),
             bound,
+            disk_is_short: AtomicBool::new(false),
         }
     }
 
@@ -77,9 +81,24 @@ impl Overlays {
         Some((self.bound / ASKED).max(fresh - self.bound))
     }
 
-    /// Whether a state that holds so much in memory may take more: one alone up to the bound, all together up to twice as much.
-    pub(crate) fn have_room(&self, held: usize) -> bool {
-        held <= self.bound && self.held() <= self.bound.saturating_mul(2)
+    /// Why a state that holds so much in memory may not take more: one alone may up to the bound, all together up to twice as much, and
+    /// nobody while the disk is short of room.
+    pub(crate) fn full(&self, held: usize) -> Option<&'static str> {
+        if self.disk_is_short() {
+            return Some("the disk");
+        }
+        let have_room = held <= self.bound && self.held() <= self.bound.saturating_mul(2);
+        (!have_room).then_some("unwritten state")
+    }
+
+    /// Notes whether the disk is short of room; returns whether that is news.
+    pub(crate) fn set_disk_is_short(&self, short: bool) -> bool {
+        self.disk_is_short.swap(short, Ordering::Relaxed) != short
+    }
+
+    /// There is hardly room on the disk: what is left is for what is here already.
+    pub(crate) fn disk_is_short(&self) -> bool {
+        self.disk_is_short.load(Ordering::Relaxed)
     }
 
     /// Somebody who was asked is done, with or without room made: others may be asked.
@@ -108,14 +127,18 @@ mod tests {
         overlays.count(&mut one, unwritten(6, 6));
         overlays.count(&mut other, unwritten(4, 14));
         assert_eq!(overlays.want_room(), None, "at the bound");
-        assert!(overlays.have_room(10), "at both bounds");
-        assert!(!overlays.have_room(11), "one state has too much");
+        let full = Some("unwritten state");
+        assert_eq!(overlays.full(10), None, "at both bounds");
+        assert_eq!(overlays.full(11), full, "one state has too much");
         overlays.count(&mut other, unwritten(5, 15));
         assert_eq!(overlays.want_room(), Some(1));
-        assert!(!overlays.have_room(0), "all together have too much");
+        assert_eq!(overlays.full(0), full, "all together have too much");
         overlays.count(&mut one, unwritten(0, 0));
         assert_eq!(overlays.held(), 15);
-        assert!(overlays.want_room().is_none() && overlays.have_room(0));
+        assert!(overlays.want_room().is_none() && overlays.full(0).is_none());
+        assert!(overlays.set_disk_is_short(true));
+        assert!(!overlays.set_disk_is_short(true), "known");
+        assert_eq!(overlays.full(0), Some("the disk"));
     }
 
     #[test]

@@ -4,8 +4,8 @@
 //! leader was silent too long (`silence`) or has nobody at its port (`ports`): a hint that makes them ask for an election early, never
 //! evidence for a vote (DESIGN section 9). A beat also says which claims stand between the two nodes (`group::rest`): groups that rest live by it
 //! alone. Who shares no group with this node gets no beat: that would keep a connection to everybody.
-//! The same thread looks at the node itself: if one of its arbiters is stuck (`pulse`), what it leads goes to others while its beats
-//! go on. Not here: membership (`gossip`), elections (`synod-consensus`).
+//! The same thread looks at the node itself: if one of its arbiters is stuck (`pulse`) or its disk has no room, what it leads goes to
+//! others while its beats go on. Not here: membership (`gossip`), elections (`synod-consensus`).
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
@@ -310,18 +310,20 @@ impl Rounds<'_> {
         }
         let counter = &shared.counters.arbiters_stuck;
         counter.fetch_add(stuck as u64, Ordering::Relaxed);
-        let well = self.pulse.is_well();
+        let short = shared.overlays.disk_is_short();
+        let well = self.pulse.is_well() && !short;
         if shared.degraded.swap(!well, Ordering::Relaxed) == well {
             tracing::info!(
                 degraded = !well,
-                "whether this node's arbiters take their turns"
+                disk_is_short = short,
+                "whether this node's arbiters take their turns and its disk has room"
             );
             shared.touch();
         }
         let long_ago = |last: Duration| now.saturating_sub(last) >= GIVE_WAY_AGAIN;
         if !well && self.gave_way.is_none_or(long_ago) {
             self.gave_way = Some(now);
-            let keeps = if self.pulse.only_handlers_ail() {
+            let keeps = if self.pulse.only_handlers_ail() && !short {
                 KEEPS_LEADING
             } else {
                 Duration::ZERO

@@ -69,6 +69,7 @@ pub struct NodeBuilder {
     pub(crate) lease_reads: bool,
     pub(crate) snapshot_rate: u64,
     pub(crate) overlay_bytes: usize,
+    pub(crate) reserve_bytes: u64,
     /// Zero: never.
     pub(crate) replace_after: Duration,
     pub(crate) description: Description,
@@ -76,6 +77,9 @@ pub struct NodeBuilder {
     /// What this build knows.
     pub(crate) build: Level,
 }
+
+/// Twice a file of the log: the next one, and what checkpoints under way still write.
+const RESERVE_BYTES: u64 = 128 << 20;
 
 /// Silence after which a member's copies are rebuilt elsewhere, unless told otherwise: far above a restart or a new kernel, for a
 /// rebuilt node is paid for in bytes.
@@ -101,6 +105,7 @@ impl NodeBuilder {
             lease_reads: cfg!(target_os = "linux"),
             snapshot_rate: BYTES_PER_SECOND,
             overlay_bytes: OVERLAY_BYTES,
+            reserve_bytes: RESERVE_BYTES,
             replace_after: REPLACE_AFTER,
             description: Description {
                 zone: None,
@@ -129,6 +134,15 @@ impl NodeBuilder {
     #[must_use]
     pub fn overlay_bytes(mut self, bytes: usize) -> Self {
         self.overlay_bytes = bytes.max(64 << 10);
+        self
+    }
+
+    /// How many bytes of its disk the store keeps for the end of it. When less than half as much is free beside them, they are given back,
+    /// so that what is under way is finished; the node refuses commands, takes no entries and no copies, and others lead, until twice as
+    /// much is free. Default 128 MiB; zero: nothing is kept, and a node whose disk is full stops.
+    #[must_use]
+    pub fn reserve_bytes(mut self, bytes: u64) -> Self {
+        self.reserve_bytes = bytes;
         self
     }
 

@@ -291,7 +291,9 @@ impl Desk {
         if missing > 0 {
             notes.push(format!("{missing} replicas are not created yet"));
         }
-        if shared.degraded.load(std::sync::atomic::Ordering::Relaxed) {
+        if shared.overlays.disk_is_short() {
+            notes.push("this node's disk is nearly full: it takes no commands and no copies, and others lead what they can, until there is room".to_owned());
+        } else if shared.degraded.load(std::sync::atomic::Ordering::Relaxed) {
             notes.push("a thread of this node is stuck, so others lead what they can; if that goes on, restart it".to_owned());
         }
         let lost = lock(&shared.lost).len();

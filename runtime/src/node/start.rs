@@ -169,6 +169,7 @@ async fn launch(
         checkpoints: None,
     };
 
+    let reserve = directory.keep_reserve(builder.reserve_bytes)?;
     let mut log = SegmentedLog::open(Box::new(directory.log()?), LogOptions::default())?;
     let joiner = MemberEntry {
         name: name.clone(),
@@ -439,6 +440,7 @@ async fn launch(
     }
     let steward = Steward::new(
         shared.clone(),
+        reserve,
         replicas,
         gossip.clone(),
         keys.clone(),

@@ -23,11 +23,15 @@ use super::sight::Sight;
 use super::table;
 use crate::group::actor::{CarryOut, CheckpointNow};
 use crate::group::{Shared, lock};
+use crate::storage::Reserve;
 use crate::system::{Founding, Level, Reconciler, ReplicaAddress, Step, SystemCommand};
 use crate::transport::Lane;
 use crate::wire::RoutingTable;
 
+mod disk;
 mod reports;
+
+use disk::DiskLook;
 
 use reports::Reporting;
 pub(crate) use reports::{LostElsewhere, Reported, SayAgain, Summed};
@@ -74,6 +78,7 @@ pub(crate) struct Steward {
     /// Why a command of the last steps had to wait for newer builds.
     waiting: Option<String>,
     reporting: Reporting,
+    disk: DiskLook,
     /// A report came in since the last steps.
     reported: bool,
     /// It is going to look when that pause is over.
@@ -89,6 +94,7 @@ impl Steward {
     )]
     pub(crate) fn new(
         shared: Arc<Shared>,
+        reserve: Arc<Reserve>,
         replicas: Replicas,
         gossip: Addr<GossipActor>,
         keys: Keys,
@@ -99,6 +105,7 @@ impl Steward {
         replace_after: Option<Duration>,
     ) -> Self {
         Self {
+            disk: DiskLook::at(reserve),
             shared,
             replicas,
             gossip,
@@ -145,6 +152,7 @@ impl Steward {
             self.follow_system();
             self.rebuild_table();
         }
+        self.look_at_disk();
         self.replicas.sweep();
         self.replicas.remember_lost();
         self.pass_reports();

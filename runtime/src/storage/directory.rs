@@ -5,16 +5,18 @@
 //! Not here: what those hold. Called by the node at start, before anything else is opened.
 //!
 //! ```text
-//! <store>/LOCK  identity  log/  state/  rows/  keys/
+//! <store>/LOCK  identity  reserve  log/  state/  rows/  keys/
 //! ```
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::disk::{RealDisk, sync_path};
 use super::identity::{Admission, Identity, IdentityError};
 use super::look_only::LookOnly;
+use super::reserve::Reserve;
 
 /// Why a store directory cannot be opened. Nothing in it has changed.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +46,7 @@ pub enum DirectoryError {
 pub struct StoreDirectory {
     disk: RealDisk,
     identity: Identity,
+    reserve: Option<Arc<Reserve>>,
     /// Held, never read: the lock lasts as long as the open file.
     _lock: File,
 }
@@ -76,6 +79,7 @@ impl StoreDirectory {
         Ok(Self {
             disk,
             identity,
+            reserve: None,
             _lock: lock,
         })
     }
@@ -105,9 +109,24 @@ impl StoreDirectory {
         &self.disk
     }
 
+    /// Keeps so many bytes for the end of the disk, for the log and the states that are opened from now on.
+    pub fn keep_reserve(&mut self, bytes: u64) -> io::Result<Arc<Reserve>> {
+        let reserve = Arc::new(Reserve::hold(self.path(), bytes)?);
+        self.reserve = Some(reserve.clone());
+        Ok(reserve)
+    }
+
+    fn folder(&self, name: &str) -> io::Result<RealDisk> {
+        let disk = RealDisk::new(self.path().join(name))?;
+        Ok(match &self.reserve {
+            Some(reserve) => disk.with_reserve(reserve.clone()),
+            None => disk,
+        })
+    }
+
     /// Where the log lies.
     pub fn log(&self) -> io::Result<RealDisk> {
-        RealDisk::new(self.path().join("log"))
+        self.folder("log")
     }
 
     /// Where the rows of shards lie.
@@ -117,7 +136,7 @@ impl StoreDirectory {
 
     /// Where the checkpoints of the system group and snapshots on their way lie.
     pub fn state(&self) -> io::Result<RealDisk> {
-        RealDisk::new(self.path().join("state"))
+        self.folder("state")
     }
 
     /// Where the transport keeps its keys.

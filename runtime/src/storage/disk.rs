@@ -13,6 +13,9 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::reserve::Reserve;
 
 /// How [`Disk::open`] opens a name.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -70,6 +73,7 @@ pub trait DiskFile: Send {
 #[derive(Clone, Debug)]
 pub struct RealDisk {
     path: PathBuf,
+    reserve: Option<Arc<Reserve>>,
 }
 
 impl RealDisk {
@@ -85,12 +89,38 @@ impl RealDisk {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
             Err(error) => return Err(error),
         }
-        Ok(Self { path })
+        Ok(Self {
+            path,
+            reserve: None,
+        })
+    }
+
+    /// The same directory: what finds no room there tries once more with that of the reserve.
+    pub fn with_reserve(self, reserve: Arc<Reserve>) -> Self {
+        Self {
+            reserve: Some(reserve),
+            ..self
+        }
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+}
+
+/// Does what needs room; if there is none, once more with that of the reserve. Only for what may be done twice: no sync.
+fn with_room(
+    reserve: Option<&Arc<Reserve>>,
+    mut act: impl FnMut() -> io::Result<()>,
+) -> io::Result<()> {
+    use io::ErrorKind::{QuotaExceeded, StorageFull};
+    match (act(), reserve) {
+        (Err(error), Some(reserve)) if matches!(error.kind(), StorageFull | QuotaExceeded) => {
+            reserve.give_back();
+            act()
+        }
+        (done, _) => done,
     }
 }
 
@@ -157,6 +187,7 @@ impl Disk for RealDisk {
         }
         Ok(Box::new(RealFile {
             file: options.open(self.path.join(name))?,
+            reserve: self.reserve.clone(),
         }))
     }
 
@@ -183,6 +214,7 @@ impl Disk for RealDisk {
 
 struct RealFile {
     file: File,
+    reserve: Option<Arc<Reserve>>,
 }
 
 impl DiskFile for RealFile {
@@ -191,7 +223,9 @@ impl DiskFile for RealFile {
     }
 
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all_at(bytes, offset)
+        with_room(self.reserve.as_ref(), || {
+            self.file.write_all_at(bytes, offset)
+        })
     }
 
     fn sync(&mut self) -> io::Result<()> {
@@ -202,12 +236,15 @@ impl DiskFile for RealFile {
         if self.length()? >= length {
             return Ok(());
         }
-        match rustix::fs::fallocate(&self.file, rustix::fs::FallocateFlags::empty(), 0, length) {
-            Ok(()) => Ok(()),
-            // A file system without reservation (NFS, some overlays): the length alone, room is found at the write.
-            Err(rustix::io::Errno::OPNOTSUPP) => self.file.set_len(length),
-            Err(error) => Err(error.into()),
-        }
+        let plain = rustix::fs::FallocateFlags::empty();
+        with_room(self.reserve.as_ref(), || {
+            match rustix::fs::fallocate(&self.file, plain, 0, length) {
+                Ok(()) => Ok(()),
+                // A file system without reservation (NFS, some overlays): the length alone, room is found at the write.
+                Err(rustix::io::Errno::OPNOTSUPP) => self.file.set_len(length),
+                Err(error) => Err(error.into()),
+            }
+        })
     }
 
     fn length(&self) -> io::Result<u64> {

@@ -7,7 +7,7 @@
 //!   durable of them lets logs be compacted.
 //! - `partials` ([`Partials`], [`CheckpointSource`]): states that travel in pieces from one store to another.
 //! - `log_writer`, `checkpoint_writer`: the threads that write them.
-//! - `directory` ([`StoreDirectory`]), `identity`, `sealed`: whose store it is.
+//! - `directory` ([`StoreDirectory`]), `identity`, `sealed`: whose store it is; `reserve` ([`Reserve`]): room for the end of its disk.
 //!
 //! Not here: what entries and states mean. Source: DESIGN 13.
 
@@ -26,6 +26,7 @@ mod open;
 mod outline;
 mod partials;
 mod queue;
+mod reserve;
 mod rows;
 mod rows_going;
 mod rows_journal;
@@ -54,6 +55,7 @@ pub use log_writer::{LogCounters, LogWriter, WriteRequest, WriteSink};
 pub use look_only::LookOnly;
 pub use open::OpenError;
 pub use partials::{CheckpointSource, PartialError, Partials, WholePartial};
+pub use reserve::{DiskRoom, Reserve};
 pub use rows::{RowHead, RowWrite, StateRows};
 pub use rows_going::Staging;
 pub use rows_look::{forget_look, look_at_rows};

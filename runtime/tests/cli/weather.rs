@@ -3,43 +3,11 @@
 //! Cuts are rules of its routing, so the sender is told at once (M36); loss and delay are the kernel's `netem`, which not every kernel
 //! has. What a machine does not allow is printed and skipped. Not here: what needs no real network (the simulators, crate `tests`).
 
-use std::process::{Command, Output};
-
 use synod::Client;
 
 use super::adders::{SOON, adders, all_go_on, judge};
 use super::harness::{Home, Node, settled, take_leader, until};
-
-/// Runs a command to its end.
-fn run(program: &str, arguments: &[&str]) -> std::io::Result<Output> {
-    Command::new(program).args(arguments).output()
-}
-
-/// Runs a command that must succeed.
-fn must(program: &str, arguments: &[&str]) {
-    let output = run(program, arguments).expect("it runs");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{program} {arguments:?}: {said}");
-}
-
-/// Runs this test program's `story` in a namespace of its own, if `trial`, a line for the shell, succeeds in one.
-fn in_a_namespace(trial: &str, story: &str) {
-    let own = |more: &[&str]| run("unshare", &[&["-Urn", "--"], more].concat());
-    match own(&["sh", "-c", trial]) {
-        Ok(output) if output.status.success() => {}
-        Ok(output) => {
-            let why = String::from_utf8_lossy(&output.stderr).into_owned();
-            return println!("skipped {story}, not possible on this machine: {why}");
-        }
-        Err(error) => return println!("skipped {story}, no unshare(1) on this machine: {error}"),
-    }
-    let program = std::env::current_exe().expect("this test's");
-    let program = program.display().to_string();
-    let output = own(&[&program, "--ignored", "--exact", story]).expect("it runs");
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{said}");
-    assert!(said.contains("1 passed"), "{said}");
-}
+use super::namespace::{in_a_namespace, must};
 
 /// What of a node's traffic is cut off.
 #[derive(Clone, Copy, Debug)]
@@ -113,6 +81,7 @@ async fn all_alive(client: &Client, nodes: &[Node]) {
 #[test]
 fn a_leader_that_is_cut_off_loses_nothing_and_comes_back() {
     in_a_namespace(
+        "-n",
         "ip link set lo up && ip rule add pref 10 from 127.0.0.9 blackhole",
         "weather::cuts",
     );
@@ -160,7 +129,7 @@ const BAD: &str = "tc qdisc add dev lo root netem delay 5ms 1ms loss 10%";
 
 #[test]
 fn commands_go_on_where_packets_are_lost_and_late() {
-    in_a_namespace(&format!("ip link set lo up && {BAD}"), "weather::bad");
+    in_a_namespace("-n", &format!("ip link set lo up && {BAD}"), "weather::bad");
 }
 
 #[actix_rt::test]

@@ -183,6 +183,15 @@ pub(crate) struct StartOptions {
         value_parser = clap::value_parser!(u32).range(1..=65_536)
     )]
     pub(crate) unwritten_mib: u32,
+    /// MiB of the disk that are kept for the end of it: when it is nearly full, they are given back, the node refuses commands, and others
+    /// lead; 0: none are kept, and a node whose disk is full stops.
+    #[arg(
+        long,
+        value_name = "MIB",
+        default_value_t = 128,
+        value_parser = clap::value_parser!(u32).range(0..=1_048_576)
+    )]
+    pub(crate) reserve_mib: u32,
     /// Ask a majority for every query, instead of trusting clocks for 0.4 s: for virtual machines that are stopped and resumed.
     #[arg(long)]
     pub(crate) no_lease_reads: bool,

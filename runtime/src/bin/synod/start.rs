@@ -30,6 +30,7 @@ pub(crate) async fn run(options: StartOptions) -> Result<(), Box<dyn Error>> {
         builder = builder.role(role);
     }
     builder = builder.overlay_bytes((options.unwritten_mib as usize) << 20);
+    builder = builder.reserve_bytes(u64::from(options.reserve_mib) << 20);
     if options.no_lease_reads {
         builder = builder.lease_reads(false);
     }

@@ -70,7 +70,7 @@ impl GroupActor {
         let full = message.name() == "append"
             && message.payload_bytes() > 0
             && self.space.is_some()
-            && !self.shared.overlays.have_room(self.unwritten.held);
+            && self.shared.overlays.full(self.unwritten.held).is_some();
         if full {
             Counters::bump(&self.shared.counters.entries_without_room);
         }
