@@ -109,14 +109,19 @@ impl RealDisk {
     }
 }
 
+/// Whether this is all that is wrong: the disk, or its owner's part of it, is full.
+pub(super) fn lacks_room(error: &io::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded)
+}
+
 /// Does what needs room; if there is none, once more with that of the reserve. Only for what may be done twice: no sync.
 fn with_room(
     reserve: Option<&Arc<Reserve>>,
     mut act: impl FnMut() -> io::Result<()>,
 ) -> io::Result<()> {
-    use io::ErrorKind::{QuotaExceeded, StorageFull};
     match (act(), reserve) {
-        (Err(error), Some(reserve)) if matches!(error.kind(), StorageFull | QuotaExceeded) => {
+        (Err(error), Some(reserve)) if lacks_room(&error) => {
             reserve.give_back();
             act()
         }

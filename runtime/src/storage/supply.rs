@@ -12,7 +12,7 @@ use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
-use super::disk::{Disk, OpenMode};
+use super::disk::{Disk, OpenMode, lacks_room};
 use super::segment::{FIRST_FRAME, Segment, SegmentHeader, segment_name};
 
 /// A file that is being made has this name until it has a header; whoever opens the log removes it.
@@ -50,6 +50,14 @@ struct Maker {
 impl Maker {
     fn make(&mut self, order: Order) -> io::Result<Segment> {
         let recycled = self.spares.pop_front();
+        let made = self.make_of(recycled, order);
+        if made.is_err() && recycled.is_none() {
+            let _not_begun = self.disk.remove(UNFINISHED); // others need the room
+        }
+        made
+    }
+
+    fn make_of(&mut self, recycled: Option<u64>, order: Order) -> io::Result<Segment> {
         let (mode, is_new) = match recycled {
             Some(_) => (OpenMode::Write, false),
             None => (OpenMode::Create, true),
@@ -277,10 +285,18 @@ impl Supply {
         let segment = match &mut self.way {
             Way::Inline(maker) => maker.make(order)?,
             Way::Background(background) => {
-                if background.ordered.is_none() {
+                let made_ahead = background.ordered.is_some();
+                if !made_ahead {
                     background.send(Task::Make(order));
                 }
-                background.receive()?
+                match background.receive() {
+                    // That was then: there may be room by now.
+                    Err(error) if made_ahead && lacks_room(&error) => {
+                        background.send(Task::Make(order));
+                        background.receive()?
+                    }
+                    made => made?,
+                }
             }
         };
         assert_eq!(

@@ -4,7 +4,7 @@ use synod::storage::{Disk, LogOptions, SegmentedLog};
 use synod_consensus::LogStore;
 
 use super::real::Faulty;
-use super::{append, born, compact, key, options};
+use super::{append, born, compact, everything, key, options};
 
 const MIB: u64 = 1 << 20;
 /// Of one batch.
@@ -88,4 +88,26 @@ fn where_there_is_no_log_nothing_waits_to_be_used_again() {
     let mut names = disk.share().list().unwrap();
     names.retain(|name| name.ends_with(".tmp"));
     assert!(names.is_empty(), "{names:?}");
+}
+
+// DESIGN 13: a node whose disk was full for a while goes on. The file that could not be made ahead of need is made when it is needed, and
+// what was begun of it took no room meanwhile.
+#[test]
+fn a_file_for_which_there_was_no_room_is_made_once_there_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = Faulty::new(folder.path());
+    disk.set(|fault| fault.room = Some(MIB + MIB / 2));
+    let mut log = open(&disk);
+    log.write(&[(key(1, 1), vec![born()])]).unwrap();
+    let written = fill(&mut log, 0, MIB / 2);
+    disk.wait_until(|fault| fault.refused > 0 && fault.removed > 0);
+    disk.set(|fault| fault.room = None);
+    let written = fill(&mut log, written, 4 * MIB);
+    drop(log);
+    let last = everything(&open(&disk)).0[0]
+        .1
+        .entries
+        .last()
+        .map(|entry| entry.index.get());
+    assert_eq!(last, Some(written));
 }

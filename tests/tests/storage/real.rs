@@ -22,7 +22,11 @@ const FIRST: &str = "0000000000000001.log";
 #[derive(Default)]
 pub(super) struct Fault {
     /// Bytes that may still be written or reserved.
-    room: Option<u64>,
+    pub(super) room: Option<u64>,
+    /// How often there was none.
+    pub(super) refused: u64,
+    /// Files removed.
+    pub(super) removed: u64,
     /// Syncs fail.
     failing: bool,
     /// Syncs do not return.
@@ -68,9 +72,11 @@ impl Faulty {
             let Some(room) = &mut fault.room else {
                 return Ok(());
             };
-            *room = room
-                .checked_sub(bytes)
-                .ok_or(io::Error::from(io::ErrorKind::StorageFull))?;
+            let Some(left) = room.checked_sub(bytes) else {
+                fault.refused += 1;
+                return Err(io::ErrorKind::StorageFull.into());
+            };
+            *room = left;
             Ok(())
         })
     }
@@ -97,7 +103,9 @@ impl Disk for Faulty {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        self.real.remove(name)
+        self.real.remove(name)?;
+        self.set(|fault| fault.removed += 1);
+        Ok(())
     }
 
     fn sync_directory(&self) -> io::Result<()> {
