@@ -400,8 +400,11 @@ impl GroupActor {
             && last.resting
         {
             // That would stand for ever, if nobody who leads after this could say so.
-            let resting = false;
-            lock(&self.shared.reports).insert(last.group, GroupReport { resting, ..last });
+            let mut reports = lock(&self.shared.reports);
+            let later = reports.get(&last.group);
+            if later.is_none_or(|later| later.term <= last.term) {
+                reports.insert(last.group, last.farewell());
+            }
         }
         self.leadership = None;
         if let Some(hosted) = &self.hosted {

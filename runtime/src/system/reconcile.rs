@@ -31,6 +31,8 @@ use super::sums::Sum;
 const CHANGES_MAX: usize = 24;
 /// System commands proposed by one step, so that one batch stays far below an entry's limit.
 const COMMANDS_MAX: usize = 64;
+/// Groups at rest asked for their word at once.
+const ASKED_MAX: usize = 8;
 /// An order that shows no effect is given again after this long.
 const ORDER_RETRY: Duration = Duration::from_millis(1_000);
 /// A report older than this says nothing about who leads.
@@ -107,6 +109,8 @@ pub struct Reconciler {
     /// Stores that gave a sign of life at the last steps.
     heard: BTreeSet<u64>,
     ordered: BTreeMap<GroupId, Duration>,
+    /// Groups at rest that were asked for a word on which a lost replica may go, and have not given it.
+    asked: BTreeMap<GroupId, Asked>,
     /// Which orders may still be on their way.
     fences: Fences,
     /// Epoch at which planning had nothing to change; until the next one, planning again would find the same.
@@ -143,6 +147,13 @@ struct Loss {
 #[derive(Clone, Copy, Debug)]
 struct Replaced {
     replica: ReplicaId,
+    at: Duration,
+    times: u32,
+}
+
+/// When a group was asked last, and how often before that.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
     at: Duration,
     times: u32,
 }
@@ -217,6 +228,22 @@ impl Reconciler {
         news
     }
 
+    /// Whether it is this that was reported here of groups at rest that `store` leads. If not, none of those words stands any longer: they
+    /// are to be said again, and who leads no more cannot take its own back.
+    pub fn agrees(&mut self, store: u64, sum: Sum) -> bool {
+        if self.sum_of(store) == sum {
+            return true;
+        }
+        self.calm = None;
+        let of_store = |seen: &&mut Seen| ReplicaAddress::of(seen.report.leader).store == store;
+        for seen in self.seen.values_mut().filter(of_store) {
+            // When it was heard stays as it is: it is no newer by that.
+            seen.report.resting = false;
+            seen.mark = None;
+        }
+        false
+    }
+
     /// Of what was reported of groups at rest that this store leads.
     pub fn sum_of(&self, store: u64) -> Sum {
         { self.seen.values() }
@@ -254,9 +281,10 @@ impl Reconciler {
             .retain(|_, loss| now.saturating_sub(loss.last) <= REPORT_STALE);
         let mourned = self.mourned(state);
         let mut steps = Vec::new();
+        let mut unheard = BTreeSet::new();
         for (group, replica, loss) in &mourned {
             let Some(seen) = self.seen.get(group).filter(|seen| seen.at > loss.first) else {
-                steps.extend(self.ask_one_at_rest(now, state, *group));
+                unheard.insert(*group);
                 continue;
             };
             // What a stopped replica holds may be all that is left: it goes only when a majority is there without it, and
@@ -294,24 +322,41 @@ impl Reconciler {
             }));
         }
         steps.truncate(COMMANDS_MAX);
+        steps.extend(self.ask_those_at_rest(now, state, &unheard));
         steps
     }
 
-    /// Who rests says nothing by itself: its word may be older than what is to be judged by it.
-    fn ask_one_at_rest(
+    /// Who rests says nothing by itself: its word may be older than what is to be judged by it. Who does not answer is asked ever more
+    /// rarely, and keeps nobody else from being asked.
+    fn ask_those_at_rest(
         &mut self,
         now: Duration,
         state: &SystemState,
-        group: GroupId,
-    ) -> Option<Step> {
-        let report = self.report(now, group).filter(|report| report.resting)?;
-        let is_full = self.ordered.len() >= CHANGES_MAX;
-        if state.level < FENCED || is_full || self.ordered.contains_key(&group) {
-            return None;
+        unheard: &BTreeSet<GroupId>,
+    ) -> Vec<Step> {
+        self.asked.retain(|group, _| unheard.contains(group));
+        if state.level < FENCED {
+            return Vec::new();
         }
-        let order = order(report, OrderKind::Fence);
-        self.ordered.insert(group, now);
-        Some(Step::Order(self.fences.give(order, state.epoch)))
+        let is_due = |known: &Asked| now.saturating_sub(known.at) >= pause_after(known.times);
+        let mut due: Vec<(Option<Duration>, Order)> = { unheard.iter() }
+            .filter(|group| self.asked.get(group).is_none_or(is_due))
+            .filter(|group| !self.ordered.contains_key(group)) // that is answered, too
+            .filter_map(|group| {
+                let report = self.report(now, *group)?;
+                let last = self.asked.get(group).map(|known| known.at);
+                { report.resting }.then(|| (last, order(report, OrderKind::Fence)))
+            })
+            .collect();
+        due.sort_by_key(|(last, order)| (*last, order.group)); // who was never asked comes first
+        due.truncate(ASKED_MAX);
+        let ask = |(_, order): (_, Order)| {
+            let before = self.asked.get(&order.group);
+            let times = before.map_or(0, |known| known.times.saturating_add(1));
+            self.asked.insert(order.group, Asked { at: now, times });
+            Step::Order(self.fences.give(order, state.epoch))
+        };
+        due.into_iter().map(ask).collect()
     }
 
     /// The newest report of a group, if it is fresh.
@@ -613,8 +658,13 @@ fn order(report: &GroupReport, kind: OrderKind) -> Order {
 
 /// Whether those of the wished voters who answer the leader are a majority.
 fn can_decide(voters: &Members, report: &GroupReport) -> bool {
-    let answering = voters.iter().filter(|id| report.shows(**id)).count();
-    answering > voters.len() / 2
+    // A new leader lists everybody for a while; who has acknowledged something is there.
+    let acknowledged = |id: &ReplicaId| {
+        let mut peers = report.matched.iter();
+        peers.any(|(peer, matched)| peer == id && *matched > LogIndex::ZERO)
+    };
+    let answers = |id: &&ReplicaId| **id == report.leader || acknowledged(id);
+    voters.iter().filter(answers).count() > voters.len() / 2
 }
 
 /// Which of the goal's replicas should vote: an odd number, those of draining and absent members last, present voters first so that nothing
@@ -650,7 +700,9 @@ fn wanted_voters(
         ranked.into_iter().collect()
     };
     let voters = first(&|id| !configuration.voters.contains(id));
-    if can_decide(&voters, report) {
+    // A change takes a majority of those who vote now; and while they are to go on, a short silence is no reason for one.
+    let can_change = has_majority(configuration, |id| report.shows(*id));
+    if voters == configuration.voters || !can_change || can_decide(&voters, report) {
         return voters;
     }
     first(&|id| !caught_up(*id, report) || !configuration.voters.contains(id))

@@ -72,6 +72,16 @@ impl GroupReport {
         }
     }
 
+    /// What is said once more when that leadership has ended: the group rests no longer under it. It may be of long ago who answered then,
+    /// so nobody does.
+    pub fn farewell(self) -> Self {
+        Self {
+            resting: false,
+            matched: Vec::new(),
+            ..self
+        }
+    }
+
     /// How long after this report its leader makes the next one, if nothing calls for it sooner: while something is under way
     /// soon, else old news will do.
     pub fn again_after(&self) -> Duration {

@@ -169,7 +169,7 @@ pub(crate) struct Summed {
 impl Handler<Summed> for Steward {
     type Result = ();
     fn handle(&mut self, Summed { store, sum }: Summed, _ctx: &mut Self::Context) {
-        if self.leads_system() && self.reconciler.sum_of(store) != sum {
+        if self.leads_system() && !self.reconciler.agrees(store, sum) {
             tracing::debug!(
                 store,
                 "its groups at rest were reported otherwise here: they are to be reported again"

@@ -125,3 +125,136 @@ fn what_a_report_changes_is_seen_at_once_however_calm_it_was() {
         "{steps:?}"
     );
 }
+
+/// A settled cluster of three with many groups at rest, as the system leader heard it a second ago.
+fn resting(groups: u32) -> (World, Reconciler) {
+    let mut world = World::founded(groups);
+    world.join("a");
+    world.join("bb");
+    world.settle();
+    let mut reconciler = Reconciler::new(None);
+    for report in world.groups.values() {
+        let resting = report.group != GroupId::ZERO;
+        let report = GroupReport {
+            resting,
+            ..report.clone()
+        };
+        reconciler.reported(Duration::from_secs(1), report);
+    }
+    (world, reconciler)
+}
+
+fn follower_of(report: &GroupReport) -> ReplicaId {
+    let mut voters = report.configuration.voters.iter().copied();
+    voters.find(|id| *id != report.leader).expect("three")
+}
+
+#[test]
+fn the_farewell_of_one_who_led_shows_nobody_by_whom_a_lost_replica_could_go() {
+    // It stood still since it rested; whoever answered it then may be gone, and the lost one may hold what others committed since.
+    let (world, mut reconciler) = resting(16);
+    let group = GroupId::new(5);
+    let report = world.groups[&group].clone();
+    let lost = follower_of(&report);
+    let at = Duration::from_secs(2);
+    reconciler.lost(at, group, lost);
+    let soon = at + Duration::from_millis(10);
+    reconciler.reported(soon, report.farewell());
+    for step in reconciler.steps(soon, TERM, &world.state, &world.alive()) {
+        let retires = matches!(step, Step::Propose(SystemCommand::Retire { .. }));
+        assert!(!retires, "{step:?}");
+    }
+}
+
+#[test]
+fn who_does_not_answer_is_asked_ever_more_rarely_and_keeps_nobody_from_being_asked() {
+    let (world, mut reconciler) = resting(60);
+    let mut asked: BTreeMap<GroupId, Vec<u64>> = BTreeMap::new();
+    for round in 0..600 {
+        let now = Duration::from_secs(2) + Duration::from_millis(100 * round);
+        for (group, report) in world
+            .groups
+            .iter()
+            .filter(|(group, _)| **group != GroupId::ZERO)
+        {
+            reconciler.lost(now, *group, follower_of(report));
+        }
+        reconciler.reported(now, world.groups[&GroupId::ZERO].clone());
+        for step in reconciler.steps(now, TERM, &world.state, &world.alive()) {
+            let Step::Order(order) = step else {
+                panic!("{step:?}");
+            };
+            assert_eq!(order.kind, OrderKind::Fence);
+            asked.entry(order.group).or_default().push(round);
+        }
+    }
+    assert_eq!(asked.len(), 60, "each was asked");
+    for (group, rounds) in &asked {
+        // After 1, 2, 4, 8, 16 seconds.
+        assert!((4..=6).contains(&rounds.len()), "{group}: {rounds:?}");
+        assert!(rounds[0] <= 10, "{group}: {rounds:?}");
+    }
+}
+
+#[test]
+fn a_short_silence_of_two_voters_changes_no_voters() {
+    // The fourth member's replica is a learner of the system group. A change now takes the silent ones' word, and is for nothing after it.
+    let world = World::grown(8, &["a", "bb", "ccc"]);
+    let mut report = world.groups[&GroupId::ZERO].clone();
+    let configuration = &report.configuration;
+    assert_eq!(
+        (configuration.voters.len(), configuration.learners.len()),
+        (3, 1)
+    );
+    let (leader, last) = (report.leader, report.last);
+    report.matched = { configuration.learners.iter() }
+        .map(|id| (*id, last))
+        .collect();
+    let mut reconciler = Reconciler::new(None);
+    let now = Duration::from_secs(1);
+    reconciler.reported(now, report.clone());
+    let steps = reconciler.steps(now, TERM, &world.state, &world.alive());
+    assert_eq!(steps, vec![]);
+    // Nor do those count whom a new leader only lists.
+    let entry = &world.state.groups[&GroupId::ZERO];
+    let goal: Members = { entry.placement.stores.iter() }
+        .filter_map(|store| world.state.replica_on(GroupId::ZERO, *store))
+        .collect();
+    report.matched = { goal.iter().filter(|id| **id != leader) }
+        .map(|id| (*id, LogIndex::ZERO))
+        .collect();
+    assert!(!can_decide(&goal, &report));
+    report.matched = { goal.iter().filter(|id| **id != leader) }
+        .map(|id| (*id, last))
+        .collect();
+    assert!(can_decide(&goal, &report));
+}
+
+#[test]
+fn no_word_of_a_store_stands_whose_sum_is_another() {
+    let (world, mut reconciler) = resting(16);
+    let group = GroupId::new(5);
+    let report = &world.groups[&group];
+    let store = store_of(report.leader);
+    let late = Duration::from_secs(60);
+    reconciler.steps(late, TERM, &world.state, &world.alive());
+    let sum = reconciler.sum_of(store);
+    assert!(reconciler.agrees(store, sum));
+    assert!(
+        reconciler.report(late, group).is_some(),
+        "it stands while its node is heard"
+    );
+    assert!(!reconciler.agrees(store, Sum::default()));
+    assert!(reconciler.report(late, group).is_none());
+    reconciler.reported(
+        late,
+        GroupReport {
+            resting: true,
+            ..report.clone()
+        },
+    );
+    assert!(
+        reconciler.report(late, group).is_some(),
+        "it was said again"
+    );
+}
