@@ -1,6 +1,8 @@
 //! A started node, as its owner holds it.
 
 #[cfg(test)]
+mod resting;
+#[cfg(test)]
 mod stalled;
 #[cfg(test)]
 mod tests;

@@ -8,7 +8,7 @@ use std::sync::mpsc::{Sender, channel};
 
 use super::*;
 
-const SHARDS: u32 = 24;
+pub(super) const SHARDS: u32 = 24;
 /// Arbiters for groups of each node; as many for evaluators come behind them.
 const ARBITERS: usize = 2;
 
@@ -27,8 +27,13 @@ pub(super) async fn until(what: &str, mut so: impl AsyncFnMut() -> bool) {
     panic!("{what}: not so after {LOOKS} looks");
 }
 
-async fn start(directory: &Path, name: &str, at: Option<&Node>) -> Node {
-    let builder = Node::builder()
+pub(super) async fn start(
+    kinds: NodeBuilder,
+    directory: &Path,
+    name: &str,
+    at: Option<&Node>,
+) -> Node {
+    let builder = kinds
         .store(directory.join(name))
         .listen("127.0.0.1:0")
         .arbiters(ARBITERS)
@@ -40,12 +45,12 @@ async fn start(directory: &Path, name: &str, at: Option<&Node>) -> Node {
     builder.start().await.expect("starts")
 }
 
-fn count(counter: &AtomicU64) -> u64 {
+pub(super) fn count(counter: &AtomicU64) -> u64 {
     counter.load(Ordering::Relaxed)
 }
 
 /// Groups that a node leads, by the number of their arbiter.
-fn led(node: &Node) -> [usize; ARBITERS] {
+pub(super) fn led(node: &Node) -> [usize; ARBITERS] {
     let mut led = [0; ARBITERS];
     for (group, hosted) in node.desk.shared.registry.all() {
         if hosted.leads() {
@@ -56,7 +61,7 @@ fn led(node: &Node) -> [usize; ARBITERS] {
 }
 
 /// Waits until everybody is well, and leads what it should.
-async fn settled(nodes: [&Node; 3]) {
+pub(super) async fn settled(nodes: [&Node; 3]) {
     until("settled", async || {
         let mut settled = false;
         for node in nodes {
@@ -73,7 +78,7 @@ async fn settled(nodes: [&Node; 3]) {
 }
 
 /// Blocks one thread of a node until the sender is dropped.
-fn block(node: &Node, arbiter: usize) -> Sender<()> {
+pub(super) fn block(node: &Node, arbiter: usize) -> Sender<()> {
     let (release, released) = channel();
     let blocks = move || {
         let _dropped = released.recv();
@@ -86,9 +91,9 @@ fn block(node: &Node, arbiter: usize) -> Sender<()> {
 /// much it leads on each of its arbiters for groups.
 async fn blocked(choose: impl FnOnce([usize; ARBITERS]) -> usize) {
     let directory = tempfile::tempdir().unwrap();
-    let n1 = start(directory.path(), "n1", None).await;
-    let n2 = start(directory.path(), "n2", Some(&n1)).await;
-    let n3 = start(directory.path(), "n3", Some(&n1)).await;
+    let n1 = start(Node::builder(), directory.path(), "n1", None).await;
+    let n2 = start(Node::builder(), directory.path(), "n2", Some(&n1)).await;
+    let n3 = start(Node::builder(), directory.path(), "n3", Some(&n1)).await;
     settled([&n1, &n2, &n3]).await;
     let sick = n3.store_id();
     let died = || {
