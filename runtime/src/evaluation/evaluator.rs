@@ -13,6 +13,7 @@ use synod_consensus::{LogIndex, Term};
 
 use super::env::Env;
 use super::leadership::Leadership;
+use super::log_clock::LogClock;
 use super::{CheckedEvaluatorOptions, Counters, EvaluatorOutput, ReplyToken, ShardState};
 use crate::entity::KindTable;
 use crate::wire::{Request, ShardId};
@@ -60,9 +61,16 @@ impl Evaluator {
     /// The group's own no-op of `term` is committed and applied: evaluation may begin. `serial` names this leadership
     /// and is never used again by this evaluator.
     pub fn begin(&mut self, now: Duration, serial: u64, term: Term) {
-        self.end(now, None);
         let _ = term; // the serial is unique where a term is not: one term may begin twice after a snapshot
-        let mut leadership = Leadership::new(&self.env, now, serial);
+        let base_ms = self.env.state().clock_ms();
+        let clock = LogClock::start(now, base_ms, self.env.options.session_idle);
+        self.begin_again(now, serial, clock);
+    }
+
+    /// The same leadership goes on that another evaluator [gave up](Self::idle) when nothing was open; its serial is another one.
+    pub fn begin_again(&mut self, now: Duration, serial: u64, clock: LogClock) {
+        self.end(now, None);
+        let mut leadership = Leadership::new(&self.env, serial, clock);
         leadership.waker = self.waker.clone();
         self.leadership = Some(Box::new(leadership));
     }
@@ -151,6 +159,14 @@ impl Evaluator {
         if let Some(leadership) = &mut self.leadership {
             leadership.rest();
         }
+    }
+
+    /// The clock with which another evaluator may go on for this leadership: nobody waits, nothing runs, and all that was computed is
+    /// in the shard's state. `None`: something is open, or there is no leadership.
+    pub fn idle(&self) -> Option<LogClock> {
+        let nothing_to_say = self.env.outputs.is_empty();
+        let leadership = self.leadership.as_ref().filter(|_| nothing_to_say);
+        leadership?.idle()
     }
 
     /// Entities in memory, and their bytes.

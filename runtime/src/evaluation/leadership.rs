@@ -18,6 +18,7 @@ use super::attempts::{Attempts, LiveSession, Progress};
 use super::batch::{BATCH_VERSION, Batch, Effect};
 use super::env::Env;
 use super::gates::Gates;
+use super::log_clock::LogClock;
 use super::paths::{Paths, Stage, Ticket};
 use super::pipeline::{Assembled, Bounds, Pipeline};
 use super::running::{Handling, Running};
@@ -81,18 +82,10 @@ struct Stall {
 
 /// Pause after a refused proposal, so that a group that refuses for a while is not asked in a loop.
 const STALL_PAUSE: Duration = Duration::from_millis(10);
-/// Longest gap between two searches for idle sessions; shorter when they may be idle for a short time only.
-const EXPIRY_PAUSE: Duration = Duration::from_secs(30);
-
-fn expiry_pause(session_idle: Duration) -> Duration {
-    EXPIRY_PAUSE.min(session_idle / 4)
-}
 
 pub(super) struct Leadership {
     pub(super) serial: u64,
-    began: Duration,
-    clock_base_ms: u64,
-    expiry_at: Duration,
+    clock: LogClock,
     pub(super) paths: Paths,
     pub(super) attempts: Attempts,
     pub(super) slots: Slots,
@@ -118,13 +111,11 @@ pub(super) struct Leadership {
 }
 
 impl Leadership {
-    pub(super) fn new(env: &Env, now: Duration, serial: u64) -> Self {
+    pub(super) fn new(env: &Env, serial: u64, clock: LogClock) -> Self {
         let options = &env.options;
         Self {
             serial,
-            began: now,
-            clock_base_ms: env.state().clock_ms(),
-            expiry_at: now + expiry_pause(options.session_idle),
+            clock,
             paths: Paths::default(),
             attempts: Attempts::default(),
             slots: Slots::new(options.shares.clone()),
@@ -150,9 +141,17 @@ impl Leadership {
         }
     }
 
-    /// The log time now: it advances by this leader's own elapsed time, never by a wall clock (E15).
-    fn clock_ms(&self, now: Duration) -> u64 {
-        self.clock_base_ms + now.saturating_sub(self.began).as_millis() as u64
+    /// Its clock, if nothing is open: nobody waits, and all that was computed is in the shard's state.
+    pub(super) fn idle(&self) -> Option<LogClock> {
+        let is_idle = self.paths.len() == 0
+            && self.gates.is_empty()
+            && self.pipeline.is_empty()
+            && self.runs.is_empty()
+            && self.backlog.is_empty()
+            && self.openings.is_empty()
+            && self.pause.is_none()
+            && self.stall.is_none();
+        is_idle.then_some(self.clock)
     }
 
     /// True while no handler may start.
@@ -249,7 +248,7 @@ impl Leadership {
 
     /// Offers the next batch to the group if its turn has come.
     pub(super) fn offer(&mut self, env: &mut Env, now: Duration) {
-        let clock_ms = self.clock_ms(now);
+        let clock_ms = self.clock.ms(now);
         let Some(batch) = self.pipeline.offer() else {
             return;
         };
@@ -268,8 +267,7 @@ impl Leadership {
             })
             .collect::<Vec<_>>();
         let mut expires = Vec::new();
-        if now >= self.expiry_at {
-            self.expiry_at = now + expiry_pause(env.options.session_idle);
+        if self.clock.looks_for_idle(now, env.options.session_idle) {
             let idle_ms = env.options.session_idle.as_millis() as u64;
             let state = env.state();
             let horizon = clock_ms.saturating_sub(idle_ms);

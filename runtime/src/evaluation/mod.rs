@@ -13,6 +13,8 @@
 
 mod admission;
 mod attempts;
+#[cfg(test)]
+mod away;
 mod base;
 mod batch;
 #[cfg(test)]
@@ -29,6 +31,7 @@ mod instances;
 #[cfg(test)]
 mod layers;
 mod leadership;
+mod log_clock;
 mod options;
 mod output;
 mod overlay;
@@ -49,6 +52,7 @@ pub use evaluator::Evaluator;
 #[cfg(test)]
 pub(crate) use export::snapshot_of;
 pub use export::{ExportError, export, import};
+pub use log_clock::LogClock;
 pub use options::{CheckedEvaluatorOptions, EvaluatorOptions, EvaluatorOptionsError};
 pub use output::{Counters, EvaluatorOutput, ReplyToken};
 #[doc(hidden)]

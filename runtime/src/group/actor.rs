@@ -10,6 +10,7 @@ mod description;
 mod handover;
 mod placement;
 mod proposals;
+mod putting_away;
 mod room;
 
 use core::time::Duration;
@@ -26,6 +27,7 @@ pub(crate) use checkpoint::{
 pub(crate) use description::Describe;
 pub(crate) use placement::{CarryOut, Drained, ReportAgain, StepAside};
 pub(crate) use proposals::{Propose, ProposeSystem, Read};
+pub(crate) use putting_away::{PutAway, Wanted};
 pub(crate) use room::CheckpointForRoom;
 use synod_consensus::{
     Entries, EntryKind, Group, GroupId, LogIndex, Message, Output, PersistToken, Position, ReadId,
@@ -43,7 +45,7 @@ use super::overlays::Unwritten;
 use super::receipt::Receipt;
 use super::registry::Hosted;
 use super::shared::{Counters, Shared};
-use crate::evaluation::BaseError;
+use crate::evaluation::{BaseError, LogClock};
 use crate::storage::{RowSpace, WriteRequest};
 use crate::system::{Fence, GroupReport, ReplicaAddress, SystemOutcome};
 use crate::wire::{ShardId, scratch};
@@ -107,6 +109,8 @@ pub(crate) struct GroupActor {
     /// Leadership serial given to the evaluator; `None` while it may not evaluate.
     leadership: Option<u64>,
     serials: u64,
+    /// Of this leadership, whose evaluator was put away before.
+    clock: Option<Box<LogClock>>,
     reads: BTreeMap<ReadId, (u64, u64)>,
     /// Replica to hand over to, once it is near and the evaluator is drained.
     handing_over: Handover,
@@ -155,6 +159,7 @@ impl GroupActor {
             alarm: Alarm::default(),
             leadership: None,
             serials: 0,
+            clock: None,
             reads: BTreeMap::new(),
             handing_over: Handover::default(),
             last_heir: None,
@@ -357,6 +362,7 @@ impl GroupActor {
     fn may_evaluate(&mut self, term: Term, ctx: &Context<Self>) {
         self.serials += 1;
         self.leadership = Some(self.serials);
+        self.clock = None;
         if let Some(hosted) = &self.hosted {
             hosted.set_serves(Some(term));
         }
@@ -384,6 +390,7 @@ impl GroupActor {
                 receipt: self.receipt.clone(),
                 serial,
                 term: self.role.1,
+                clock: self.clock.as_deref().copied(),
             };
             let (group, shared) = (self.key.group, self.shared.clone());
             let evaluator = evaluators.start(*shard, group, state.clone(), leads, shared);
@@ -407,6 +414,7 @@ impl GroupActor {
             }
         }
         self.leadership = None;
+        self.clock = None;
         if let Some(hosted) = &self.hosted {
             hosted.set_serves(None);
             hosted.set_evaluator(None);

@@ -10,15 +10,16 @@ use core::task::{Context as TaskContext, Poll};
 use core::time::Duration;
 use std::sync::Arc;
 
+use actix::dev::SendError;
 use actix::{Actor, ActorFuture, Addr, AsyncContext, Context, Handler};
 use synod_consensus::{LogIndex, Term};
 
-use super::actor::{Drained, GroupActor, Propose, Read};
+use super::actor::{Drained, GroupActor, Propose, PutAway, Read};
 use super::alarm::{Alarm, Rung};
 use super::receipt::{Proposed, Receipt};
 use super::registry::Hosted;
 use super::shared::{Counters, Shared};
-use crate::evaluation::{Evaluator, EvaluatorOutput, ReplyToken};
+use crate::evaluation::{Evaluator, EvaluatorOutput, LogClock, ReplyToken};
 use crate::transport::ReplyPath;
 use crate::wire::{self, Outcome, Refusal, Reply, Request};
 
@@ -105,6 +106,8 @@ pub(crate) struct Leads {
     /// Its number, which no other leadership of this replica has.
     pub(crate) serial: u64,
     pub(crate) term: Term,
+    /// Of an earlier evaluator of this leadership, which was put away.
+    pub(crate) clock: Option<LogClock>,
 }
 
 impl Leads {
@@ -274,8 +277,16 @@ impl Actor for EvaluatorActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        let Leads { serial, term, .. } = self.leads;
-        self.with(|evaluator, now| evaluator.begin(now, serial, term));
+        let Leads {
+            serial,
+            term,
+            clock,
+            ..
+        } = self.leads;
+        self.with(|evaluator, now| match clock {
+            Some(clock) => evaluator.begin_again(now, serial, clock),
+            None => evaluator.begin(now, serial, term),
+        });
         ctx.spawn(Drive);
     }
 }
@@ -297,9 +308,37 @@ pub(crate) struct Incoming {
     pub(crate) reply: ReplyTo,
 }
 
+impl Incoming {
+    /// Answers one that could not be handed over.
+    pub(crate) fn refuse(back: SendError<Self>, shared: &Shared, hosted: Option<&Hosted>) {
+        match back {
+            SendError::Full(Self { request, reply }) => {
+                Counters::bump(&shared.counters.requests_mailbox_full);
+                let refusal = Refusal::Busy {
+                    queue: "evaluator mailbox".to_owned(),
+                    retry_after_ms: 50,
+                };
+                reply.refuse(shared, &request, refusal);
+            }
+            SendError::Closed(Self { request, reply }) => {
+                reply.refuse(shared, &request, not_leader(shared, hosted, None));
+            }
+        }
+    }
+}
+
 impl Handler<Incoming> for EvaluatorActor {
     type Result = ();
     fn handle(&mut self, Incoming { request, reply }: Incoming, _ctx: &mut Self::Context) {
+        let Leads { hosted, term, .. } = &self.leads;
+        if self.evaluator.is_none() && hosted.serves() == Some(*term) {
+            // It was on its way when this one was put away; the leadership goes on with another.
+            let hosted = hosted.clone();
+            if let Err(back) = hosted.offer(Incoming { request, reply }) {
+                Incoming::refuse(back, &self.shared, Some(&hosted));
+            }
+            return;
+        }
         // It was on its way when the leadership ended, or waited while a handler blocked the arbiter.
         if self.evaluator.is_none() || self.leads.hosted.serves() != Some(self.leads.term) {
             let refusal = self.leads.not_leader(&self.shared, None);
@@ -341,6 +380,10 @@ impl Handler<Rest> for EvaluatorActor {
     type Result = ();
     fn handle(&mut self, _: Rest, _ctx: &mut Self::Context) {
         self.with(|evaluator, _| evaluator.rest());
+        if let Some(clock) = self.evaluator.as_ref().and_then(Evaluator::idle) {
+            let serial = self.leads.serial;
+            self.leads.group.do_send(PutAway { serial, clock });
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use actix::Addr;
 use actix::dev::SendError;
 use synod_consensus::{Configuration, GroupId, PersistToken, ReplicaId, ReplicaKey, Term};
 
-use super::actor::{Checkpointed, GroupActor, Persisted, Prefer, StorageFailed};
+use super::actor::{Checkpointed, GroupActor, Persisted, Prefer, StorageFailed, Wanted};
 use super::evaluator::{EvaluatorActor, Incoming};
 use super::freight::{News, Receivers};
 use super::machine::lock;
@@ -26,6 +26,8 @@ pub(crate) struct Hosted {
     pub(crate) group: Addr<GroupActor>,
     /// The evaluator of its shard, while it leads.
     evaluator: RwLock<Option<Addr<EvaluatorActor>>>,
+    /// The leadership here has none until somebody wants something.
+    put_away: AtomicBool,
     /// Replica id of the known leader; 0 = none.
     leader: AtomicU64,
     /// The term in which the replica here leads, once all that was committed before it is applied here; else 0.
@@ -55,6 +57,7 @@ impl Hosted {
             replica,
             group,
             evaluator: RwLock::default(),
+            put_away: AtomicBool::new(false),
             leader: AtomicU64::new(leader.map_or(0, ReplicaId::get)),
             serves: AtomicU64::new(0),
             caught_up: AtomicBool::new(false),
@@ -68,10 +71,21 @@ impl Hosted {
 
     /// Notes the evaluator of a leadership, or that it is over.
     pub(crate) fn set_evaluator(&self, evaluator: Option<Addr<EvaluatorActor>>) {
-        *self
+        self.note_evaluator(evaluator, false);
+    }
+
+    /// Notes that the evaluator is put away while the leadership goes on.
+    pub(crate) fn put_evaluator_away(&self) {
+        self.note_evaluator(None, true);
+    }
+
+    fn note_evaluator(&self, evaluator: Option<Addr<EvaluatorActor>>, put_away: bool) {
+        let mut known = self
             .evaluator
             .write()
-            .unwrap_or_else(PoisonError::into_inner) = evaluator;
+            .unwrap_or_else(PoisonError::into_inner);
+        *known = evaluator;
+        self.put_away.store(put_away, Ordering::Relaxed); // read under the lock
     }
 
     /// The evaluator of the leadership here.
@@ -84,7 +98,7 @@ impl Hosted {
         evaluator.clone()
     }
 
-    /// Hands a request to the evaluator; back as closed, if the replica here does not lead.
+    /// Hands a request to the evaluator, or to the group that has put it away; back as closed, if the replica here does not lead.
     #[expect(
         clippy::result_large_err,
         reason = "it comes back as it went, to be answered"
@@ -96,6 +110,13 @@ impl Hosted {
             .unwrap_or_else(PoisonError::into_inner);
         match &*evaluator {
             Some(evaluator) => evaluator.try_send(incoming),
+            None if self.put_away.load(Ordering::Relaxed) => {
+                let sent = self.group.try_send(Wanted(incoming));
+                sent.map_err(|back| match back {
+                    SendError::Full(Wanted(incoming)) => SendError::Full(incoming),
+                    SendError::Closed(Wanted(incoming)) => SendError::Closed(incoming),
+                })
+            }
             None => Err(SendError::Closed(incoming)),
         }
     }

@@ -424,6 +424,7 @@ fn an_evaluator_has_room_before_it_runs_and_nobody_is_left_without_an_answer() {
             receipt: Arc::default(),
             serial: 7,
             term: hosted.serves().unwrap(),
+            clock: None,
         };
         let state = ground.state.upgrade().unwrap();
         let (group, shared) = (ground.key.group, ground.shared.clone());

@@ -15,11 +15,11 @@ use super::gossip::{GossipActor, Heard, Keys, TAG_BEAT, TAG_GOSSIP};
 use super::protocol::{NodeFrame, given_up};
 use super::steward::Steward;
 use crate::group::actor::{CarryOut, Raft, decode_raft};
-use crate::group::evaluator::{Incoming, ReplyTo, not_leader};
+use crate::group::evaluator::{Incoming, ReplyTo};
 use crate::group::{Counters, Shared, lock};
 use crate::system::ReplicaAddress;
 use crate::transport::{CallAnswer, Inbound, Lane, Peer};
-use crate::wire::{Failure, Intent, Outcome, Refusal, Request};
+use crate::wire::{Failure, Intent, Outcome, Request};
 
 /// What exists only once the node runs.
 #[derive(Debug)]
@@ -123,20 +123,8 @@ pub(crate) fn deliver(shared: &Shared, request: Request, reply: ReplyTo) {
         Some(hosted) => hosted.offer(incoming),
         None => Err(SendError::Closed(incoming)),
     };
-    match offered {
-        Ok(()) => {}
-        Err(SendError::Full(Incoming { request, reply })) => {
-            Counters::bump(&shared.counters.requests_mailbox_full);
-            let refusal = Refusal::Busy {
-                queue: "evaluator mailbox".to_owned(),
-                retry_after_ms: 50,
-            };
-            reply.refuse(shared, &request, refusal);
-        }
-        Err(SendError::Closed(Incoming { request, reply })) => {
-            let refusal = not_leader(shared, hosted.as_deref(), None);
-            reply.refuse(shared, &request, refusal);
-        }
+    if let Err(back) = offered {
+        Incoming::refuse(back, shared, hosted.as_deref());
     }
 }
 

@@ -51,8 +51,21 @@ fn elections(nodes: [&Node; 3]) -> u64 {
     won.iter().sum()
 }
 
+/// How many shards are led by nodes that keep an evaluator for them.
+fn with_evaluator(nodes: [&Node; 3]) -> usize {
+    let of = |node: &Node| {
+        let all = node.desk.shared.registry.all().into_iter();
+        all.filter(|(_, hosted)| hosted.evaluator().is_some())
+            .count()
+    };
+    nodes.map(of).iter().sum()
+}
+
 async fn all_rest(nodes: [&Node; 3]) {
-    until("all shards rest", async || resting(nodes) == ALL_REST).await;
+    until("all shards rest", async || {
+        resting(nodes) == ALL_REST && with_evaluator(nodes) == 0
+    })
+    .await;
 }
 
 async fn rests() {
