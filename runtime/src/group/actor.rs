@@ -395,12 +395,9 @@ impl GroupActor {
         self.handing_over.end();
         self.reads.clear();
         self.waiting.clear();
-        if let Some((last, _)) = self.reported.take().map(|last| *last)
-            && last.resting
-        {
-            // That would stand for ever, if nobody who leads after this could say so.
-            let resting = false;
-            lock(&self.shared.reports).insert(last.group, GroupReport { resting, ..last });
+        let last = self.reported.take().map(|last| *last);
+        if let Some(report) = last.and_then(|(last, _)| last.taken_back()) {
+            lock(&self.shared.reports).insert(report.group, report);
         }
         self.leadership = None;
         if let Some(hosted) = &self.hosted {

@@ -23,13 +23,12 @@ use super::sight::Sight;
 use super::table;
 use crate::group::actor::{CarryOut, CheckpointNow};
 use crate::group::{Shared, lock};
-use crate::system::{Founding, Level, Reconciler, ReplicaAddress, Step, SystemCommand};
+use crate::system::{Founding, Level, Reconciler, ReplicaAddress, Reporting, Step, SystemCommand};
 use crate::transport::Lane;
 use crate::wire::RoutingTable;
 
 mod reports;
 
-use reports::Reporting;
 pub(crate) use reports::{LostElsewhere, Reported, SayAgain, Summed};
 
 /// How often the steward looks without being told: what nobody tells is found so late, and an idle node wakes for it.

@@ -82,6 +82,21 @@ impl GroupReport {
         }
     }
 
+    /// Whether its leader makes the next one so long after this report, if nothing calls for it sooner. While the group `rests` on, what
+    /// was said of that stays true as long as its node is heard.
+    pub fn is_due_after(&self, time: Duration, rests: bool) -> bool {
+        !(self.resting && rests) && time >= self.again_after()
+    }
+
+    /// What is said when the leader that reported this leads no more: that the group rests would stand for ever, if nobody who leads
+    /// after it could say otherwise.
+    pub fn taken_back(self) -> Option<Self> {
+        self.resting.then_some(Self {
+            resting: false,
+            ..self
+        })
+    }
+
     fn is_settled(&self) -> bool {
         self.configuration.learners.is_empty()
             && self.configuration.outgoing.is_empty()
