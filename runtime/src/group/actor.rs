@@ -403,14 +403,12 @@ impl GroupActor {
         self.handing_over.end();
         self.reads.clear();
         self.waiting.clear();
-        if let Some((last, _)) = self.reported.take().map(|last| *last)
-            && last.resting
-        {
-            // That would stand for ever, if nobody who leads after this could say so.
+        let last = self.reported.take().map(|last| *last);
+        if let Some(report) = last.and_then(|(last, _)| last.taken_back()) {
             let mut reports = lock(&self.shared.reports);
-            let later = reports.get(&last.group);
-            if later.is_none_or(|later| later.term <= last.term) {
-                reports.insert(last.group, last.farewell());
+            let later = reports.get(&report.group);
+            if later.is_none_or(|later| later.term <= report.term) {
+                reports.insert(report.group, report);
             }
         }
         self.leadership = None;

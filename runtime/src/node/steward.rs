@@ -24,7 +24,7 @@ use super::table;
 use crate::group::actor::{CarryOut, CheckpointNow};
 use crate::group::{Shared, lock};
 use crate::storage::Reserve;
-use crate::system::{Founding, Level, Reconciler, ReplicaAddress, Step, SystemCommand};
+use crate::system::{Founding, Level, Reconciler, ReplicaAddress, Reporting, Step, SystemCommand};
 use crate::transport::Lane;
 use crate::wire::RoutingTable;
 
@@ -32,8 +32,6 @@ mod disk;
 mod reports;
 
 use disk::DiskLook;
-
-use reports::Reporting;
 pub(crate) use reports::{LostElsewhere, Reported, SayAgain, Summed};
 
 /// How often the steward looks without being told: what nobody tells is found so late, and an idle node wakes for it.

@@ -18,6 +18,7 @@ mod moves;
 pub mod plan;
 pub mod reconcile;
 mod report;
+mod reporting;
 mod retirements;
 pub mod state;
 mod sums;
@@ -33,9 +34,9 @@ pub use plan::{Placement, plan, shortfalls, voters_for};
 pub use reconcile::{Order, OrderKind, Reconciler, Step};
 pub use report::GroupReport;
 pub(crate) use report::PEER_ACTIVE;
+pub use reporting::{Assurance, Reporting};
 pub use retirements::Retirements;
 pub use state::{
     Birth, Founder, Founding, MemberEntry, ReplicaAddress, StateError, SystemState, UnsafeRecovery,
 };
-pub(crate) use sums::SUMMED;
 pub use sums::{Sum, Told};

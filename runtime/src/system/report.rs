@@ -72,16 +72,6 @@ impl GroupReport {
         }
     }
 
-    /// What is said once more when that leadership has ended: the group rests no longer under it. It may be of long ago who answered then,
-    /// so nobody does.
-    pub fn farewell(self) -> Self {
-        Self {
-            resting: false,
-            matched: Vec::new(),
-            ..self
-        }
-    }
-
     /// How long after this report its leader makes the next one, if nothing calls for it sooner: while something is under way
     /// soon, else old news will do.
     pub fn again_after(&self) -> Duration {
@@ -90,6 +80,22 @@ impl GroupReport {
         } else {
             PROGRESS_AGAIN
         }
+    }
+
+    /// Whether its leader makes the next one so long after this report, if nothing calls for it sooner. While the group `rests` on, what
+    /// was said of that stays true as long as its node is heard.
+    pub fn is_due_after(&self, time: Duration, rests: bool) -> bool {
+        !(self.resting && rests) && time >= self.again_after()
+    }
+
+    /// What is said when the leader that reported this leads no more: that the group rests would stand for ever, if nobody who leads
+    /// after it could say otherwise. It may be of long ago who answered then, so nobody does.
+    pub fn taken_back(self) -> Option<Self> {
+        self.resting.then_some(Self {
+            resting: false,
+            matched: Vec::new(),
+            ..self
+        })
     }
 
     fn is_settled(&self) -> bool {

@@ -3,7 +3,8 @@
 //! What the leader of a group at rest reported stands until it says otherwise, and it says so once. Were its word lost on the way, the
 //! system leader would go by an older one for ever; were all said again from time to time, thousands of groups at rest would cost a
 //! message each. So a node sends one number for all of its groups at rest, and says them again where the system leader comes to another
-//! one. Here: [`Sum`], [`Told`] (what a node said). Not here: what the system leader was told (`reconcile`), when it is asked (`node`).
+//! one. Here: [`Sum`], [`Told`] (what a node said). Not here: what the system leader was told (`reconcile`), when it is asked
+//! (`reporting`).
 //!
 //! Source: anti-entropy by checksums, Demers et al. (1987), 1.3.
 
@@ -17,7 +18,7 @@ use super::level::Level;
 use super::report::GroupReport;
 
 /// Builds from this level on compare sums.
-pub(crate) const SUMMED: Level = Level::new(3);
+pub(super) const SUMMED: Level = Level::new(3);
 
 /// Of any number of reports, in any order.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]

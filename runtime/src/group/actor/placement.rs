@@ -36,12 +36,11 @@ impl GroupActor {
     pub(super) fn fresh_report(&self) -> Option<GroupReport> {
         self.leadership?;
         let now = self.now();
-        let due = match &self.reported {
-            None => true,
-            // It stays true as long as the node is heard.
-            Some(known) if known.0.resting && self.group.is_resting() => false,
-            Some(known) => now.saturating_sub(known.1) >= known.0.again_after(),
-        };
+        let rests = self.group.is_resting();
+        let due = self.reported.as_ref().is_none_or(|known| {
+            let (last, at) = (&known.0, known.1);
+            last.is_due_after(now.saturating_sub(at), rests)
+        });
         due.then(|| GroupReport::of(self.group.status(), self.fence, now))
     }
 

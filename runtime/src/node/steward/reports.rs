@@ -1,9 +1,7 @@
-//! What a node tells the leader of the system group, and how both find out that a word was lost.
+//! How a node's words reach the leader of the system group, and its answers come back.
 //!
-//! Here: [`Reporting`], passing on what the groups led here report and which replicas stopped for good. Not here: what is reported
-//! (`system::report`), the sums (`system::sums`).
-
-use core::time::Duration;
+//! Here: passing on what the groups led here report, the sums of it, and which replicas stopped for good. Not here: what is reported
+//! (`system::report`), when it is made sure that nothing was lost (`system::reporting`).
 
 use actix::Handler;
 use synod_consensus::{GroupId, ReplicaId};
@@ -11,66 +9,14 @@ use synod_consensus::{GroupId, ReplicaId};
 use super::{NodeFrame, Steward};
 use crate::group::actor::ReportAgain;
 use crate::group::lock;
-use crate::system::{GroupReport, ReplicaAddress, SUMMED, Sum, Told};
+use crate::system::{Assurance, GroupReport, ReplicaAddress, Sum};
 use crate::transport::Lane;
 
-/// So often a node sums up what its groups at rest said; twice as rarely each time when that was asked for again, for a sum may differ as
-/// long as somebody who leads now cannot reach the system leader (M31).
-const SUMS_EVERY: Duration = Duration::from_secs(10);
-/// At most so many times twice.
-const DOUBLED_MAX: u32 = 5;
-/// Groups at rest say everything again so often while some members' build compares no sums.
-const REPORTS_AGAIN: Duration = Duration::from_secs(30);
-
-/// What the leader of the system group was told from here.
-#[derive(Debug, Default)]
-pub(super) struct Reporting {
-    /// Whom the groups led here report to.
-    to: Option<ReplicaId>,
-    told: Told,
-    /// When it was last made sure that nothing was lost.
-    checked: Duration,
-    /// How many sums in a row the system leader did not come to.
-    differed: u32,
-    /// It has not said so of the last one.
-    agrees: bool,
-}
+/// Reports in one frame: a quarter of a mebibyte, about. A node may lead more groups than one frame could tell of.
+const REPORTS_MAX: usize = 1_024;
 
 impl Steward {
-    /// Groups that rest report nothing by themselves: another leader of the system group has to be told.
-    fn ask_for_reports(&mut self) {
-        let system = self.shared.registry.get(GroupId::ZERO);
-        let Some(leader) = system.and_then(|hosted| hosted.leader()) else {
-            self.reporting.to = None;
-            return;
-        };
-        let now = self.now();
-        let since = now.saturating_sub(self.reporting.checked);
-        if self.reporting.to != Some(leader) {
-            self.reporting.to = Some(leader);
-            self.reporting.differed = 0;
-            self.say_again();
-        } else if self.seen_level < SUMMED && since >= REPORTS_AGAIN {
-            self.say_again();
-        } else if self.seen_level >= SUMMED && since >= SUMS_EVERY * (1 << self.reporting.differed)
-        {
-            self.reporting.checked = now;
-            if std::mem::replace(&mut self.reporting.agrees, true) {
-                self.reporting.differed = 0;
-            }
-            let store = ReplicaAddress::of(leader).store;
-            if store != self.shared.store {
-                let lookup = self.shared.registry.lookup();
-                let leads = |group| lookup.get(group).is_some_and(|hosted| hosted.leads());
-                let sum = self.reporting.told.sum(leads);
-                drop(lookup);
-                self.tell(store, NodeFrame::sum(&sum));
-            }
-        }
-    }
-
-    fn say_again(&mut self) {
-        self.reporting.checked = self.now();
+    fn say_again(&self) {
         for (_, hosted) in self.shared.registry.all() {
             if hosted.leads() {
                 hosted.group.do_send(ReportAgain);
@@ -84,12 +30,30 @@ impl Steward {
         transport.send(store, Lane::Request, vec![frame]).is_ok()
     }
 
+    /// Passes on what was reported here, and sees to it that nothing which was said is lost.
     pub(super) fn pass_reports(&mut self) {
-        self.ask_for_reports();
         let system = self.shared.registry.get(GroupId::ZERO);
-        let Some(leader) = system.and_then(|hosted| hosted.leader_store()) else {
+        let leader = system.and_then(|hosted| hosted.leader());
+        let due = self.reporting.look(self.now(), leader, self.seen_level);
+        let Some(leader) = leader.map(|leader| ReplicaAddress::of(leader).store) else {
             return; // they wait
         };
+        self.pass_waiting_reports(leader);
+        match due {
+            Some(Assurance::SayAgain) => self.say_again(),
+            // After what waited: a leadership that has just ended is in no sum any more, and must have been taken back.
+            Some(Assurance::Sum) if leader != self.shared.store => {
+                let lookup = self.shared.registry.lookup();
+                let leads = |group| lookup.get(group).is_some_and(|hosted| hosted.leads());
+                let sum = self.reporting.sum(leads);
+                drop(lookup);
+                self.tell(leader, NodeFrame::sum(&sum));
+            }
+            _ => {}
+        }
+    }
+
+    fn pass_waiting_reports(&mut self, leader: u64) {
         let reports = std::mem::take(&mut *lock(&self.shared.reports));
         if reports.is_empty() {
             return;
@@ -97,13 +61,14 @@ impl Steward {
         let reports: Vec<GroupReport> = reports.into_values().collect();
         if self.leads_system() {
             self.take_reports(reports);
-        } else if self.tell(leader, NodeFrame::reports(&reports)) {
-            for report in &reports {
-                self.reporting.told.tell(report);
+            return;
+        }
+        for some in reports.chunks(REPORTS_MAX) {
+            if self.tell(leader, NodeFrame::reports(some)) {
+                self.reporting.told(some);
+            } else {
+                self.reporting.not_told();
             }
-        } else {
-            // What rests does not say it again by itself.
-            self.reporting.to = None;
         }
     }
 
@@ -187,9 +152,7 @@ pub(crate) struct SayAgain;
 impl Handler<SayAgain> for Steward {
     type Result = ();
     fn handle(&mut self, _: SayAgain, _ctx: &mut Self::Context) {
-        if std::mem::take(&mut self.reporting.agrees) {
-            self.reporting.differed = (self.reporting.differed + 1).min(DOUBLED_MAX);
-        }
+        self.reporting.asked_again(self.now());
         self.say_again();
     }
 }

@@ -154,12 +154,17 @@ fn the_farewell_of_one_who_led_shows_nobody_by_whom_a_lost_replica_could_go() {
     // It stood still since it rested; whoever answered it then may be gone, and the lost one may hold what others committed since.
     let (world, mut reconciler) = resting(16);
     let group = GroupId::new(5);
-    let report = world.groups[&group].clone();
+    let resting = true;
+    let report = GroupReport {
+        resting,
+        ..world.groups[&group].clone()
+    };
     let lost = follower_of(&report);
     let at = Duration::from_secs(2);
     reconciler.lost(at, group, lost);
     let soon = at + Duration::from_millis(10);
-    reconciler.reported(soon, report.farewell());
+    let farewell = report.taken_back().expect("it rested");
+    reconciler.reported(soon, farewell);
     for step in reconciler.steps(soon, TERM, &world.state, &world.alive()) {
         let retires = matches!(step, Step::Propose(SystemCommand::Retire { .. }));
         assert!(!retires, "{step:?}");
