@@ -89,6 +89,12 @@ impl Group {
     /// Whether nobody else can lead at this moment, by the promises of a quorum. The time of the present input counts: take it
     /// after the read arrived.
     pub(crate) fn has_lease(&self) -> bool {
+        self.holds_lease(self.now)
+    }
+
+    /// The same at `now`, no earlier than the last input; for simulators, which look at it between two inputs, too.
+    #[doc(hidden)]
+    pub fn holds_lease(&self, now: Duration) -> bool {
         let Some(leadership) = &self.leadership else {
             return false;
         };
@@ -98,11 +104,12 @@ impl Group {
         {
             return false;
         }
-        let now = self.now;
+        let beats = self.resting && self.is_sabotaged(Sabotage::LeaseFromBeats);
         leadership
             .halves
             .agree(self.options.sabotage, true, |place| {
-                now < leadership.peers[place].promised_until.get()
+                let peer = &leadership.peers[place];
+                now < peer.promised_until.get() || (beats && peer.rests)
             })
     }
 }

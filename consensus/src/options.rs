@@ -136,6 +136,10 @@ pub enum Sabotage {
     DriftIgnored,
     /// H59: a leader that told somebody to campaign still reads by its lease.
     LeaseKeptInTransfer,
+    /// E19: a leader that rests has its lease by the beats of those that rest under its claims.
+    LeaseFromBeats,
+    /// H53: a leader that rests heeds nobody who asks it for something.
+    RestsDeaf,
 }
 
 impl Default for GroupOptions {

@@ -14,6 +14,7 @@ use core::time::Duration;
 
 use crate::group::Group;
 use crate::message::Body;
+use crate::options::Sabotage;
 use crate::output::{Output, Role};
 use crate::progress::Feed;
 use crate::{GroupId, LogIndex, ReplicaId, ReplicaKey, Term};
@@ -170,6 +171,8 @@ impl Group {
     /// There is something to do. A leader that rests says so to everybody at once, and holds nobody's rest against him.
     pub(crate) fn stir(&mut self) {
         let now = self.now;
+        let by_beats = self.is_sabotaged(Sabotage::LeaseFromBeats);
+        let lease = self.options.lease;
         let Some(leadership) = &mut self.leadership else {
             return;
         };
@@ -182,6 +185,9 @@ impl Group {
             // Those that were silent before still are: a majority was not.
             if core::mem::take(&mut peer.rests) && rested {
                 peer.active_at = now.into();
+                if by_beats {
+                    peer.promised_until = (now + lease).into();
+                }
             }
         }
         if rested {
@@ -199,6 +205,7 @@ impl Group {
                 | Body::ReadRequest { .. }
                 | Body::Conflict { .. }
         );
+        let asks = asks && !self.is_sabotaged(Sabotage::RestsDeaf);
         if asks && self.role == Role::Leader && self.configuration().contains(from) {
             self.stir();
         }

@@ -19,7 +19,10 @@
 //! Source: DESIGN section 9. Left out of its rules is what only leases of leaders that rest would need: the first read after a rest asks a
 //! quorum, so nobody echoes beats (5), supports a leader by a promise (4) or counts the turns of threads in beats (3; a node that sees a
 //! thread of its own stand still withdraws what is claimed from there). All that rests under a silent node wakes at once (6): its
-//! campaigns are spread by rank and chance, as those of groups that do not rest.
+//! campaigns are spread by rank and chance, as those of groups that do not rest. Nobody passes on a hint when it refuses a vote (7): who
+//! asks for votes asks the leader too, which then speaks up, and its node answers that it rests no more; each does without the other,
+//! except that a learner asks nobody. Check-quorum does not run while a leader rests: one that nobody hears any more learns that by the
+//! first thing that is wanted of it, for which it asks a quorum.
 
 mod issued;
 mod message;
@@ -175,11 +178,12 @@ impl Claims {
     /// A leader here rests; its replicas on these nodes were silent ([`Output::Rests`](crate::Output::Rests)).
     pub fn rests(&mut self, leader: ReplicaKey, without: &[u64]) {
         for node in without {
+            let forgets = self.is_sabotaged(ClaimsSabotage::AbsentForgotten);
             let pair = self.pairs.entry(*node).or_default();
             if pair.life > 0 && !pair.silent {
                 // Its node lives, so the replica may speak at any moment: until it does, its leader beats for it.
                 self.outputs.push_back(ClaimsOutput::Rouse(leader));
-            } else {
+            } else if !forgets {
                 pair.without.insert(leader);
             }
         }
@@ -305,6 +309,7 @@ impl Claims {
         if news.your_life != self.life || news.life != pair.life {
             return;
         }
+        let deaf = self.options.sabotage == Some(ClaimsSabotage::RefusalsUnheard);
         let outputs = &mut self.outputs;
         match news.body {
             NewsBody::Delta {
@@ -323,7 +328,7 @@ impl Claims {
                 carry_out(node, orders.into_iter(), outputs);
             }
             NewsBody::Answers(answers) => {
-                for answer in &answers {
+                for answer in answers.iter().filter(|answer| answer.rests || !deaf) {
                     match pair.issued.answer(answer) {
                         Some(Ok((claim, by))) => {
                             outputs.push_back(ClaimsOutput::Taken { claim, by });
@@ -339,8 +344,9 @@ impl Claims {
     /// Looks who is silent; call it once in an interval. `heard` says when anything of a node was last heard, beside its beats.
     pub fn judge(&mut self, now: Duration, heard: impl Fn(u64) -> Option<Duration>) {
         let before = self.judged_at.replace(now);
+        let since = before.map_or(Duration::ZERO, |before| now.saturating_sub(before));
         // Who was late itself has not read yet what may be waiting (E22).
-        if before.is_some_and(|before| now.saturating_sub(before) > self.options.interval * 2) {
+        if since > self.options.interval * 2 && !self.is_sabotaged(ClaimsSabotage::LateJudges) {
             return;
         }
         for (node, pair) in &mut self.pairs {

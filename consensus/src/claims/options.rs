@@ -34,6 +34,12 @@ pub enum ClaimsSabotage {
     ListsTrusted,
     /// A node that starts again is taken for the one before.
     LivesConfused,
+    /// Who was stopped for a while judges the others by what it did not read.
+    LateJudges,
+    /// Nobody remembers that a leader rests without somebody.
+    AbsentForgotten,
+    /// A leader is not told that a replica does not rest, or no longer, under its claim.
+    RefusalsUnheard,
 }
 
 impl Default for ClaimsOptions {

@@ -13,9 +13,9 @@ use crate::violation::{Violation, broken};
 /// Every group with a majority is led.
 const LED_WITHIN: Duration = Duration::from_secs(5);
 /// Every group rests: two seconds of nothing to do, twice if the first claim came to nothing, and lists that were lost.
-const RESTS_WITHIN: Duration = Duration::from_secs(15);
+pub(super) const RESTS_WITHIN: Duration = Duration::from_secs(15);
 /// After the death of a node: its silence, ranks, one split vote.
-const SUCCEEDED_WITHIN: Duration = Duration::from_secs(2);
+pub(super) const SUCCEEDED_WITHIN: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(10);
 
 impl World {
@@ -33,13 +33,41 @@ impl World {
         Ok(self.watch.report)
     }
 
+    /// While all rest, so many of a thousand packets are lost for a while; nobody wakes.
+    pub fn rests_through_loss(
+        mut self,
+        thousandths: u32,
+        time: Duration,
+    ) -> Result<Report, Violation> {
+        self.settle("at first")?;
+        self.run_until(self.now + Duration::from_millis(300))?;
+        let seen = |world: &Self, what| world.watch.report.coverage.get(what);
+        let heard_of_it = ["raft", "pre-votes", "leaderships", "rouses", "silences"];
+        let before = heard_of_it.map(|what| seen(&self, what));
+        let lost = seen(&self, "packets lost");
+        self.net.loss = thousandths;
+        self.run_until(self.now + time)?;
+        let after = heard_of_it.map(|what| seen(&self, what));
+        if before != after {
+            let detail = format!(
+                "{heard_of_it:?} were {before:?} when beats began to be lost, then {after:?}"
+            );
+            return broken("Quiet", detail);
+        }
+        let lost = seen(&self, "packets lost") - lost;
+        self.watch.report.coverage.add("beats lost at rest", lost);
+        Ok(self.watch.report)
+    }
+
     fn heal(&mut self) -> Result<(), Violation> {
         self.net.cut.clear();
+        self.net.beats_only.clear();
         self.net.loss = 0;
         self.net.delay = Duration::from_micros(300);
         for node in self.nodes.keys().copied().collect::<Vec<_>>() {
             self.resume(node);
             self.unstick_all(node);
+            self.disk_goes_on(node);
             if !self.nodes[&node].running {
                 self.start(node);
             }
@@ -60,7 +88,7 @@ impl World {
         })
     }
 
-    fn has_majority(&self, group: GroupId) -> bool {
+    pub(super) fn has_majority(&self, group: GroupId) -> bool {
         self.live_voters(group).count() > self.groups[&group].voters.len() / 2
     }
 
@@ -71,7 +99,7 @@ impl World {
     }
 
     /// The leader that a majority follows.
-    fn led_by(&self, group: GroupId) -> Option<(u64, Term)> {
+    pub(super) fn led_by(&self, group: GroupId) -> Option<(u64, Term)> {
         let number = self.leader_of(group)?;
         let term = self.nodes[&number].replicas[&group].group.status().term;
         let me = replica_of(number, group);
@@ -83,7 +111,7 @@ impl World {
         (followers > self.groups[&group].voters.len() / 2).then_some((number, term))
     }
 
-    fn rests(&self, group: GroupId) -> bool {
+    pub(super) fn rests(&self, group: GroupId) -> bool {
         let leaders = |node: &&Node| node.replicas[&group].group.status().role == Role::Leader;
         self.live(group).filter(leaders).count() == 1
             && self
@@ -93,7 +121,7 @@ impl World {
     }
 
     /// Looks every 10 ms until `holds`; returns how long that took.
-    fn within(
+    pub(super) fn within(
         &mut self,
         bound: Duration,
         invariant: &'static str,
@@ -129,7 +157,7 @@ impl World {
         }
     }
 
-    fn settle(&mut self, when: &str) -> Result<(), Violation> {
+    pub(super) fn settle(&mut self, when: &str) -> Result<(), Violation> {
         let led = self.within(
             LED_WITHIN,
             "Led",
@@ -190,7 +218,7 @@ impl World {
         Ok(())
     }
 
-    fn terms(&self) -> BTreeMap<GroupId, Option<(u64, Term)>> {
+    pub(super) fn terms(&self) -> BTreeMap<GroupId, Option<(u64, Term)>> {
         let groups = self.groups.keys();
         groups.map(|group| (*group, self.led_by(*group))).collect()
     }

@@ -15,10 +15,31 @@ pub(super) const ARBITERS: u64 = 2;
 /// What comes to a node.
 #[derive(Clone, Debug)]
 pub(super) enum Input {
-    Beat { from: u64, beat: Beat },
-    News { from: u64, news: News },
+    Beat {
+        from: u64,
+        beat: Beat,
+    },
+    News {
+        from: u64,
+        news: News,
+    },
     Time,
-    Replica { group: GroupId, what: Word },
+    /// Its disk has done a write of a replica.
+    Written(Writing),
+    Replica {
+        group: GroupId,
+        what: Word,
+    },
+}
+
+/// A write that is under way.
+#[derive(Clone, Debug)]
+pub(super) struct Writing {
+    pub(super) group: GroupId,
+    /// [`Replica::serial`] of who asked for it: the writes of one that stopped are lost.
+    pub(super) of: u64,
+    pub(super) token: PersistToken,
+    pub(super) writes: Vec<Write>,
 }
 
 /// What comes to one replica; it waits while the replica's thread is stuck.
@@ -26,7 +47,7 @@ pub(super) enum Input {
 pub(super) enum Word {
     Raft(Message),
     Tick,
-    Written(PersistToken, Vec<Write>),
+    Persisted(PersistToken),
     Ask(Asked),
     Taken(Claim, ReplicaId),
     Rouse(ReplicaId),
@@ -36,6 +57,8 @@ pub(super) enum Word {
 #[derive(Debug)]
 pub(super) struct Replica {
     pub(super) group: Group,
+    /// Counts the replicas that its node ever started.
+    pub(super) serial: u64,
     /// For when its timer is set, by the node's clock.
     pub(super) alarm: Option<Duration>,
     /// Of all entries.
@@ -64,8 +87,11 @@ pub(super) struct Node {
     /// Groups that it belongs to no more.
     pub(super) retired: Vec<GroupId>,
     pub(super) disk: MemoryStore,
-    /// When the disk has done what it was given.
-    pub(super) disk_busy: Duration,
+    /// When the disk has done the sync that is under way, and the one after it, which serves all writes that came meanwhile.
+    syncs: [Duration; 2],
+    /// It hangs: what it was given waits here.
+    pub(super) hung: Option<VecDeque<Writing>>,
+    hosted: u64,
 }
 
 pub(super) fn replica_of(node: u64, group: GroupId) -> ReplicaId {
@@ -101,7 +127,9 @@ impl Node {
             allotted: Vec::new(),
             retired: Vec::new(),
             disk: MemoryStore::new(),
-            disk_busy: Duration::ZERO,
+            syncs: [Duration::ZERO; 2],
+            hung: None,
+            hosted: 0,
         }
     }
 
@@ -160,6 +188,7 @@ impl Node {
             state: restored.base.clone(),
             ..restored
         };
+        self.hosted += 1;
         let seed = (self.number << 40) ^ (self.life << 20) ^ group.get();
         let shown = self.clock(now);
         let machine = Group::new(options.clone(), group, key.replica, restored, seed, shown)
@@ -168,6 +197,7 @@ impl Node {
             group,
             Replica {
                 group: machine,
+                serial: self.hosted,
                 alarm: None,
                 applied: LogIndex::ZERO,
             },
@@ -179,6 +209,21 @@ impl Node {
         self.running = false;
         self.paused = None;
         self.replicas.clear();
+        // A disk may hang for longer than a process lives.
+        self.hung.iter_mut().for_each(VecDeque::clear);
+    }
+
+    /// When a write that is asked for now will be done; `takes` is drawn for each sync.
+    pub(super) fn done_at(&mut self, now: Duration, takes: impl FnOnce() -> Duration) -> Duration {
+        let [present, next] = self.syncs;
+        self.syncs = if now >= next {
+            [now + takes(); 2]
+        } else if now >= present || present == next {
+            [next, next + takes()]
+        } else {
+            [present, next]
+        };
+        self.syncs[1]
     }
 
     pub(super) fn is_running(&self) -> bool {

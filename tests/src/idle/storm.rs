@@ -126,7 +126,7 @@ impl World {
         self.watch.report.coverage.count("faults");
         let node = self.any_node();
         let other = self.any_node();
-        match self.rng.random_range(0..16) {
+        match self.rng.random_range(0..20) {
             0 | 1 => self.crash(node),
             2 | 3 => {
                 if !self.nodes[&node].running {
@@ -161,7 +161,19 @@ impl World {
                     .expect("four");
                 self.net.delay = Duration::from_micros(slow);
             }
-            12 | 13 => {
+            12 => self.disk_hangs(node),
+            13 => self.disk_goes_on(node),
+            14 => {
+                self.watch.report.coverage.count("connections replaced");
+                self.replace_connection(node, other);
+            }
+            15 => {
+                if self.nodes[&node].is_running() {
+                    self.watch.report.coverage.count("restarts in one beat");
+                    self.restart_unseen(node);
+                }
+            }
+            16 | 17 => {
                 let group = self.any_group();
                 self.change(group, None);
             }
@@ -176,6 +188,38 @@ impl World {
     pub(super) fn crash(&mut self, node: u64) {
         self.watch.crashed(node);
         self.nodes.get_mut(&node).expect("it exists").crash();
+    }
+
+    /// A process is replaced by its successor, and its connections with it, before anybody could miss a beat.
+    pub(super) fn restart_unseen(&mut self, node: u64) {
+        self.crash(node);
+        for other in self.nodes.keys().copied().collect::<Vec<_>>() {
+            self.replace_connection(node, other);
+        }
+        self.start(node);
+    }
+
+    /// It answers nothing until it goes on; its node beats all the while.
+    pub(super) fn disk_hangs(&mut self, number: u64) {
+        let node = self.nodes.get_mut(&number).expect("it exists");
+        if !node.is_running() || node.hung.is_some() {
+            return;
+        }
+        node.hung = Some(VecDeque::new());
+        let replicas = node.replicas.values().map(|replica| &replica.group);
+        let at_rest = replicas
+            .filter(|replica| replica.status().role == Role::Leader && replica.is_resting())
+            .count();
+        let coverage = &mut self.watch.report.coverage;
+        coverage.count("disks that hung");
+        coverage.add("disks that hung under leaders at rest", at_rest as u64);
+    }
+
+    pub(super) fn disk_goes_on(&mut self, number: u64) {
+        let node = self.nodes.get_mut(&number).expect("it exists");
+        for writing in node.hung.take().unwrap_or_default() {
+            self.input(number, Input::Written(writing));
+        }
     }
 
     pub(super) fn resume(&mut self, number: u64) {

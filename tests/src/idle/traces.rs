@@ -5,11 +5,10 @@
 
 use std::time::Duration;
 
-use synod_consensus::claims::ClaimsOptions;
 use synod_consensus::{GroupId, Role, Term};
 
 use super::node::{arbiter_of, node_of, replica_of};
-use super::world::World;
+use super::world::{Rules, World};
 use crate::violation::{Violation, broken};
 
 const GROUP: GroupId = GroupId::new(1);
@@ -29,18 +28,19 @@ pub struct Trace {
 
 impl Trace {
     /// A group that rests.
-    pub fn at_rest() -> Self {
-        Self::with(ClaimsOptions::default())
-    }
-
-    /// The same, with a rule left out.
-    pub fn with(claims: ClaimsOptions) -> Self {
-        Self::of(World::of_size(7, 3, 1).with_claims(claims))
+    ///
+    /// # Panics
+    /// If it never does.
+    pub fn at_rest(rules: Rules) -> Self {
+        Self::of(World::of_size(rules, 7, 3, 1))
     }
 
     /// One of four nodes belongs to the group only after it was added, `late` after that was decided.
-    pub fn with_late_learner(late: Duration) -> Self {
-        let mut trace = Self::of(World::of_size(7, 4, 1));
+    ///
+    /// # Panics
+    /// If nobody can be added.
+    pub fn with_late_learner(rules: Rules, late: Duration) -> Self {
+        let mut trace = Self::of(World::of_size(rules, 7, 4, 1));
         assert!(trace.world.change(GROUP, Some(late)));
         trace
     }
@@ -75,7 +75,7 @@ impl Trace {
             leader: 0,
             others: [0; 2],
         };
-        trace.until_all_rest();
+        trace.until_all_rest().expect("it rests at last");
         trace.leader = trace.world.leader_of(GROUP).expect("it rests");
         let hosts = |node: &u64| trace.world.nodes[node].replicas.contains_key(&GROUP);
         let mut others = (1..=4)
@@ -85,18 +85,18 @@ impl Trace {
         trace
     }
 
-    fn pass(&mut self, time: Duration) {
-        self.world.run_until(self.world.now + time).unwrap();
+    fn pass(&mut self, time: Duration) -> Result<(), Violation> {
+        self.world.run_until(self.world.now + time)
     }
 
     /// Lets time pass.
-    pub fn wait(&mut self, seconds: u64) {
-        self.pass(Duration::from_secs(seconds));
+    pub fn wait(&mut self, seconds: u64) -> Result<(), Violation> {
+        self.pass(Duration::from_secs(seconds))
     }
 
     /// Lets less time pass.
-    pub fn wait_millis(&mut self, millis: u64) {
-        self.pass(Duration::from_millis(millis));
+    pub fn wait_millis(&mut self, millis: u64) -> Result<(), Violation> {
+        self.pass(Duration::from_millis(millis))
     }
 
     /// How long it takes until `holds`.
@@ -106,16 +106,13 @@ impl Trace {
             if self.world.now - begin > LONG {
                 return broken("Liveness", format!("not so after {LONG:?}"));
             }
-            self.pass(LOOK);
+            self.pass(LOOK)?;
         }
         Ok(self.world.now - begin)
     }
 
     /// Until every replica that runs rests under one leader.
-    ///
-    /// # Panics
-    /// If that never happens.
-    pub fn until_all_rest(&mut self) {
+    pub fn until_all_rest(&mut self) -> Result<Duration, Violation> {
         self.until(|world| {
             let mut replicas = world
                 .nodes
@@ -123,13 +120,44 @@ impl Trace {
                 .filter_map(|node| node.replicas.get(&GROUP));
             world.leader_of(GROUP).is_some() && replicas.all(|replica| replica.group.is_resting())
         })
-        .expect("it rests at last");
     }
 
-    /// How long it takes until one of `nodes` leads.
-    pub fn until_led_by_one_of(&mut self, nodes: &[u64]) -> Result<Duration, Violation> {
-        let nodes = nodes.to_vec();
-        self.until(move |world| nodes.iter().any(|node| leads(world, *node)))
+    /// Until one of `nodes` leads, which must be `within` that time; returns how long it took.
+    pub fn until_led_by_one_of(
+        &mut self,
+        nodes: &[u64],
+        within: Duration,
+    ) -> Result<Duration, Violation> {
+        let took = self.until(|world| nodes.iter().any(|node| leads(world, *node)))?;
+        if took > within {
+            let detail = format!("one of {nodes:?} leads only after {took:?}");
+            return broken("Succeeded", detail);
+        }
+        Ok(took)
+    }
+
+    /// Until `node` follows `leader`, which must be `within` that time.
+    pub fn until_follows(
+        &mut self,
+        node: u64,
+        leader: u64,
+        within: Duration,
+    ) -> Result<(), Violation> {
+        let leader = replica_of(leader, GROUP);
+        let took = self.until(|world| {
+            let replica = world.nodes[&node].replicas.get(&GROUP);
+            replica.is_some_and(|replica| {
+                let status = replica.group.status();
+                status.role == Role::Follower && status.leader == Some(leader)
+            })
+        })?;
+        if took > within {
+            return broken(
+                "Led",
+                format!("node {node} has a leader only after {took:?}"),
+            );
+        }
+        Ok(())
     }
 
     /// Whether `node` leads, or takes itself for the leader.
@@ -174,12 +202,13 @@ impl Trace {
     }
 
     /// What the two nodes say to each other by stream from now on, for `time`, is lost; datagrams arrive.
-    pub fn streams_fail(&mut self, a: u64, b: u64, time: Duration) {
+    pub fn streams_fail(&mut self, a: u64, b: u64, time: Duration) -> Result<(), Violation> {
         let until = self.world.now + time;
         while self.world.now < until {
             self.world.break_streams(a, b);
-            self.pass(Duration::from_micros(100));
+            self.pass(Duration::from_micros(100))?;
         }
+        Ok(())
     }
 
     /// Nothing goes from `a` to `b` any more.
@@ -187,9 +216,15 @@ impl Trace {
         self.world.net.cut.insert((a, b));
     }
 
+    /// Beats still go from `a` to `b`, and nothing else.
+    pub fn beats_only(&mut self, a: u64, b: u64) {
+        self.world.net.beats_only.insert((a, b));
+    }
+
     /// Everything goes through again.
     pub fn heal(&mut self) {
         self.world.net.cut.clear();
+        self.world.net.beats_only.clear();
     }
 
     /// The process of `node` dies, or starts again.
@@ -200,6 +235,21 @@ impl Trace {
     /// It starts again.
     pub fn start(&mut self, node: u64) {
         self.world.start(node);
+    }
+
+    /// It is replaced by its successor before anybody could miss a beat.
+    pub fn restart_unseen(&mut self, node: u64) {
+        self.world.restart_unseen(node);
+    }
+
+    /// The disk of `node` answers nothing any more.
+    pub fn disk_hangs(&mut self, node: u64) {
+        self.world.disk_hangs(node);
+    }
+
+    /// It does what it was given meanwhile.
+    pub fn disk_goes_on(&mut self, node: u64) {
+        self.world.disk_goes_on(node);
     }
 
     /// The process of `node` is stopped, with all that it has in memory.
@@ -213,20 +263,45 @@ impl Trace {
         self.world.resume(node);
     }
 
-    /// A client's command at `node`. Returns whether it was acknowledged there in the end.
-    pub fn command(&mut self, node: u64) -> bool {
+    /// A client's command at `node`, until it is acknowledged there.
+    pub fn command(&mut self, node: u64) -> Result<Duration, Violation> {
         let before = self.world.watch.report.coverage.get("acknowledged");
-        self.world.propose(node, GROUP);
+        self.propose(node);
         self.until(|world| world.watch.report.coverage.get("acknowledged") > before)
-            .is_ok()
+    }
+
+    /// A client's command at `node`, whatever becomes of it.
+    pub fn propose(&mut self, node: u64) {
+        self.world.propose(node, GROUP);
     }
 
     /// A client's read at `node`: the watch fails if its answer is of the past. Returns whether it was answered within ten seconds.
-    pub fn read(&mut self, node: u64) -> bool {
+    pub fn ask(&mut self, node: u64) -> Result<bool, Violation> {
         let before = self.world.watch.report.coverage.get("reads");
         self.world.ask(node, GROUP);
-        self.wait(10);
-        self.world.watch.report.coverage.get("reads") > before
+        self.wait(10)?;
+        Ok(self.world.watch.report.coverage.get("reads") > before)
+    }
+
+    /// The same, and it must be answered.
+    pub fn read(&mut self, node: u64) -> Result<(), Violation> {
+        match self.ask(node)? {
+            true => Ok(()),
+            false => broken("Liveness", format!("a read at node {node} is not answered")),
+        }
+    }
+
+    /// Fails with that name unless it holds.
+    pub fn holds(&self, invariant: &'static str, holds: bool, what: &str) -> Result<(), Violation> {
+        match holds {
+            true => Ok(()),
+            false => broken(invariant, format!("at {:?}: {what}", self.world.now)),
+        }
+    }
+
+    /// How often something was counted so far.
+    pub fn count(&self, what: &str) -> u64 {
+        self.world.watch.report.coverage.get(what)
     }
 
     /// What was said so far by replicas, and by claims.

@@ -2,14 +2,23 @@
 
 use std::collections::BTreeMap;
 
-use synod_consensus::{Entry, GroupId, LogIndex, Position, ReadId, ReplicaId, Role, Term};
+use synod_consensus::{Entry, GroupId, LogIndex, Message, Position, ReadId, ReplicaId, Role, Term};
 
 use super::world::Report;
 use crate::violation::Violation;
 
+/// What the replicas of one group said to each other.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Said {
+    pub(super) messages: u64,
+    pub(super) pre_votes: u64,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Watch {
     pub(super) report: Report,
+    /// Since somebody last cleared it.
+    pub(super) said: BTreeMap<GroupId, Said>,
     leaders: BTreeMap<(GroupId, Term), ReplicaId>,
     /// What was applied first at each index.
     history: BTreeMap<(GroupId, LogIndex), Entry>,
@@ -44,6 +53,16 @@ impl Watch {
             );
         } else {
             self.report.coverage.count("leaderships");
+        }
+    }
+
+    pub(super) fn said(&mut self, message: &Message) {
+        self.report.coverage.count("raft");
+        let said = self.said.entry(message.group).or_default();
+        said.messages += 1;
+        if message.name() == "pre_vote" {
+            said.pre_votes += 1;
+            self.report.coverage.count("pre-votes");
         }
     }
 

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use synod_consensus::claims::{Beat, ClaimsOptions, ClaimsOutput, News};
-use synod_consensus::{CheckedOptions, Configuration, GroupId, GroupOptions, LogStore, Output};
+use synod_consensus::claims::{Beat, ClaimsOptions, ClaimsOutput, ClaimsSabotage, News};
+use synod_consensus::{
+    CheckedOptions, Configuration, GroupId, GroupOptions, LogStore, Output, Role, Sabotage, Term,
+};
 
-use super::node::{Input, Node, Word, arbiter_of, key_of, node_of, replica_of};
+use super::node::{Input, Node, Word, Writing, arbiter_of, key_of, node_of, replica_of};
 use super::watch::Watch;
 use crate::coverage::Coverage;
 use crate::violation::Violation;
@@ -28,6 +30,37 @@ impl Report {
     pub(super) fn took(&mut self, what: &'static str, time: Duration) {
         let longest = self.longest.entry(what).or_default();
         *longest = time.max(*longest);
+    }
+}
+
+/// What a world goes by.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Rules {
+    /// How its nodes keep their claims.
+    pub claims: ClaimsOptions,
+    /// A rule of its groups that is left out on purpose.
+    pub group: Option<Sabotage>,
+}
+
+impl Rules {
+    /// All but this one.
+    pub fn without(bug: ClaimsSabotage) -> Self {
+        let claims = ClaimsOptions {
+            sabotage: Some(bug),
+            ..ClaimsOptions::default()
+        };
+        Self {
+            claims,
+            group: None,
+        }
+    }
+
+    /// And without this one of the groups.
+    pub fn nor(self, bug: Sabotage) -> Self {
+        Self {
+            group: Some(bug),
+            ..self
+        }
     }
 }
 
@@ -57,18 +90,24 @@ pub(super) struct Net {
     /// Of datagrams and Raft messages, in thousandths.
     pub(super) loss: u32,
     pub(super) delay: Duration,
+    /// Nothing but beats goes from the first to the second.
+    pub(super) beats_only: BTreeSet<(u64, u64)>,
     /// When the last piece of a stream arrives, and how often it broke.
     streams: BTreeMap<(u64, u64), (Duration, u64)>,
+    /// How often the connection was replaced by another one.
+    connections: BTreeMap<(u64, u64), u64>,
+}
+
+impl Net {
+    fn connection(&self, from: u64, to: u64) -> u64 {
+        self.connections.get(&(from, to)).copied().unwrap_or(0)
+    }
 }
 
 #[derive(Debug)]
 enum Event {
     /// Of one life of a node.
-    At {
-        node: u64,
-        life: u64,
-        input: Input,
-    },
+    At { node: u64, life: u64, input: Input },
     /// Pieces of a stream are lost when it breaks before they arrive.
     Piece {
         from: u64,
@@ -76,47 +115,49 @@ enum Event {
         breaks: u64,
         news: News,
     },
+    /// Lost, too, if its connection is replaced.
     Packet {
+        from: u64,
         to: u64,
+        connection: u64,
         input: Input,
     },
     /// A learner that was allotted is made.
-    Host {
-        node: u64,
-        group: GroupId,
-    },
+    Host { node: u64, group: GroupId },
 }
 
 impl World {
     /// A world in which everything runs, and nothing has happened.
     pub fn from_seed(seed: u64) -> Self {
+        Self::by(Rules::default(), seed)
+    }
+
+    /// The same by other rules.
+    pub fn by(rules: Rules, seed: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let nodes = rng.random_range(3..=5);
         let groups = rng.random_range(4..=16);
-        let options = GroupOptions {
-            rest_after: 4,
-            ..GroupOptions::default()
-        };
-        Self::new(rng, nodes, groups, options)
+        Self::new(rng, nodes, groups, rules)
     }
 
-    /// One of a chosen size, for figures.
-    pub fn of_size(seed: u64, nodes: u64, groups: u64) -> Self {
-        let options = GroupOptions {
-            rest_after: 4,
-            ..GroupOptions::default()
-        };
-        Self::new(ChaCha8Rng::seed_from_u64(seed), nodes, groups, options)
+    /// One of a chosen size.
+    pub fn of_size(rules: Rules, seed: u64, nodes: u64, groups: u64) -> Self {
+        Self::new(ChaCha8Rng::seed_from_u64(seed), nodes, groups, rules)
     }
 
-    fn new(mut rng: ChaCha8Rng, nodes: u64, groups: u64, options: GroupOptions) -> Self {
+    fn new(mut rng: ChaCha8Rng, nodes: u64, groups: u64, rules: Rules) -> Self {
+        let options = GroupOptions {
+            rest_after: 4,
+            sabotage: rules.group,
+            ..GroupOptions::default()
+        };
         let mut world = Self {
             now: Duration::ZERO,
             nodes: BTreeMap::new(),
             born: BTreeMap::new(),
             groups: BTreeMap::new(),
             options: options.check().expect("they hang together"),
-            claims: ClaimsOptions::default(),
+            claims: rules.claims,
             net: Net {
                 delay: Duration::from_micros(300),
                 ..Net::default()
@@ -139,16 +180,6 @@ impl World {
             world.start(number);
         }
         world
-    }
-
-    /// A bug put back on purpose.
-    pub fn with_claims(mut self, claims: ClaimsOptions) -> Self {
-        self.claims = claims;
-        for node in self.nodes.keys().copied().collect::<Vec<_>>() {
-            self.nodes.get_mut(&node).expect("it exists").crash();
-            self.start(node);
-        }
-        self
     }
 
     pub(super) fn start(&mut self, number: u64) {
@@ -211,12 +242,24 @@ impl World {
                     breaks,
                     news,
                 } => {
-                    let broke = self.net.streams.get(&(from, to)).map_or(0, |(_, b)| *b);
-                    if broke == breaks && !self.net.cut.contains(&(from, to)) {
+                    let link = (from, to);
+                    let broke = self.net.streams.get(&link).map_or(0, |(_, b)| *b);
+                    let is_cut =
+                        self.net.cut.contains(&link) || self.net.beats_only.contains(&link);
+                    if broke == breaks && !is_cut {
                         self.input(to, Input::News { from, news });
                     }
                 }
-                Event::Packet { to, input } => self.input(to, input),
+                Event::Packet {
+                    from,
+                    to,
+                    connection,
+                    input,
+                } => {
+                    if self.net.connection(from, to) == connection {
+                        self.input(to, input);
+                    }
+                }
                 Event::Host { node, group } => self.host(node, group),
             }
             self.watch.verdict()?;
@@ -229,6 +272,14 @@ impl World {
     pub(super) fn break_streams(&mut self, a: u64, b: u64) {
         for link in [(a, b), (b, a)] {
             self.net.streams.entry(link).or_default().1 += 1;
+        }
+    }
+
+    /// So is everything else: one of them knows the other by a new connection, and nobody noticed that the old one was gone.
+    pub(super) fn replace_connection(&mut self, a: u64, b: u64) {
+        self.break_streams(a, b);
+        for link in [(a, b), (b, a)] {
+            *self.net.connections.entry(link).or_default() += 1;
         }
     }
 
@@ -247,6 +298,7 @@ impl World {
         let shown = node.clock(self.now);
         match input {
             Input::Replica { group, what } => self.word(number, group, what),
+            Input::Written(writing) => self.written(number, writing),
             Input::Beat { from, beat } => {
                 node.claims.heard(shown, from, &beat);
                 self.drain_claims(number);
@@ -273,10 +325,23 @@ impl World {
 
     fn datagram(&mut self, from: u64, to: u64, beat: Beat) {
         for _ in 0..self.copies(from, to) {
-            let at = self.now + self.transit();
             let input = Input::Beat { from, beat };
-            self.push(at, Event::Packet { to, input });
+            self.packet(from, to, input);
         }
+    }
+
+    fn packet(&mut self, from: u64, to: u64, input: Input) {
+        let at = self.now + self.transit();
+        let connection = self.net.connection(from, to);
+        self.push(
+            at,
+            Event::Packet {
+                from,
+                to,
+                connection,
+                input,
+            },
+        );
     }
 
     fn transit(&mut self) -> Duration {
@@ -285,7 +350,11 @@ impl World {
 
     /// How often a message arrives that may be lost.
     fn copies(&mut self, from: u64, to: u64) -> u32 {
-        if self.net.cut.contains(&(from, to)) || self.rng.random_range(0..1_000) < self.net.loss {
+        if self.net.cut.contains(&(from, to)) {
+            return 0;
+        }
+        if self.rng.random_range(0..1_000) < self.net.loss {
+            self.watch.report.coverage.count("packets lost");
             return 0;
         }
         1 + u32::from(self.rng.random_range(0..2_000) < self.net.loss)
@@ -332,6 +401,27 @@ impl World {
         }
     }
 
+    /// The disk of a node has done a write, unless it hangs.
+    pub(super) fn written(&mut self, number: u64, writing: Writing) {
+        let node = self.nodes.get_mut(&number).expect("it exists");
+        if let Some(waiting) = &mut node.hung {
+            waiting.push_back(writing);
+            return;
+        }
+        let Writing {
+            group,
+            of,
+            token,
+            writes,
+        } = writing;
+        let asked_by = node.replicas.get(&group);
+        if asked_by.is_some_and(|replica| replica.serial == of) {
+            let write = (key_of(number, group), writes);
+            node.disk.write(&[write]).expect("writes come in order");
+            self.word(number, group, Word::Persisted(token));
+        }
+    }
+
     /// Something comes to a replica.
     fn word(&mut self, number: u64, group: GroupId, what: Word) {
         let node = self.nodes.get_mut(&number).expect("it exists");
@@ -356,12 +446,7 @@ impl World {
                     replica.group.tick(shown);
                 }
             }
-            Word::Written(token, writes) => {
-                node.disk
-                    .write(&[(key_of(number, group), writes)])
-                    .expect("writes come in order");
-                replica.group.persisted(shown, token);
-            }
+            Word::Persisted(token) => replica.group.persisted(shown, token),
             Word::Ask(asked) => {
                 let rests = asked.to == me && replica.group.take_claim(shown, &asked.claim);
                 node.claims.answered(asked, rests);
@@ -384,25 +469,36 @@ impl World {
             };
             let me = replica.group.replica();
             let Some(output) = replica.group.poll_output() else {
+                if replica.group.holds_lease(shown) {
+                    self.watch.report.coverage.count("leases");
+                    self.nobody_else_has_a_lease(number, group, None);
+                }
                 self.arm(number, group);
                 break;
             };
             match output {
                 Output::Persist(persist) => {
-                    let takes = Duration::from_micros(self.rng.random_range(50..3_000));
-                    node.disk_busy = node.disk_busy.max(self.now) + takes;
-                    let at = node.disk_busy;
-                    let what = Word::Written(persist.token, persist.writes);
-                    self.input_at(at, number, Input::Replica { group, what });
+                    let of = replica.serial;
+                    let rng = &mut self.rng;
+                    let takes = || Duration::from_micros(rng.random_range(50..3_000));
+                    let at = node.done_at(self.now, takes);
+                    let writing = Writing {
+                        group,
+                        of,
+                        token: persist.token,
+                        writes: persist.writes,
+                    };
+                    self.input_at(at, number, Input::Written(writing));
                 }
                 Output::Send(message) => {
-                    self.watch.report.coverage.count("raft");
+                    self.watch.said(&message);
                     let to = node_of(message.to);
+                    if self.net.beats_only.contains(&(number, to)) {
+                        continue;
+                    }
                     for _ in 0..self.copies(number, to) {
-                        let at = self.now + self.transit();
                         let what = Word::Raft(message.clone());
-                        let input = Input::Replica { group, what };
-                        self.push(at, Event::Packet { to, input });
+                        self.packet(number, to, Input::Replica { group, what });
                     }
                 }
                 Output::Apply(entries) => {
@@ -414,7 +510,12 @@ impl World {
                     replica.group.applied(shown, last);
                 }
                 Output::ReadReady { id, index } => self.watch.read(number, group, id, index),
-                Output::Role { role, term, .. } => self.watch.role(group, me, role, term),
+                Output::Role { role, term, .. } => {
+                    self.watch.role(group, me, role, term);
+                    if role == Role::Leader {
+                        self.nobody_else_has_a_lease(number, group, Some(term));
+                    }
+                }
                 Output::Claim { claim, holders } => {
                     self.watch.report.coverage.count("claims");
                     let holders: Vec<_> = holders.iter().map(|id| (node_of(*id), *id)).collect();
@@ -452,6 +553,27 @@ impl World {
             }
         }
         self.drain_claims(number);
+    }
+
+    /// One Lease: the replica of this node has one now, or leads from now on. Two can only begin to be there when one of them is given,
+    /// which is in some input; that one ends is told by each node's own clock.
+    fn nobody_else_has_a_lease(&mut self, number: u64, group: GroupId, leads: Option<Term>) {
+        let others = self.nodes.values().filter(|node| node.number != number);
+        let other = others.into_iter().find(|node| {
+            let replica = node.replicas.get(&group);
+            replica.is_some_and(|replica| {
+                // A vote that comes late makes a leader of a term that is over.
+                let is_over = |term| replica.group.status().term > term;
+                replica.group.holds_lease(node.clock(self.now)) && !leads.is_some_and(is_over)
+            })
+        });
+        if let Some(other) = other.map(|node| node.number) {
+            let what = leads.map_or("has a lease".to_owned(), |term| format!("leads {term}"));
+            self.watch.fail(
+                "One Lease",
+                format!("group {group}: node {number} {what} while node {other} has a lease"),
+            );
+        }
     }
 
     fn arm(&mut self, number: u64, group: GroupId) {

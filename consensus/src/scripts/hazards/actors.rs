@@ -121,7 +121,10 @@ pub(super) const HAZARDS: &[Row] = &[
     (
         "S17",
         "one restart among thousands of groups is a storm of elections",
-        Tests(&["groups_rest_and_wake_in_every_storm"]),
+        Tests(&[
+            "groups_rest_and_wake_in_every_storm",
+            "of_a_thousand_groups_only_those_of_the_node_wake",
+        ]),
     ),
     (
         "S18",

@@ -42,7 +42,9 @@ pub(super) const HAZARDS: &[Row] = &[
         "E21",
         "what was made or restarted while others slept is not noticed",
         Tests(&[
+            "trace_5_a_restart_remembers_no_claim",
             "trace_6_a_node_that_slept_through_everything_hears_of_it",
+            "of_a_thousand_groups_only_those_of_the_node_wake",
             "a_learner_that_is_made_long_after_its_leader_would_rest_is_not_forgotten",
         ]),
     ),
@@ -52,6 +54,7 @@ pub(super) const HAZARDS: &[Row] = &[
         Tests(&[
             "trace_7_pause_and_resume",
             "one_that_was_late_itself_judges_nobody",
+            "one_packet_in_a_hundred_lost_wakes_nobody",
         ]),
     ),
     (

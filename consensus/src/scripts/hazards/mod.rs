@@ -378,6 +378,10 @@ const HAZARDS: &[Row] = &[
         "a group sleeps with work left",
         Tests(&[
             "a_leader_with_work_left_lets_nobody_rest",
+            "a_leader_that_owes_an_answer_to_a_read_does_not_rest",
+            "a_leader_with_a_snapshot_on_its_way_does_not_rest",
+            "a_leader_that_hands_over_does_not_rest",
+            "a_leader_of_a_joint_configuration_does_not_rest",
             "a_learner_that_was_away_hears_what_was_decided_without_it",
         ]),
     ),
@@ -395,6 +399,8 @@ const HAZARDS: &[Row] = &[
         "a wake-up is lost",
         Tests(&[
             "trace_3_the_news_that_a_claim_does_not_stand_is_lost",
+            "one_that_woke_is_heard_although_the_news_of_it_is_lost",
+            "a_disk_that_hangs_keeps_no_group_without_a_leader",
             "a_claim_withdrawn_while_its_follower_is_asked_leaves_nobody_asleep",
             "trace_8_a_read_at_one_that_rests_asks_the_leader",
         ]),
@@ -407,14 +413,15 @@ const HAZARDS: &[Row] = &[
     (
         "H55",
         "one dead node keeps everybody awake",
-        Tests(&["trace_6_a_node_that_slept_through_everything_hears_of_it"]),
+        Tests(&[
+            "trace_6_a_node_that_slept_through_everything_hears_of_it",
+            "of_a_thousand_groups_only_those_of_the_node_wake",
+        ]),
     ),
     (
         "H56",
         "late messages of the dead put elections off",
-        CannotBe(
-            "a message that comes late puts the discovery off once, by one time of silence, and the dead send no more; nothing else is kept of it.",
-        ),
+        Tests(&["a_late_heartbeat_of_a_dead_leader_puts_the_election_off_by_one_timeout_at_most"]),
     ),
     (
         "H57",
