@@ -152,6 +152,28 @@ impl Cluster {
         })
     }
 
+    /// Every site leads its share, give or take less than one shard, zones or not: what a set of sites holds alone is never more than
+    /// the least of its shares in the zones that it takes part in, and its share of the leaderships is between those.
+    fn leaders_within(
+        planned: &Plan,
+        open: &[&Site],
+        weights: &[u32],
+        loads: &BTreeMap<StoreId, usize>,
+    ) {
+        let held = { open.iter() }.map(|site| loads.get(&site.store).copied().unwrap_or(0));
+        let held: Vec<usize> = held.collect();
+        let quotas = quota::leaders(weights, &held, planned.homes.len());
+        for (site, quota) in open.iter().zip(quotas) {
+            let leads = |home: &&Home| home.leader == Some(site.store);
+            let led = planned.homes.iter().filter(leads).count();
+            let band = Band::around(quota);
+            assert!(
+                (band.least..=band.most).contains(&led),
+                "{led} led, by quota {quota}"
+            );
+        }
+    }
+
     /// Plans, checks everything that must hold of the plan, and carries it out.
     fn settle(&mut self) {
         let planned = self.plan();
@@ -217,6 +239,7 @@ impl Cluster {
                 "{load} outside {band:?}"
             );
         }
+        Self::leaders_within(&planned, &open, &weights, &loads);
         let needed = self.least(&bands, &zones, &open, held);
         self.moved += moved;
         self.needed += needed;

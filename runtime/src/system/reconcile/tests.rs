@@ -3,6 +3,7 @@
 mod arriving;
 mod resting;
 mod silent;
+mod succession;
 
 use super::*;
 use crate::system::command::{BUILD_LEVEL, GivingUp, SystemOutcome};

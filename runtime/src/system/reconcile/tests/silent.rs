@@ -17,7 +17,7 @@ impl World {
     }
 
     /// What the leader of a group says while some are away: another one leads then, and there is none without a majority.
-    fn heard(&mut self, group: GroupId) -> Option<GroupReport> {
+    pub(super) fn heard(&mut self, group: GroupId) -> Option<GroupReport> {
         let away = self.away.clone();
         let there = |id: &ReplicaId| !away.contains(&ReplicaAddress::of(*id).store);
         let report = self.groups.get_mut(&group).expect("a group");
@@ -59,7 +59,7 @@ impl World {
         now
     }
 
-    fn voters_on(&self, store: u64) -> usize {
+    pub(super) fn voters_on(&self, store: u64) -> usize {
         let votes = |report: &&GroupReport| {
             let voters = report.configuration.voters.iter();
             voters
