@@ -103,7 +103,8 @@ struct Seen {
 /// What the system leader remembers between steps. Losing it costs a few repeated orders.
 #[derive(Debug, Default)]
 pub struct Reconciler {
-    seen: BTreeMap<GroupId, Seen>,
+    /// In boxes: thousands stay, and a map keeps room for half as many again.
+    seen: BTreeMap<GroupId, Box<Seen>>,
     /// What the last look at all groups was of, and when it was, if there was nothing to do: then the next one may wait.
     calm: Option<(Calm, Duration)>,
     /// Stores that gave a sign of life at the last steps.
@@ -224,7 +225,8 @@ impl Reconciler {
             }
         }
         let (at, mark) = (now, report.mark());
-        self.seen.insert(report.group, Seen { report, at, mark });
+        self.seen
+            .insert(report.group, Box::new(Seen { report, at, mark }));
         news
     }
 
@@ -235,7 +237,8 @@ impl Reconciler {
             return true;
         }
         self.calm = None;
-        let of_store = |seen: &&mut Seen| ReplicaAddress::of(seen.report.leader).store == store;
+        let of_store =
+            |seen: &&mut Box<Seen>| ReplicaAddress::of(seen.report.leader).store == store;
         for seen in self.seen.values_mut().filter(of_store) {
             // When it was heard stays as it is: it is no newer by that.
             seen.report.resting = false;
@@ -365,7 +368,7 @@ impl Reconciler {
     }
 
     fn fresh<'a>(
-        seen: &'a BTreeMap<GroupId, Seen>,
+        seen: &'a BTreeMap<GroupId, Box<Seen>>,
         heard: &BTreeSet<u64>,
         now: Duration,
         group: GroupId,
