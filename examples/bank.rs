@@ -4,13 +4,15 @@
 //! and restarts the node that leads most, adds a fourth, kills another, and then reads every account and compares it
 //! with the journal of what was asked. The rooms: [`bank::script`] (which events, in which order), [`bank::play`] (bringing
 //! them about), [`bank::cluster`] and [`bank::node`] (processes), [`bank::load`] and [`bank::probe`] (clients),
-//! [`bank::journal`] (the oracle), [`bank::account`] (the entity), [`bank::report`] (lines, table, JSON).
+//! [`bank::journal`] (the oracle), [`bank::account`] (the entity), [`bank::growth`] (what a join moved), [`bank::report`] (lines,
+//! table, JSON).
 
 mod bank {
     pub(crate) mod account;
     pub(crate) mod clients;
     pub(crate) mod cluster;
     pub(crate) mod gaps;
+    pub(crate) mod growth;
     pub(crate) mod journal;
     pub(crate) mod load;
     pub(crate) mod node;

@@ -22,6 +22,7 @@ use super::account::Account;
 use super::clients::{Desk, Purpose, Teller};
 use super::cluster::{self, Cluster, SETTLE_PATIENCE};
 use super::gaps::Gaps;
+use super::growth::Growth;
 use super::journal::Fault;
 use super::load::{self, Kept};
 use super::options::Options;
@@ -53,6 +54,7 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode, Box<dyn Error>> {
             cluster,
             phases: Vec::new(),
             tables: Vec::new(),
+            growth: Vec::new(),
             killed: None,
         }
         .run(&directory)
@@ -109,6 +111,8 @@ struct Play {
     phases: Vec<Phase>,
     /// Where shards lived at the beginning and after each phase.
     tables: Vec<RoutingTable>,
+    /// What each join moved.
+    growth: Vec<Growth>,
     /// The node that was killed last.
     killed: Option<usize>,
 }
@@ -201,6 +205,7 @@ impl Play {
             failure: desk.failure.take(),
             moved_groups,
             moved_leaderships,
+            growth: self.growth,
             counts: self.cluster.counts(),
             peak_mib: self.cluster.peak_mib(),
         })
@@ -354,8 +359,15 @@ impl Play {
             recovered,
         };
         self.progress.line(&phase.line());
+        let table = self.table(scene.directory).await?;
+        if let (Event::Join, Some(before)) = (event, self.tables.last()) {
+            let growth = Growth::between(&phase.name, before, &table);
+            self.progress
+                .line(&format!("{:14} {}", "", growth.in_words()));
+            self.growth.push(growth);
+        }
         self.phases.push(phase);
-        self.tables.push(self.table(scene.directory).await?);
+        self.tables.push(table);
         Ok(())
     }
 

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::clients::Tally;
 use super::cluster::Counts;
+use super::growth::Growth;
 use super::journal::Fault;
 
 /// So many faults are told in words.
@@ -145,6 +146,7 @@ pub(crate) struct Report {
     pub(crate) failure: Option<String>,
     pub(crate) moved_groups: usize,
     pub(crate) moved_leaderships: usize,
+    pub(crate) growth: Vec<Growth>,
     pub(crate) counts: Counts,
     pub(crate) peak_mib: u64,
 }
@@ -234,6 +236,21 @@ impl Report {
                 })
             })
             .collect();
+        let growth: Vec<_> = { self.growth.iter() }
+            .map(|growth| {
+                json!({
+                    "name": growth.name,
+                    "nodes": growth.nodes,
+                    "moves": growth.moves,
+                    "least_moves": growth.least,
+                    "moves_to_least": growth.ratio(),
+                    "most_replicas": growth.replicas.has,
+                    "replicas_to_quota": growth.replicas.ratio(),
+                    "most_leaders": growth.leaders.has,
+                    "leaders_to_quota": growth.leaders.ratio(),
+                })
+            })
+            .collect();
         json!({
             "passed": self.passed(),
             "acked": self.acked(),
@@ -252,6 +269,7 @@ impl Report {
             "phases": phases,
             "moved_groups": self.moved_groups,
             "moved_leaderships": self.moved_leaderships,
+            "joins": growth,
             "moves": self.counts.moves,
             "fsyncs": self.counts.fsyncs,
             "peak_mib": self.peak_mib,
@@ -323,6 +341,8 @@ impl Report {
                 format!("{} MiB (largest node)", self.peak_mib),
             ),
         ];
+        let joins = self.growth.iter();
+        rows.extend(joins.map(|growth| (growth.name.as_str(), growth.in_words())));
         rows.extend(self.kills().map(|text| ("worst shards of kills", text)));
         for phase in &self.phases {
             if let Some(gap) = phase.wait(1.0) {

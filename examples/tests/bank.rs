@@ -21,6 +21,7 @@ mod rooms {
     pub(crate) mod clients;
     pub(crate) mod cluster;
     pub(crate) mod gaps;
+    pub(crate) mod growth;
     pub(crate) mod journal;
     pub(crate) mod load;
     pub(crate) mod node;
@@ -137,6 +138,15 @@ fn the_bank_loses_nothing_and_leaves_nothing_behind() {
     for phase in &phases[1..] {
         assert_eq!(phase["shards_probed"], 32, "{report}");
     }
+    let joins = report["joins"].as_array().expect("joins");
+    assert_eq!(joins.len(), 1, "{report}");
+    // A quarter of three copies of each shard; the plan and nothing else moved.
+    assert_eq!(
+        (&joins[0]["moves"], &joins[0]["least_moves"]),
+        (&24.into(), &24.into()),
+        "{report}"
+    );
+    assert_eq!(joins[0]["most_replicas"], 24, "{report}");
     assert_eq!(nodes_in(directory.path()), Vec::<u32>::new());
     assert_eq!(
         fs::read_dir(directory.path()).expect("it exists").count(),

@@ -1,11 +1,12 @@
 //! The cluster simulator's gate: many seeds, each with its replay line; the same seed gives the same trace; safeguards taken away are
 //! missed. `SIM_SEED=n` runs exactly that seed, `SIM_SEEDS=n` that many, `SIM_FIRST=n` from that one on.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use tests::coverage::Coverage;
 use tests::seeds::{assert_repeats, seeds};
-use tests::town::{Sabotage, Scale, World, isolation, movement, returns};
+use tests::town::{Course, Cut, Kind, Sabotage, Scale, Step, World, isolation, movement, returns};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -13,17 +14,28 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Small clusters of an ordinary run of the tests.
 const SEEDS: u64 = 200;
 /// Clusters of a hundred nodes.
-const LARGE_SEEDS: u64 = 2;
+const LARGE_SEEDS: u64 = 6;
+/// Faults come more often there: each hits one of many.
+const LARGE: Scale = Scale {
+    pause: Duration::from_millis(800),
+    ..Scale::LARGE
+};
+/// Histories of clusters of a hundred nodes.
+const LARGE_HISTORIES: u64 = 2;
 /// Histories of joins and drains.
 const HISTORIES: u64 = 10;
-/// Clusters of which each node is cut off ten times.
-const ISOLATIONS: u64 = 3;
+/// Clusters of which each node is cut off, and so often.
+const ISOLATIONS: u64 = 2;
+const ROUNDS: usize = 50;
 /// A leader that hands over to a node that came back takes no commands for no longer than this.
 const PAUSE_MAX: Duration = Duration::from_millis(100);
 /// Clusters of which each node is stopped and started four times under load.
 const RETURNS: u64 = 3;
 /// A node that is cut off is replaced as a leader within this time.
 const LED_WITHOUT: Duration = Duration::from_secs(2);
+/// One that is heard, but hears nobody, leads on until it notices: the last word that it heard is a timeout and a beat old, and it looks
+/// once in a beat; then the others wait a timeout, and each its rank's share. It hears nobody say that they would rather have another.
+const DEAF_LED_WITHOUT: Duration = Duration::from_millis(1_500 + 500 + 500 + 1_500 + 450);
 /// A node that comes back costs no group its leader for longer.
 const UNLED_AFTER: Duration = Duration::from_millis(500);
 
@@ -61,7 +73,7 @@ fn small_clusters_come_to_rest_after_every_storm() {
     if seeds.len() < 100 {
         return;
     }
-    for (name, least) in [
+    let least = [
         ("admissions", 50),
         ("absences", 10),
         ("absences_ended", 1),
@@ -89,8 +101,16 @@ fn small_clusters_come_to_rest_after_every_storm() {
         ("system_leader_struck_at_retire", 3),
         ("system_leader_struck_at_transfer", 3),
         ("wipes", 10),
-        ("zones_lost", 5),
-    ] {
+        ("zones_lost", 20),
+        ("zones_replaced", 3),
+        ("zones_returned", 3),
+    ];
+    covers(&coverage, &least);
+}
+
+/// That worlds have seen enough of what they are there for.
+fn covers(coverage: &Coverage, least: &[(&'static str, u64)]) {
+    for &(name, least) in least {
         let seen = coverage.get(name);
         assert!(seen >= least, "{name}: {seen} times, at least {least}");
     }
@@ -108,34 +128,128 @@ fn a_replica_may_go_once_its_leader_knows_of_the_change_without_it() {
 fn clusters_of_a_hundred_nodes_come_to_rest_after_every_storm() {
     let seeds = seeds(LARGE_SEEDS);
     let test = "clusters_of_a_hundred_nodes_come_to_rest_after_every_storm";
-    run(&seeds, Scale::LARGE, test);
+    let coverage = run(&seeds, LARGE, test);
+    if seeds.len() < LARGE_SEEDS as usize {
+        return;
+    }
+    covers(
+        &coverage,
+        &[
+            ("admissions", 10),
+            ("crashes", 5),
+            ("drains", 10),
+            ("partitions", 5),
+            ("removals", 5),
+            ("zones_lost", 1),
+        ],
+    );
+}
+
+/// Runs a history, and holds it against the bounds of issue 5: within 1.25 of the optimum over any history, 1.05 for one node that is
+/// added, if all are worth the same. Of unequal ones in zones one join made 1.116 times the fewest copies.
+fn moves_hardly_more_than_it_must(seed: u64, course: &Course, joins: bool) -> Vec<Step> {
+    let started = Instant::now();
+    let steps = match movement(seed, course) {
+        Ok(steps) => steps,
+        Err(violation) => panic!("seed {seed}, {course:?}: {violation}"),
+    };
+    let made: u64 = steps.iter().map(|step| step.made).sum();
+    let least: u64 = steps.iter().map(|step| step.least).sum();
+    let ratio = |step: &Step| step.made as f64 / step.least.max(1) as f64;
+    let of_joins = steps.iter().filter(|step| step.kind == Kind::Join);
+    let worst = of_joins.clone().map(ratio).fold(0.0, f64::max);
+    println!(
+        "{seed}: {made} copies made, at least {least}, {:.3}; worst join {worst:.3}; {:?}",
+        made as f64 / least.max(1) as f64,
+        started.elapsed()
+    );
+    assert!(least > 0, "seed {seed}: nothing had to move");
+    assert!(
+        made * 100 <= least * 125,
+        "seed {seed}, {course:?}: {made} copies made, {least} would do: {steps:?}"
+    );
+    for step in of_joins.filter(|_| joins) {
+        assert!(
+            step.made * 100 <= step.least * 105,
+            "seed {seed}, {course:?}: one node came: {step:?}"
+        );
+    }
+    steps
 }
 
 #[test]
 fn nodes_that_come_and_go_move_hardly_more_copies_than_they_must() {
-    // Issue 5: within 1.25 of the optimum over any history, 1.05 for one node that is added. The optimum is at least what the quotas
-    // alone demand; where capacities differ it may be more than that, because a store can take only what it does not hold yet.
     for seed in seeds(HISTORIES) {
-        let alike = seed % 2 == 0;
-        let steps = match movement(seed, 64, 8, alike) {
-            Ok(steps) => steps,
-            Err(violation) => panic!("seed {seed}: {violation}"),
+        let course = Course {
+            nodes: (3, 9),
+            shards: 64,
+            steps: 8,
+            alike: seed % 2 == 0,
+            zones: 0,
+            losses: false,
         };
-        let made: u64 = steps.iter().map(|step| step.made).sum();
-        let least: u64 = steps.iter().map(|step| step.least).sum();
-        println!("{seed}: {made} copies made, at least {least}");
-        assert!(least > 0, "seed {seed}: nothing had to move");
-        assert!(
-            made * 100 <= least * 125,
-            "seed {seed}: {made} copies made, {least} would do: {steps:?}"
-        );
-        for step in steps.iter().filter(|step| alike && step.joined) {
-            assert!(
-                step.made * 100 <= step.least * 105,
-                "seed {seed}: one node came: {step:?}"
-            );
-        }
+        moves_hardly_more_than_it_must(seed, &course, course.alike);
     }
+}
+
+#[test]
+fn nodes_and_zones_that_are_lost_and_come_back_move_hardly_more_copies_than_they_must() {
+    let seeds = seeds(HISTORIES * 2);
+    let mut steps = Vec::new();
+    for &seed in &seeds {
+        let course = Course {
+            nodes: (5, 12),
+            shards: 64,
+            steps: 12,
+            alike: seed % 2 == 0,
+            zones: [0, 3, 4][seed as usize % 3],
+            losses: true,
+        };
+        steps.extend(moves_hardly_more_than_it_must(seed, &course, course.alike));
+    }
+    println!("{:?}", met(&steps));
+    if seeds.len() < 20 {
+        return;
+    }
+    for (kind, least) in [
+        (Kind::Join, 20),
+        (Kind::Drain, 20),
+        (Kind::Loss, 20),
+        (Kind::Return, 10),
+        (Kind::ZoneLoss, 5),
+        (Kind::ZoneReturn, 3),
+    ] {
+        let seen = met(&steps).get(&kind).copied().unwrap_or_default();
+        assert!(seen >= least, "{kind:?}: {seen} times, at least {least}");
+    }
+    let struck = steps.iter().filter(|step| step.struck).count();
+    assert!(struck >= 20, "the system leader crashed {struck} times");
+}
+
+#[test]
+fn a_cluster_of_a_hundred_nodes_moves_hardly_more_copies_than_it_must() {
+    for seed in seeds(LARGE_HISTORIES) {
+        let course = Course {
+            nodes: (60, 100),
+            shards: 256,
+            steps: 8,
+            alike: seed % 2 == 0,
+            zones: 5,
+            losses: true,
+        };
+        let steps = moves_hardly_more_than_it_must(seed, &course, course.alike);
+        println!("{:?}", met(&steps));
+        assert!(steps.iter().all(|step| step.takers >= 40), "{steps:?}");
+    }
+}
+
+/// How often what happened.
+fn met(steps: &[Step]) -> BTreeMap<Kind, u32> {
+    let mut met = BTreeMap::new();
+    for step in steps {
+        *met.entry(step.kind).or_default() += 1;
+    }
+    met
 }
 
 #[test]
@@ -157,15 +271,30 @@ fn a_node_that_comes_back_under_load_leads_again_without_a_long_pause() {
 fn every_node_is_cut_off_in_turn_and_joined_again_and_every_group_is_led_each_time() {
     // S16.
     for seed in seeds(ISOLATIONS) {
-        let rounds = match isolation(seed, 5, 32, 50) {
+        // Every second cluster would have no majority with one node less.
+        let nodes = [3, 5][seed as usize % 2];
+        let rounds = match isolation(seed, nodes, 32, ROUNDS * nodes as usize) {
             Ok(rounds) => rounds,
             Err(violation) => panic!("seed {seed}: {violation}"),
         };
-        let without = rounds.iter().map(|round| round.led_without).max();
-        let after = rounds.iter().map(|round| round.unled_after).max();
-        println!("{seed}: led without it in {without:?}, unled after its return for {after:?}");
-        assert!(without <= Some(LED_WITHOUT), "seed {seed}: {rounds:?}");
-        assert!(after <= Some(UNLED_AFTER), "seed {seed}: {rounds:?}");
+        for cut in [Cut::Both, Cut::Mute, Cut::Deaf] {
+            let rounds = rounds.iter().filter(|round| round.cut == cut);
+            let without = rounds.clone().map(|round| round.led_without).max();
+            let after = rounds.clone().map(|round| round.unled_after).max();
+            println!(
+                "{seed}: {nodes} nodes, {cut:?}, {} times: led without it in {without:?}, unled after its return for {after:?}",
+                rounds.clone().count()
+            );
+            let within = match cut {
+                Cut::Both | Cut::Mute => LED_WITHOUT,
+                Cut::Deaf => DEAF_LED_WITHOUT,
+            };
+            for round in rounds {
+                assert!(round.led_without <= within, "seed {seed}: {round:?}");
+                assert!(round.unled_after <= UNLED_AFTER, "seed {seed}: {round:?}");
+                assert!(round.acknowledged_without > 0, "seed {seed}: {round:?}");
+            }
+        }
     }
 }
 

@@ -20,6 +20,7 @@ use crate::violation::Violation;
 #[derive(Debug)]
 pub(super) enum Undo {
     Start { store: u64 },
+    ZoneReturns { stores: Vec<u64> },
     Mend(Vec<Link>),
     Hasten { store: u64 },
     Sync { store: u64, to: Duration },
@@ -162,7 +163,7 @@ impl World {
 
     /// Whether every group keeps its majority when these are lost for ever, too. Only asked while everybody else runs: then every
     /// configuration that may ever count is known.
-    fn may_lose(&self, lose: impl Fn(ReplicaKey) -> bool) -> bool {
+    pub(super) fn may_lose(&self, lose: impl Fn(ReplicaKey) -> bool) -> bool {
         let everybody_runs = { self.nodes.values() }.all(|node| node.gone || node.runs(self.now));
         let stays = |group: GroupId, id: &ReplicaId| {
             let key = ReplicaKey {
@@ -256,15 +257,44 @@ impl World {
             .map(|node| node.store)
             .collect();
         self.coverage.count("zones_lost");
-        for store in stores {
-            self.crash(store)?;
+        // Now and then it stays away for so long that others get its copies.
+        let longer = Duration::from_millis(self.rng.random_range(1_000..15_000));
+        let away = { self.replace_after }.filter(|_| self.rng.random_bool(0.5));
+        for store in &stores {
+            match away {
+                Some(_) => self.stop(*store)?,
+                None => self.crash(*store)?,
+            }
+        }
+        if let Some(replace_after) = away {
+            let returns = Event::Undo(Undo::ZoneReturns { stores });
+            self.push(replace_after + longer, returns);
         }
         Ok(())
+    }
+
+    /// The nodes of a zone that was lost for long start again, one after the other.
+    fn zone_returns(&mut self, stores: Vec<u64>) {
+        let system = &self.ledger.system;
+        let away = |store: &&u64| system.absent.contains(store);
+        let replaced = stores.iter().filter(away).count();
+        let members = { stores.iter() }.filter(|store| system.members.contains_key(store));
+        if replaced > 0 {
+            self.coverage.count("zones_returned");
+        }
+        if replaced > 0 && replaced == members.count() {
+            self.coverage.count("zones_replaced");
+        }
+        for store in stores {
+            let back = Duration::from_millis(self.rng.random_range(0..3_000));
+            self.push(back, Event::Undo(Undo::Start { store }));
+        }
     }
 
     pub(super) fn undo(&mut self, undo: Undo) -> Result<(), Violation> {
         match undo {
             Undo::Start { store } => self.start(store)?,
+            Undo::ZoneReturns { stores } => self.zone_returns(stores),
             Undo::Mend(links) if self.calm_at.is_none() => self.network.mend(&links),
             Undo::Mend(_) => {}
             Undo::Hasten { store } => self.network.slow(store, None),

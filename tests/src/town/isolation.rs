@@ -1,7 +1,7 @@
-//! Every node cut off in turn and joined again, without any other fault.
+//! Every node cut off in turn and joined again, under load, without any other fault.
 //!
-//! Here: [`isolation`]: how soon the others lead all groups without it, and that its return costs no leadership for longer than that.
-//! Not here: storms.
+//! Here: [`isolation`]: how soon the others lead all groups without it, that they take commands then, and that its return costs no
+//! leadership for longer than that. Not here: storms.
 //!
 //! Source: HAZARDS S16.
 
@@ -18,16 +18,31 @@ use crate::violation::{Violation, broken};
 /// How often it is looked whether all groups are led.
 const GLANCE: Duration = Duration::from_millis(10);
 
+/// How a node is cut off.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Cut {
+    /// Nothing passes.
+    Both,
+    /// It hears the others, and they do not hear it.
+    Mute,
+    /// They hear it, and it does not hear them.
+    Deaf,
+}
+
 /// What cutting one node off cost.
 #[derive(Clone, Copy, Debug)]
 pub struct Round {
+    /// How it was cut off.
+    pub cut: Cut,
     /// From the cut until every group was led by another node.
     pub led_without: Duration,
+    /// Commands that were acknowledged after that, until it was joined again.
+    pub acknowledged_without: u64,
     /// The longest time that a group had no leader after the node was joined again, until everything was at rest.
     pub unled_after: Duration,
 }
 
-/// Cuts each of this many nodes off in turn, for so many rounds altogether.
+/// Cuts each of this many nodes off in turn, first wholly, then in one direction, then in the other, for so many rounds altogether.
 pub fn isolation(
     seed: u64,
     nodes: u64,
@@ -39,23 +54,35 @@ pub fn isolation(
         shards: (shards, shards),
         ..Scale::SMALL
     };
-    let mut world = World::of_scale(seed, scale).quiet();
+    // Clients of an even world fall silent when it is calm.
+    let mut world = World::of_scale(seed * 2 + 1, scale).quiet();
     world.start_all()?;
     world.rest()?;
+    world.push(Duration::ZERO, Event::Client);
     let stores: Vec<u64> = world.nodes.keys().copied().collect();
     let mut history = Vec::new();
     for round in 0..rounds {
         let store = stores[round % stores.len()];
-        let links = links_apart(&[store].into(), &stores, false);
+        let cut = [Cut::Both, Cut::Mute, Cut::Deaf][round / stores.len() % 3];
+        let mut links = links_apart(&[store].into(), &stores, false);
+        links.retain(|(from, _)| match cut {
+            Cut::Both => true,
+            Cut::Mute => *from == store,
+            Cut::Deaf => *from != store,
+        });
         world.network.cut(&links, world.now);
         let led_without = world.led_but_by(store)?;
+        let acknowledged = world.acknowledged();
         // Long enough, now and then, that others think it dead.
-        let apart = world.rng.random_range(0..20_000);
+        let apart = world.rng.random_range(1_000..20_000);
         world.run_for(Duration::from_millis(apart))?;
+        let acknowledged_without = world.acknowledged() - acknowledged;
         world.network.mend(&links);
         let unled_after = world.longest_unled()?;
         history.push(Round {
+            cut,
             led_without,
+            acknowledged_without,
             unled_after,
         });
     }
@@ -70,6 +97,12 @@ impl World {
         }
         self.now = until;
         Ok(())
+    }
+
+    /// Up to where the groups have acknowledged commands, summed up.
+    fn acknowledged(&self) -> u64 {
+        let groups = self.ledger.groups.values();
+        groups.map(|past| past.acknowledged.get()).sum()
     }
 
     /// From now until every group is led by a node other than this one.

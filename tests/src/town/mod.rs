@@ -43,8 +43,8 @@ mod sight;
 mod steward;
 mod world;
 
-pub use isolation::{Round, isolation};
-pub use movement::{Step, movement};
+pub use isolation::{Cut, Round, isolation};
+pub use movement::{Course, Kind, Step, movement};
 pub use returns::{Return, returns};
 pub use sabotage::Sabotage;
 pub use world::{LED_WITHIN, Report, SETTLED_WITHIN, Scale, World};

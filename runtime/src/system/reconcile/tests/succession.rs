@@ -103,8 +103,8 @@ impl History {
             .get(&order.group)
             .copied()
             .unwrap_or_default();
-        let is_meant = fence.accept(&order, report.leader, report.term)
-            && !order.brings_retired(&self.world.state, &report.configuration);
+        // That its node knows from the log who is retired nobody may count on.
+        let is_meant = fence.accept(&order, report.leader, report.term);
         let stands = match &order.kind {
             OrderKind::Change { expected, .. } => *expected == report.configuration_index,
             _ => true,
