@@ -671,8 +671,9 @@ fn can_decide(voters: &Members, report: &GroupReport) -> bool {
 }
 
 /// Which of the goal's replicas should vote: an odd number, those of draining and absent members last, present voters first so that nothing
-/// moves without need, then those that are caught up, then by id. If too many of the present voters are silent for that, those who have
-/// caught up come before them.
+/// moves without need, then those that are caught up, then by id; of each zone one before a second of any, so that the loss of one takes
+/// no majority that could be kept. If too many of those are silent, while the present voters can still change that, who has caught up comes
+/// before them.
 fn wanted_voters(
     group: GroupId,
     goal: &Members,
@@ -696,11 +697,27 @@ fn wanted_voters(
     } else {
         voters_for(goal.len())
     };
+    if goal.len() <= count {
+        return goal.clone();
+    }
     let first = |behind: &dyn Fn(&ReplicaId) -> bool| -> Members {
         let mut ranked: Vec<ReplicaId> = goal.iter().copied().collect();
-        ranked.sort_by_key(|id| (leaves(id), behind(id), !caught_up(*id, report), *id));
-        ranked.truncate(count);
-        ranked.into_iter().collect()
+        // Who has caught up may vote at once; nobody waits for another one for its zone's sake.
+        let is_new = |id: &ReplicaId| !configuration.voters.contains(id) && !caught_up(*id, report);
+        let late = |id: &ReplicaId| (leaves(id), is_new(id));
+        ranked.sort_by_key(|id| (late(id), behind(id), !caught_up(*id, report), *id));
+        let mut of_zone: BTreeMap<_, usize> = BTreeMap::new();
+        let place = |id: ReplicaId| {
+            let member = state.members.get(&ReplicaAddress::of(id).store);
+            let zone = member.and_then(|member| member.zone.as_deref());
+            let before = of_zone.entry((late(&id), zone)).or_default();
+            *before += 1;
+            (late(&id), *before, id)
+        };
+        let mut spread: Vec<_> = ranked.into_iter().map(place).collect();
+        spread.sort_by_key(|(late, nth, _)| (*late, *nth)); // stable: within a zone, and without zones, the order stays
+        spread.truncate(count);
+        spread.into_iter().map(|(_, _, id)| id).collect()
     };
     let voters = first(&|id| !configuration.voters.contains(id));
     // A change takes a majority of those who vote now; and while they are to go on, a short silence is no reason for one.

@@ -4,6 +4,7 @@ mod arriving;
 mod resting;
 mod silent;
 mod succession;
+mod zones;
 
 use super::*;
 use crate::system::command::{BUILD_LEVEL, GivingUp, SystemOutcome};
