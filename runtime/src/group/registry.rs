@@ -14,7 +14,7 @@ use super::evaluator::{EvaluatorActor, Incoming};
 use super::freight::{News, Receivers};
 use super::machine::lock;
 use crate::storage::{CheckpointSink, WriteSink};
-use crate::system::ReplicaAddress;
+use crate::system::{Circle, ReplicaAddress};
 use synod_consensus::LogIndex;
 
 /// One hosted replica.
@@ -146,9 +146,9 @@ impl Hosted {
         stores_of(&configuration.voters.union(&configuration.outgoing))
     }
 
-    /// The stores that belong to the group at all, as far as is known here.
-    pub(crate) fn members(&self) -> BTreeSet<u64> {
-        stores_of(&lock(&self.configuration).members())
+    /// The stores that listen for this group's leader, as far as is known here.
+    pub(crate) fn listeners(&self, group: GroupId) -> BTreeSet<u64> {
+        Circle::listeners(group, &lock(&self.configuration))
     }
 
     /// Notes who leads, for hints.

@@ -1,6 +1,6 @@
 //! Tells live processes from dead ones within half a second.
 //!
-//! Here: [`Beats`], a thread that sends a datagram ten times a second to every member of a group of this node, and tells groups here whose
+//! Here: [`Beats`], a thread that sends a datagram ten times a second to every member of a group of this node (`system::ties`), and tells groups here whose
 //! leader was silent too long (`silence`) or has nobody at its port (`ports`): a hint that makes them ask for an election early, never
 //! evidence for a vote (DESIGN section 9). A beat also says which claims stand between the two nodes (`group::rest`): groups that rest live by it
 //! alone. Who shares no group with this node gets no beat: that would keep a connection to everybody.
@@ -24,8 +24,9 @@ use super::silence::{Silence, Silent};
 use super::steward::{FellSilent, Steward};
 use crate::group::actor::{PeerSilent, StepAside};
 use crate::group::{Clock, Counters, Hosted, Rouse, Shared, lock};
+use crate::system::{Circle, Ties};
 use crate::transport::Place;
-use synod_consensus::{GroupId, ReplicaKey};
+use synod_consensus::{GroupId, LogIndex, ReplicaKey};
 use synod_membership::MemberState;
 
 /// Gap between beats.
@@ -60,50 +61,6 @@ impl LastHeard {
         let heard = lock(&self.0);
         let at = heard.get(&store)?.load(Ordering::Relaxed);
         Some(Duration::from_micros(at))
-    }
-}
-
-/// One group as this node knows it: the stores that are told when its leader is silent, and the leader's.
-struct Circle {
-    listeners: BTreeSet<u64>,
-    leader: Option<u64>,
-}
-
-impl Circle {
-    /// The learners of a shard listen too: others may know already that one of them votes, and need its vote at once when the leader
-    /// dies over that change. Those of the system group are all nodes, and stay what they are.
-    fn of(group: GroupId, hosted: &Hosted) -> Self {
-        let listeners = match group {
-            GroupId::ZERO => hosted.voters(),
-            _ => hosted.members(),
-        };
-        Self {
-            listeners,
-            leader: hosted.leader_store(),
-        }
-    }
-}
-
-/// What this node has to do with others because of its groups.
-#[derive(Debug, Default, Eq, PartialEq)]
-struct Ties {
-    /// Who listens in the groups in which it listens: beats go there, for one of the two leads or may lead one day, and the other says
-    /// what rests with it.
-    fellows: BTreeSet<u64>,
-    /// Who leads a group in which it listens: beats are expected from there.
-    leaders: BTreeSet<u64>,
-}
-
-impl Ties {
-    fn of(me: u64, circles: impl Iterator<Item = Circle>) -> Self {
-        let mut ties = Self::default();
-        for circle in circles.filter(|circle| circle.listeners.contains(&me)) {
-            ties.leaders.extend(circle.leader);
-            ties.fellows.extend(circle.listeners);
-        }
-        ties.fellows.remove(&me);
-        ties.leaders.remove(&me);
-        ties
     }
 }
 
@@ -189,7 +146,8 @@ struct Rounds<'a> {
     /// As it was at so many changes of the registry.
     groups: Vec<(GroupId, Arc<Hosted>)>,
     ties: Ties,
-    looked_at: Option<u64>,
+    /// Changes of the registry, and of the system state.
+    looked_at: Option<(u64, LogIndex)>,
     silence: Silence,
     /// Where those listen from whom beats are expected.
     places: BTreeMap<u64, Place>,
@@ -281,15 +239,26 @@ impl Rounds<'_> {
 
     fn follow_registry(&mut self, now: Duration) {
         let changes = self.shared.registry.changes().load(Ordering::Acquire);
-        if self.looked_at.replace(changes) != Some(changes) {
+        let applied = lock(&self.shared.system).applied;
+        let seen = (changes, applied);
+        if self.looked_at.replace(seen) != Some(seen) {
             self.groups = self.shared.registry.all();
             let led = self.groups.iter().filter(|(_, hosted)| hosted.leads());
             follow_leaderships(&mut self.leads, led.map(|(group, _)| *group), now);
-            let circles = self.groups.iter();
-            self.ties = Ties::of(
-                self.shared.store,
-                circles.map(|(group, hosted)| Circle::of(*group, hosted)),
-            );
+            let listed: Vec<BTreeSet<u64>> = {
+                let state = lock(&self.shared.system);
+                let groups = self.groups.iter();
+                groups
+                    .map(|(group, _)| Circle::listed(*group, &state))
+                    .collect()
+            };
+            let circles =
+                { self.groups.iter().zip(listed) }.map(|((group, hosted), listed)| Circle {
+                    listeners: hosted.listeners(*group),
+                    leader: hosted.leader_store(),
+                    listed,
+                });
+            self.ties = Ties::of(self.shared.store, circles);
         }
     }
 
@@ -418,28 +387,6 @@ mod tests {
         assert_eq!(one.after(at(1_070)), at(1_170), "never now");
         assert_eq!(one.after(at(1_119)), at(1_170));
         assert_eq!(one.after(at(1_169)), at(1_270), "nor very soon");
-    }
-
-    #[test]
-    fn beats_go_to_all_who_listen_and_are_expected_from_leaders() {
-        // Issue 4: a node keeps connections to those with whom it shares groups, and not to all of a thousand.
-        let group = |voters: &[u64], learners: &[u64], leader| Circle {
-            listeners: voters.iter().chain(learners).copied().collect(),
-            leader,
-        };
-        let groups = [
-            group(&[1, 2, 3], &[], Some(2)),
-            group(&[1, 4, 5], &[11], None),
-            group(&[1, 6, 7], &[], Some(1)),
-            group(&[8, 9, 10], &[1], Some(9)), // it may vote there already, for all that the others know
-            group(&[12, 13, 14], &[], Some(12)),
-        ];
-        let ties = Ties::of(1, groups.into_iter());
-        assert_eq!(
-            ties.fellows,
-            BTreeSet::from([2, 3, 4, 5, 6, 7, 8, 9, 10, 11])
-        );
-        assert_eq!(ties.leaders, BTreeSet::from([2, 9]));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Here: the replicated state and its commands ([`state`], [`mod@command`], `departure`, `absence`, `description`), which of them a cluster of several
 //! builds may use ([`level`]), where shards should live ([`mod@plan`]), the steps that
-//! bring the groups there ([`reconcile`], [`arrivals`]), and what that means for one store ([`Alignment`], [`Retirements`]). All of it is pure; `node` proposes the commands and carries the orders.
+//! bring the groups there ([`reconcile`], [`arrivals`]), what nodes tell its leader ([`GroupReport`], [`Reporting`]), and what that means for one store ([`Alignment`], [`Retirements`], [`Ties`]). All of it is pure; `node` proposes the commands and carries the orders.
 //! Not here: addresses (gossip tells them, never this log), Raft (`synod-consensus`), actors (`node`).
 
 mod absence;
@@ -22,6 +22,7 @@ mod reporting;
 mod retirements;
 pub mod state;
 mod sums;
+mod ties;
 
 pub use alignment::{Alignment, newest};
 pub use by_hand::{Goals, PlacementChange, move_replica, rebalance};
@@ -40,3 +41,4 @@ pub use state::{
     Birth, Founder, Founding, MemberEntry, ReplicaAddress, StateError, SystemState, UnsafeRecovery,
 };
 pub use sums::{Sum, Told};
+pub use ties::{Circle, Ties};

@@ -72,7 +72,7 @@ impl Reporting {
     }
 
     /// How long it is from one sum to the next.
-    pub fn pause(&self) -> Duration {
+    fn pause(&self) -> Duration {
         SUMS_EVERY * (1 << self.differed)
     }
 

@@ -38,11 +38,15 @@ impl World {
                 );
                 if let Some(process) = &mut node.process {
                     process.look_at = now;
+                    process.rest.beats_at(now);
                     for replica in process.hosted.values_mut() {
                         replica.wake = Some(now);
                     }
                 }
                 self.push(Duration::ZERO, Event::Look { store, life });
+                if self.rests {
+                    self.push(Duration::ZERO, Event::Beat { store, life });
+                }
                 for group in groups {
                     self.push(Duration::ZERO, Event::Wake { store, life, group });
                 }

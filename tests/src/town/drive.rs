@@ -1,9 +1,10 @@
 //! What a replica's outputs lead to, as its actor in the runtime does it.
 //!
-//! Here: this part of [`World`]. Not here: durable states and snapshots (`checkpoints`), what the node does by the system log (`steward`).
+//! Here: this part of [`World`]. Not here: durable states and snapshots (`checkpoints`), claims (`rest`), reports (`reports`), what the node
+//! does by the system log (`steward`).
 
 use rand::Rng;
-use synod::system::{BUILD_LEVEL, GroupReport, Order, OrderKind, ReplicaAddress, SystemOutcome};
+use synod::system::{BUILD_LEVEL, Order, OrderKind, ReplicaAddress, SystemOutcome};
 use synod_consensus::{
     Change, Configuration, Entries, Entry, EntryKind, GroupId, LogIndex, Message, Output, Position,
     ReplicaId, ReplicaKey, TransferOutcome,
@@ -107,6 +108,7 @@ impl World {
         for (index, configuration) in commits {
             self.ledger.committed(key, index, configuration)?;
         }
+        self.report_progress(store, group);
         Ok(())
     }
 
@@ -155,7 +157,10 @@ impl World {
                 self.report_if_due(store, group, true);
                 self.touch(store);
             }
-            Output::Configuration { .. } => self.report_if_due(store, group, true),
+            Output::Configuration { .. } => {
+                self.ties_change(store);
+                self.report_if_due(store, group, true);
+            }
             Output::TransferPrepared { to } => {
                 if replica.group.transfer(now, to).is_err() {
                     replica.handing_over = None;
@@ -170,6 +175,23 @@ impl World {
                     self.pauses.ends(group, now);
                 }
             }
+            Output::Claim { claim, holders } => {
+                let on_store = |id: &ReplicaId| (ReplicaAddress::of(*id).store, *id);
+                let holders: Vec<_> = holders.iter().map(on_store).collect();
+                self.coverage.count("claims");
+                self.claims(store, |claims| claims.claim(claim, &holders))?;
+            }
+            Output::Rests { without } => {
+                let on_store = |id: &ReplicaId| ReplicaAddress::of(*id).store;
+                let without: Vec<_> = without.iter().map(on_store).collect();
+                self.coverage.count(match without.is_empty() {
+                    true => "rests",
+                    false => "rests_without_somebody",
+                });
+                self.claims(store, |claims| claims.rests(key, &without))?;
+                self.report_if_due(store, group, true);
+            }
+            Output::Unclaimed => self.claims(store, |claims| claims.unclaimed(key))?,
             Output::Removed => self.end_leadership(store, group),
             Output::DataLost { acknowledged, last } => {
                 return broken(
@@ -191,7 +213,10 @@ impl World {
         };
         replica.leadership = None;
         replica.handing_over = None;
-        replica.reported = None;
+        let last = replica.reported.take();
+        if let Some(report) = last.and_then(|(last, _)| last.taken_back()) {
+            process.reports.insert(group, report);
+        }
         for (_, waits) in core::mem::take(&mut replica.waiting).into_values() {
             if let Waits::Steward(number) = waits {
                 process.proposals.remove(&number);
@@ -308,33 +333,6 @@ impl World {
             }
         }
         Ok(())
-    }
-
-    /// A report, if this replica leads and something changed or the last one is old.
-    pub(super) fn report_if_due(&mut self, store: u64, group: GroupId, force: bool) {
-        let now = self.now;
-        let Some(process) = self.process(store) else {
-            return;
-        };
-        let Some(replica) = process.hosted.get_mut(&group) else {
-            return;
-        };
-        if force {
-            replica.reported = None;
-        }
-        let due = replica
-            .reported
-            .as_ref()
-            .is_none_or(|(last, at)| now.saturating_sub(*at) >= last.again_after());
-        if replica.leadership.is_none() || !due {
-            return;
-        }
-        let report = GroupReport::of(replica.group.status(), replica.fence, now);
-        replica.reported = Some((report.clone(), now));
-        process.reports.insert(group, report);
-        if force {
-            self.touch(store);
-        }
     }
 
     /// The system leader wants something of a group that is led here.

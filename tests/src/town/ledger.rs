@@ -3,6 +3,7 @@
 //!
 //! Not here: what must be so after calm (`calm`).
 
+use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
 use synod::system::{BUILD_LEVEL, ReplicaAddress, SystemOutcome, SystemState};
@@ -56,6 +57,8 @@ pub(super) struct Ledger {
     pub(super) deleted: BTreeSet<ReplicaKey>,
     /// Replicas that stopped for good on their store.
     pub(super) lost: BTreeSet<ReplicaKey>,
+    /// Since when that is known to their store.
+    lost_at: BTreeMap<ReplicaKey, Duration>,
     /// Copies of shards that were allotted after the founding.
     pub(super) copies_allotted: u64,
 }
@@ -286,6 +289,17 @@ impl Ledger {
             ),
             _ => Ok(()),
         }
+    }
+
+    /// A replica stopped for good.
+    pub(super) fn loses(&mut self, key: ReplicaKey, now: Duration) {
+        self.lost.insert(key);
+        self.lost_at.entry(key).or_insert(now);
+    }
+
+    /// Whether it stopped for good before that.
+    pub(super) fn lost_before(&self, key: ReplicaKey, at: Duration) -> bool {
+        self.lost_at.get(&key).is_some_and(|lost| *lost <= at)
     }
 
     /// A retired replica of a group that its configuration does not name.

@@ -2,7 +2,8 @@
 //!
 //! Here: [`World`], of up to a hundred nodes with the real planner, reconciler, watch and system state of `synod::system`, every group
 //! a real `Group` with its log and snapshots, and the glue between them as the runtime has it; membership is modelled by a failure
-//! detector that errs while links are cut. Not here: evaluation, sessions, sockets, files (`evaluation`, `groups`).
+//! detector that errs while links are cut. In about every second world groups with nothing to do rest, as they do in a cluster: under
+//! claims that beats carry, reported once and then summed up. Not here: evaluation, sessions, sockets, files (`evaluation`, `groups`).
 //!
 //! A run has a storm (joins, losses, drains, removals, moves by hand, crashes, partitions) and a calm: then the cluster must come to
 //! rest.
@@ -15,6 +16,7 @@
 //! | Odd Voters | a simple configuration has an odd number of voters | E24 |
 //! | Retired Stays Retired | no id is allotted twice; one that was retired is in no later configuration | H77 |
 //! | Named Replicas Stay | no replica is retired or deleted that a committed configuration names, unless it stopped for good | H78 |
+//! | Lost Replicas Wait | a replica that stopped for good is retired only when a majority of its group is there without it, as far as anybody can know | H73 |
 //! | Never Born Again | no replica that lived begins anew, empty | E26 |
 //! | Retired Is Silent | a deleted replica says nothing | H77 |
 //! | Quorums Are Kept | no change that was ordered leaves a group without a majority that lives and has caught up, if it had one | E25 |
@@ -34,17 +36,25 @@ mod isolation;
 mod joining;
 mod ledger;
 mod machine;
+mod mourning;
 mod movement;
 mod network;
+mod newborn;
 mod node;
+mod reports;
+mod rest;
 mod returns;
 mod sabotage;
 mod sight;
 mod steward;
+mod unheard;
 mod world;
 
 pub use isolation::{Cut, Round, isolation};
+pub use mourning::mourning;
 pub use movement::{Course, Kind, Step, movement};
+pub use newborn::newborn;
 pub use returns::{Return, returns};
 pub use sabotage::Sabotage;
+pub use unheard::unheard;
 pub use world::{LED_WITHIN, Report, SETTLED_WITHIN, Scale, World};

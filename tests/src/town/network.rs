@@ -19,6 +19,10 @@ pub(super) struct Network {
     cut: BTreeMap<Link, (u32, Duration)>,
     /// Stores whose every message takes so much longer.
     slow: BTreeMap<u64, Duration>,
+    /// Share of lost frames between nodes that no replica sends again.
+    pub(super) frames_lost: f64,
+    /// When what was sent last in order arrives.
+    streams: BTreeMap<Link, Duration>,
     healed: bool,
 }
 
@@ -30,6 +34,8 @@ impl Network {
             latency: Duration::from_micros(rng.random_range(100..3_000)),
             cut: BTreeMap::new(),
             slow: BTreeMap::new(),
+            frames_lost: 0.0,
+            streams: BTreeMap::new(),
             healed: false,
         }
     }
@@ -38,6 +44,7 @@ impl Network {
     pub(super) fn heal(&mut self) {
         self.cut.clear();
         self.slow.clear();
+        self.frames_lost = 0.0;
         self.healed = true;
     }
 
@@ -97,6 +104,18 @@ impl Network {
             circles.push(circle);
         }
         circles
+    }
+
+    /// When something arrives that would come at `at`, and overtakes nothing that was sent in order before.
+    pub(super) fn in_order(&mut self, link: Link, at: Duration) -> Duration {
+        let last = self.streams.entry(link).or_default();
+        *last = at.max(*last);
+        *last
+    }
+
+    /// Whether a frame is lost with the connection that it was handed over to.
+    pub(super) fn loses_frame(&self, rng: &mut ChaCha8Rng) -> bool {
+        self.frames_lost > 0.0 && rng.random_bool(self.frames_lost)
     }
 
     /// How long a message is on its way; `None`: it is lost.

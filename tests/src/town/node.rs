@@ -9,15 +9,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use synod::system::{
-    BUILD_LEVEL, Description, Fence, GroupReport, Reconciler, Retirements, Said, SystemState,
-    newest,
+    BUILD_LEVEL, Description, Fence, GroupReport, Reconciler, Reporting, Retirements, Said,
+    SystemState, newest,
 };
+use synod_consensus::claims::{Claims, ClaimsOptions};
 use synod_consensus::{
     CheckedOptions, Configuration, Entry, Group, GroupId, LogIndex, LogStore, MemoryStore,
     PersistToken, ReplicaId, ReplicaKey, Restored, SnapshotId, SnapshotMeta, Term, Write,
 };
 
 use super::machine::Machine;
+use super::rest::{Rest, options_of};
 use crate::shelf::Shelf;
 use crate::violation::{Violation, broken};
 
@@ -189,6 +191,8 @@ pub(super) struct Process {
     pub(super) retired: Retirements<ReplicaKey>,
     pub(super) system_durable: LogIndex,
     pub(super) reports: BTreeMap<GroupId, GroupReport>,
+    pub(super) reporting: Reporting,
+    pub(super) rest: Rest,
     pub(super) reconciler: Reconciler,
     /// Proposals of the steward without an answer: number and until when it waits.
     pub(super) proposals: BTreeMap<u64, Duration>,
@@ -258,6 +262,7 @@ impl Node {
     pub(super) fn start(
         &mut self,
         options: &CheckedOptions,
+        rests: bool,
         replace_after: Option<Duration>,
         seed: u64,
         now: Duration,
@@ -272,6 +277,8 @@ impl Node {
             retired: Retirements::default(),
             system_durable: LogIndex::ZERO,
             reports: BTreeMap::new(),
+            reporting: Reporting::default(),
+            rest: Rest::new(Claims::new(ClaimsOptions::default(), self.life)),
             reconciler: Reconciler::new(replace_after),
             proposals: BTreeMap::new(),
             stepped: Duration::ZERO,
@@ -315,6 +322,7 @@ impl Node {
             }
             let state = checkpoint.map(|checkpoint| checkpoint.meta.clone());
             let restored = Restored::after_restart(recovered, state);
+            let options = options_of(options, rests, key.group);
             let replica = host(options, key, restored, machine, seed, now)?;
             process.hosted.insert(key.group, replica);
         }
@@ -370,7 +378,7 @@ pub(super) fn restore_shard(
 
 /// A replica as it begins.
 pub(super) fn host(
-    options: &CheckedOptions,
+    options: CheckedOptions,
     key: ReplicaKey,
     restored: Restored,
     machine: Machine,
@@ -380,7 +388,7 @@ pub(super) fn host(
     let applied = restored.state.clone();
     let configurations = configurations(restored.entries.iter()).collect();
     let seed = seed ^ key.group.get().wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ key.replica.get();
-    let group = Group::new(options.clone(), key.group, key.replica, restored, seed, now);
+    let group = Group::new(options, key.group, key.replica, restored, seed, now);
     let group = match group {
         Ok(group) => group,
         Err(error) => return broken("Recovery", format!("{key:?}: {error}")),

@@ -45,6 +45,12 @@ pub enum Sabotage {
     WordsUnheard,
     /// Plans are made as if there were no zones.
     ZonesForgotten,
+    /// Nobody compares what was said with what was heard: a report that is lost is never repeated.
+    SumsUnsaid,
+    /// A lost replica is buried on what its group said when it went to rest.
+    OldWordsTrusted,
+    /// Beats go to those only whom a replica's own configuration names.
+    ListedUnheard,
 }
 
 impl World {

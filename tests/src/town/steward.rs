@@ -1,19 +1,20 @@
 //! What a node does by the system log, and where the system group is led, the next steps of all groups: as the runtime's steward does
-//! it, around the same pure parts.
+//! it, around the same pure parts. Not here: what a node tells the system leader (`reports`).
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
 use synod::system::{
-    Alignment, BUILD_LEVEL, GroupReport, Order, OrderKind, Reconciler, ReplicaAddress, Stamp, Step,
+    Alignment, BUILD_LEVEL, Order, OrderKind, Reconciler, ReplicaAddress, Stamp, Step,
     SystemCommand, SystemOutcome,
 };
-use synod_consensus::{GroupId, LogIndex, ReplicaId, ReplicaKey, Restored};
+use synod_consensus::{GroupId, LogIndex, ReplicaId, Restored};
 
 use super::Sabotage;
 use super::descriptions::without_zones;
 use super::machine::Machine;
 use super::node::{Waits, Writing, host};
+use super::rest::options_of;
 use super::world::{Event, Packet, World};
 use crate::violation::{Violation, broken};
 
@@ -35,6 +36,8 @@ const PROPOSAL_PATIENCE: Duration = Duration::from_secs(2);
 const MIND_EVERY: Duration = Duration::from_secs(1);
 /// Silence of a direct link after which groups led there are told.
 const SILENT_AFTER: Duration = Duration::from_millis(450);
+/// A peer that answered within this time can take a leadership over.
+const PEER_ACTIVE: Duration = Duration::from_millis(1_200);
 /// Groups that still follow a silent store are told again this often.
 const TELL_AGAIN: Duration = Duration::from_millis(500);
 
@@ -180,6 +183,7 @@ impl World {
             return Ok(());
         }
         process.seen_system = Some(applied);
+        process.rest.ties_change();
         if process.system.is_given_up(store) {
             process.failed = Some("it was removed".to_owned());
             return Ok(());
@@ -213,6 +217,12 @@ impl World {
             }
             process.retired.push(applied, *key);
         }
+        for key in alignment.buried.iter().chain(&alignment.retired) {
+            self.claims(store, |claims| claims.gone(*key))?;
+        }
+        let Some(process) = self.process(store) else {
+            return Ok(());
+        };
         let retired = alignment.retired.len() as u64;
         let buried = alignment.buried.len() as u64;
         let lost = process.lost.clone();
@@ -223,12 +233,14 @@ impl World {
         for key in alignment.created {
             self.ledger.born(key)?;
             self.coverage.count("replicas_created");
-            let (options, seed) = (self.options.clone(), self.seed ^ self.moments());
+            let options = options_of(&self.options, self.rests, key.group);
+            let seed = self.seed ^ self.moments();
             let machine = Machine::default();
-            let replica = host(&options, key, Restored::newcomer(), machine, seed, now)?;
+            let replica = host(options, key, Restored::newcomer(), machine, seed, now)?;
             if let Some(process) = self.process(store) {
                 process.hosted.insert(key.group, replica);
             }
+            self.ties_change(store);
             self.flush(store, key.group)?;
         }
         let Some(process) = self.process(store) else {
@@ -257,89 +269,6 @@ impl World {
         }
         for key in process.retired.covered(durable) {
             self.write(store, Writing::Drop { key });
-        }
-    }
-
-    fn pass_reports(&mut self, store: u64) {
-        let now = self.now;
-        let Some(process) = self.process(store) else {
-            return;
-        };
-        if process.reports.is_empty() {
-            return;
-        }
-        let Some(system) = process.hosted.get(&GroupId::ZERO) else {
-            return;
-        };
-        let Some(leader) = system.leader else {
-            return; // they wait
-        };
-        let leads = system.leads();
-        let reports: Vec<GroupReport> = core::mem::take(&mut process.reports)
-            .into_values()
-            .collect();
-        if leads {
-            for report in reports {
-                process.reported |= process.reconciler.reported(now, report);
-            }
-        } else {
-            let to = ReplicaAddress::of(leader).store;
-            self.send(store, to, Packet::Reports(reports));
-        }
-    }
-
-    /// Reports of another node.
-    pub(super) fn reported(&mut self, store: u64, reports: Vec<GroupReport>) {
-        let now = self.now;
-        let Some(process) = self.process(store) else {
-            return;
-        };
-        if !{ process.hosted.get(&GroupId::ZERO) }.is_some_and(|replica| replica.leads()) {
-            return;
-        }
-        for report in reports {
-            process.reported |= process.reconciler.reported(now, report);
-        }
-        if process.reported {
-            self.touch(store);
-        }
-    }
-
-    fn pass_lost(&mut self, store: u64) {
-        let Some(process) = self.process(store) else {
-            return;
-        };
-        let lost: Vec<(GroupId, ReplicaId)> = { process.lost.iter() }
-            .map(|(group, replica)| (*group, *replica))
-            .collect();
-        let leader = process
-            .hosted
-            .get(&GroupId::ZERO)
-            .and_then(|system| system.leader);
-        let Some(leader) = leader.filter(|_| !lost.is_empty()) else {
-            return;
-        };
-        for (group, replica) in &lost {
-            let (group, replica) = (*group, *replica);
-            self.ledger.lost.insert(ReplicaKey { group, replica });
-        }
-        let to = ReplicaAddress::of(leader).store;
-        if to == store {
-            self.heard_lost(store, &lost);
-        } else {
-            self.send(store, to, Packet::Lost(lost));
-        }
-    }
-
-    pub(super) fn heard_lost(&mut self, store: u64, lost: &[(GroupId, ReplicaId)]) {
-        let now = self.now;
-        let Some(process) = self.process(store) else {
-            return;
-        };
-        if { process.hosted.get(&GroupId::ZERO) }.is_some_and(|replica| replica.leads()) {
-            for (group, replica) in lost {
-                process.reconciler.lost(now, *group, *replica);
-            }
         }
     }
 
@@ -408,8 +337,12 @@ impl World {
     }
 
     fn take_step(&mut self, store: u64, step: Step) -> Result<(), Violation> {
+        self.count_fence(store, &step);
         match step {
             Step::Propose(command) => {
+                if let SystemCommand::Retire { group, replica } = command {
+                    self.check_burial(group, replica)?;
+                }
                 if let Some(process) = self.process(store)
                     && let Err(_waits) = process.system.gate(&command, || process.announced(store))
                 {
@@ -562,7 +495,7 @@ impl World {
             let status = replica.group.status();
             let heir = { status.peers.iter() }
                 .filter(|peer| status.configuration.voters.contains(&peer.replica))
-                .filter(|peer| now.saturating_sub(peer.active_at) <= Duration::from_millis(1_200))
+                .filter(|peer| peer.answers(now, PEER_ACTIVE))
                 .max_by_key(|peer| peer.matched);
             if let Some(heir) = heir {
                 let order = Order {

@@ -10,8 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use synod::system::{Founder, Founding, GroupReport, Order};
+use synod::system::{Founder, Founding, GroupReport, Order, Sum};
 use synod::wire::Sharding;
+use synod_consensus::claims::{Beat, News};
 use synod_consensus::{CheckedOptions, GroupId, GroupOptions, Message, ReplicaId, ReplicaKey};
 
 use super::Sabotage;
@@ -48,11 +49,17 @@ pub(super) enum Packet {
     Reports(Vec<GroupReport>),
     Lost(Vec<(GroupId, ReplicaId)>),
     Order(Order),
+    /// Of what the groups at rest have said that are led at the sender.
+    Sum(Sum),
+    SayAgain,
+    Beat(Beat),
+    News(News),
 }
 
 #[derive(Debug)]
 pub(super) enum Event {
     Deliver {
+        from: u64,
         to: u64,
         packet: Packet,
     },
@@ -66,6 +73,11 @@ pub(super) enum Event {
         group: GroupId,
     },
     Look {
+        store: u64,
+        life: u64,
+    },
+    /// A node says that it lives, and what it claims.
+    Beat {
         store: u64,
         life: u64,
     },
@@ -142,6 +154,9 @@ pub struct World {
     pub(super) shards: u32,
     pub(super) founding: Founding,
     pub(super) options: CheckedOptions,
+    /// Groups with nothing to do rest.
+    pub(super) rests: bool,
+    pub(super) append_every: Duration,
     pub(super) replace_after: Option<Duration>,
     pub(super) suspicion: Duration,
     pub(super) checkpoint_every: u64,
@@ -206,6 +221,8 @@ impl World {
             shards,
             founding,
             options: options.check().expect("these hang together"),
+            rests: false,
+            append_every: scale.append_every,
             replace_after: replace_after.map(Duration::from_secs),
             suspicion: Duration::from_millis(rng.random_range(1_000..4_000)),
             checkpoint_every: [8, 30, 150][rng.random_range(0..3)],
@@ -228,7 +245,7 @@ impl World {
             rng,
         };
         world.found();
-        world
+        world.draw_rest()
     }
 
     /// Takes a safeguard away or puts a bug in.
@@ -345,7 +362,7 @@ impl World {
     pub(super) fn happen(&mut self, event: Event) -> Result<Option<Duration>, Violation> {
         self.trace(&event);
         match event {
-            Event::Deliver { to, packet } => self.deliver(to, packet)?,
+            Event::Deliver { from, to, packet } => self.deliver(from, to, packet)?,
             Event::Written { store, life } if self.lives(store, life) => {
                 let until = self.nodes[&store].paused_until;
                 if until > self.now {
@@ -381,14 +398,18 @@ impl World {
                     self.bury_failed(store)?;
                 }
             }
-            Event::Written { .. } | Event::Wake { .. } | Event::Look { .. } => {}
+            Event::Beat { store, life } if self.lives(store, life) => self.beat(store)?,
+            Event::Written { .. }
+            | Event::Wake { .. }
+            | Event::Look { .. }
+            | Event::Beat { .. } => {}
             Event::Sight => self.sight()?,
             Event::Apply(number) => self.apply_for_admission(number)?,
             // In the calm of every second world nothing new is reported any more.
             Event::Client if self.calm_at.is_some() && self.seed.is_multiple_of(2) => {}
             Event::Client => {
                 self.client()?;
-                self.push(self.scale.append_every, Event::Client);
+                self.push(self.append_every, Event::Client);
             }
             Event::Fault => self.fault()?,
             Event::Undo(undo) => self.undo(undo)?,
@@ -409,6 +430,7 @@ impl World {
             Event::Written { store, .. } => 1_000 + store,
             Event::Wake { store, .. } => 2_000 + store,
             Event::Look { store, .. } => 3_000 + store,
+            Event::Beat { store, .. } => 5_000 + store,
             _ => 4_000,
         };
         let mixed = (self.trace ^ self.now.as_nanos() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -429,14 +451,15 @@ impl World {
         }
         self.describe_anew(store, seed);
         let node = self.nodes.get_mut(&store).expect("known");
-        node.start(&self.options, self.replace_after, seed, now)?;
+        node.start(&self.options, self.rests, self.replace_after, seed, now)?;
         let (life, process) = (node.life, node.process.as_ref().expect("just started"));
         let groups: Vec<GroupId> = process.hosted.keys().copied().collect();
         for (group, replica) in &process.lost {
             let (group, replica) = (*group, *replica);
-            self.ledger.lost.insert(ReplicaKey { group, replica });
+            self.ledger.loses(ReplicaKey { group, replica }, now);
         }
         self.push(Duration::ZERO, Event::Look { store, life });
+        self.begin_beats(store);
         for group in groups {
             self.flush(store, group)?;
         }
@@ -516,15 +539,28 @@ impl World {
 
     pub(super) fn send(&mut self, from: u64, to: u64, packet: Packet) {
         self.coverage.count("messages");
+        let is_frame = matches!(
+            packet,
+            Packet::Reports(_) | Packet::Sum(_) | Packet::SayAgain
+        );
+        if is_frame && self.network.loses_frame(&mut self.rng) {
+            self.coverage.count("frames_lost");
+            return;
+        }
         if let Some(way) = self.network.carry(&mut self.rng, (from, to)) {
-            self.push(way, Event::Deliver { to, packet });
+            let mut at = self.now + way;
+            if let Packet::News(_) = packet {
+                at = self.network.in_order((from, to), at);
+            }
+            self.push_at(at, Event::Deliver { from, to, packet });
         }
     }
 
-    fn deliver(&mut self, to: u64, packet: Packet) -> Result<(), Violation> {
+    fn deliver(&mut self, from: u64, to: u64, packet: Packet) -> Result<(), Violation> {
         if !{ self.nodes.get(&to) }.is_some_and(|node| node.runs(self.now)) {
             return Ok(());
         }
+        self.heard_of(to, from);
         match packet {
             Packet::Raft(group, message) => self.receive(to, group, message),
             Packet::Reports(reports) => {
@@ -536,6 +572,16 @@ impl World {
                 Ok(())
             }
             Packet::Order(order) => self.carry_out(to, order),
+            Packet::Sum(sum) => {
+                self.summed(to, from, sum);
+                Ok(())
+            }
+            Packet::SayAgain => {
+                self.asked_again(to);
+                Ok(())
+            }
+            Packet::Beat(beat) => self.heard_beat(to, from, &beat),
+            Packet::News(news) => self.claims(to, |claims| claims.receive(from, news)),
         }
     }
 
