@@ -335,26 +335,18 @@ fn no_lost_replica_is_buried_on_what_its_group_said_when_it_went_to_rest() {
 fn a_copy_that_was_allotted_to_a_node_that_was_away_fills_though_its_group_rests() {
     // The leader rests without the new replica, which knows of nobody: unless their nodes beat to each other by what the log lists, the
     // copy stays empty until somebody asks its group for something.
-    let mut noticed = 0;
-    let seeds = seeds(NEWBORNS);
-    for &seed in &seeds {
+    for seed in seeds(NEWBORNS) {
         let coverage = match newborn(seed, 3, None) {
             Ok(coverage) => coverage,
             Err(violation) => panic!("seed {seed}: {violation}"),
         };
         let without = coverage.get("rests_without_somebody");
         assert!(without > 0, "seed {seed}: {coverage}");
-        // Other groups that it hears of, awake, may tie the two nodes.
-        if let Err(violation) = newborn(seed, 3, Some(Sabotage::ListedUnheard)) {
-            assert_eq!(violation.invariant, "Settles", "seed {seed}: {violation}");
-            noticed += 1;
-        }
     }
-    println!(
-        "without the log's list {noticed} of {} stay empty",
-        seeds.len()
-    );
-    assert!(seeds.len() < NEWBORNS as usize || noticed > 0);
+    // Other groups, awake when it comes back, mostly tie the two nodes: one history in some 25 shows it.
+    let mut untied = (0..200).map(|seed| newborn(seed, 3, Some(Sabotage::ListedUnheard)));
+    let rings = untied.find_map(|outcome| outcome.err().map(|violation| violation.invariant));
+    assert_eq!(rings, Some("Settles"));
 }
 
 #[test]
