@@ -344,7 +344,6 @@ impl Reconciler {
         let is_due = |known: &Asked| now.saturating_sub(known.at) >= pause_after(known.times);
         let mut due: Vec<(Option<Duration>, Order)> = { unheard.iter() }
             .filter(|group| self.asked.get(group).is_none_or(is_due))
-            .filter(|group| !self.ordered.contains_key(group)) // that is answered, too
             .filter_map(|group| {
                 let report = self.report(now, *group)?;
                 let last = self.asked.get(group).map(|known| known.at);

@@ -78,14 +78,19 @@ impl World {
         let Some(to) = leader.map(|leader| ReplicaAddress::of(leader).store) else {
             return; // they wait
         };
-        if due == Some(Assurance::Sum) && to != store && !is_forgetful {
+        self.pass_waiting(store, to);
+        if due == Some(Assurance::Sum)
+            && to != store
+            && !is_forgetful
+            && let Some(process) = self.process(store)
+        {
+            // After what waited, as there.
             let hosted = &process.hosted;
             let leads = |group| hosted.get(&group).is_some_and(|replica| replica.leads());
             let sum = process.reporting.sum(leads);
             self.coverage.count("sums");
             self.send(store, to, Packet::Sum(sum));
         }
-        self.pass_waiting(store, to);
         if due == Some(Assurance::SayAgain) {
             // Its groups hear of it when these are gone.
             self.say_again(store);
@@ -148,7 +153,7 @@ impl World {
             return;
         };
         let leads = { process.hosted.get(&GroupId::ZERO) }.is_some_and(|replica| replica.leads());
-        if leads && process.reconciler.sum_of(from) != sum {
+        if leads && !process.reconciler.agrees(from, sum) {
             self.coverage.count("sums_differed");
             self.send(store, from, Packet::SayAgain);
         }
