@@ -70,13 +70,22 @@ impl World {
         self.start(away)
     }
 
-    /// The store that leads a group at rest, and two other replicas, none of them on this store.
+    /// The store that leads a group at rest, and two other replicas, none of them on this store; without all three the system group still has
+    /// its majority, so that its leader stays.
     fn three_but(&self, group: GroupId, system: u64) -> Option<(u64, ReplicaKey, ReplicaId)> {
         let leader = self.leader_of(group)?;
         let voters = leader.group.status().configuration.voters;
         let is_there = voters
             .iter()
             .any(|id| ReplicaAddress::of(*id).store == system);
+        let decides = |id: &&ReplicaId| {
+            let on_same = |other: &ReplicaId| {
+                ReplicaAddress::of(*other).store == ReplicaAddress::of(**id).store
+            };
+            !voters.iter().any(on_same)
+        };
+        let of_system = self.leader_of(GroupId::ZERO)?.group.status().configuration;
+        let stays = of_system.voters.iter().filter(decides).count() > of_system.voters.len() / 2;
         let mut others = voters
             .iter()
             .copied()
@@ -84,6 +93,6 @@ impl World {
         let (replica, second) = (others.next()?, others.next()?);
         let first = ReplicaKey { group, replica };
         let store = ReplicaAddress::of(leader.key.replica).store;
-        (leader.group.is_resting() && !is_there).then_some((store, first, second))
+        (leader.group.is_resting() && !is_there && stays).then_some((store, first, second))
     }
 }
