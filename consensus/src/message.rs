@@ -9,7 +9,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Entries, Entry, GroupId, LogIndex, Position, ReadId, Refusal, ReplicaId, SnapshotMeta, Term,
+    Entries, Entry, EntryKind, GroupId, LogIndex, Position, ReadId, Refusal, ReplicaId,
+    SnapshotMeta, Term,
 };
 
 /// Terms and indexes above this are of nobody who follows the rules: at a billion a second they take 146 years. Below it, no sum overflows.
@@ -113,6 +114,14 @@ impl Message {
             }
             _ => None,
         }
+    }
+
+    /// Whether it carries entries that somebody proposed: neither a leader's no-op nor a change of the configuration.
+    pub fn carries_proposals(&self) -> bool {
+        let Body::Append { entries, .. } = &self.body else {
+            return false;
+        };
+        entries.iter().any(|entry| entry.kind == EntryKind::Normal)
     }
 
     /// Bytes of payload it carries, for budgets; the frame around it is small.

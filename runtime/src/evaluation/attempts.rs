@@ -134,6 +134,14 @@ pub(super) struct Attempts {
 }
 
 impl Attempts {
+    /// Whether an answer that is in no log is kept for repeated attempts.
+    pub(super) fn remembers(&self) -> bool {
+        let mut marks = { self.sessions.values() }.flat_map(|live| live.marks.values());
+        marks.any(|mark| matches!(mark.progress, Progress::Computed(_)))
+    }
+}
+
+impl Attempts {
     pub(super) fn live(&mut self, session: SessionId) -> &mut LiveSession {
         self.sessions.entry(session).or_default()
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::EvaluatorOptions;
-use super::bench::{Balance, Bench, Deposit, Slow, again, command, open_door, query};
+use super::bench::{Balance, Bench, Deposit, Slow, Withdraw, again, command, open_door, query};
 
 /// Another evaluator goes on with this clock, as after a rest.
 fn goes_on(bench: &mut Bench, serial: u64) {
@@ -65,6 +65,19 @@ fn an_evaluator_stays_while_anything_is_open() {
     bench.evaluator.pause(bench.now, pause);
     bench.drain();
     assert!(bench.evaluator.idle().is_none(), "it is paused");
+}
+
+#[test]
+fn an_evaluator_that_alone_knows_an_answer_stays() {
+    // A refused withdrawal is in no log: its second attempt must hear the same, whatever the account holds by then.
+    let mut bench = Bench::new();
+    let session = bench.session(7);
+    bench.send(command(session, 1, &Withdraw { amount: 5 }));
+    bench.settle();
+    assert!(bench.evaluator.idle().is_none());
+    bench.send(command(session, 2, &Deposit { amount: 1 }));
+    bench.settle();
+    assert!(bench.evaluator.idle().is_none(), "it may still be asked");
 }
 
 #[test]

@@ -149,6 +149,7 @@ impl Leadership {
             && self.runs.is_empty()
             && self.backlog.is_empty()
             && self.openings.is_empty()
+            && !self.attempts.remembers()
             && self.pause.is_none()
             && self.stall.is_none();
         is_idle.then_some(self.clock)

@@ -12,6 +12,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 /// Bytes of all groups' overlays beyond which checkpoints are made for room.
 pub(crate) const OVERLAY_BYTES: usize = 48 << 20;
 
+/// Bytes of entries that all followers here take while the disk is short: what may be on its way when the leaders stop, and a small part of
+/// the reserve.
+const TAKEN_MAX: usize = 16 << 20;
+
 /// While nothing gets better it is looked again who could make room when a part like this of the bound was added.
 const LOOKS: usize = 1_024;
 /// Such a part is made room for at once, at least.
@@ -36,6 +40,8 @@ pub(crate) struct Overlays {
     bound: usize,
     /// There is hardly room on the disk.
     disk_is_short: AtomicBool,
+    /// Bytes of entries that followers took since.
+    taken_since: AtomicUsize,
 }
 
 fn move_to(count: &AtomicUsize, former: usize, now: usize) {
@@ -55,6 +61,7 @@ impl Overlays {
             wanted_at: AtomicUsize::new(0),
             bound,
             disk_is_short: AtomicBool::new(false),
+            taken_since: AtomicUsize::new(0),
         }
     }
 
@@ -87,13 +94,29 @@ impl Overlays {
         if self.disk_is_short() {
             return Some("the disk");
         }
-        let have_room = held <= self.bound && self.held() <= self.bound.saturating_mul(2);
-        (!have_room).then_some("unwritten state")
+        (!self.memory_has_room(held)).then_some("unwritten state")
     }
 
     /// Notes whether the disk is short of room; returns whether that is news.
     pub(crate) fn set_disk_is_short(&self, short: bool) -> bool {
+        if !short {
+            self.taken_since.store(0, Ordering::Relaxed);
+        }
         self.disk_is_short.swap(short, Ordering::Relaxed) != short
+    }
+
+    /// Whether a follower that holds so much in memory may take so many bytes of entries. While the disk is short it may take what was on its
+    /// way: leaders elsewhere could not go on otherwise where several disks end at once.
+    pub(crate) fn may_follow(&self, held: usize, bytes: usize) -> bool {
+        let taken = || self.taken_since.fetch_add(bytes, Ordering::Relaxed);
+        if self.disk_is_short() && taken() + bytes > TAKEN_MAX {
+            return false;
+        }
+        self.memory_has_room(held)
+    }
+
+    fn memory_has_room(&self, held: usize) -> bool {
+        held <= self.bound && self.held() <= self.bound.saturating_mul(2)
     }
 
     /// There is hardly room on the disk: what is left is for what is here already.
@@ -139,6 +162,10 @@ mod tests {
         assert!(overlays.set_disk_is_short(true));
         assert!(!overlays.set_disk_is_short(true), "known");
         assert_eq!(overlays.full(0), Some("the disk"));
+        assert!(overlays.may_follow(0, TAKEN_MAX), "what was on its way");
+        assert!(!overlays.may_follow(0, 1));
+        overlays.set_disk_is_short(false);
+        assert!(overlays.may_follow(0, TAKEN_MAX + 1));
     }
 
     #[test]

@@ -137,9 +137,9 @@ impl NodeBuilder {
         self
     }
 
-    /// How many bytes of its disk the store keeps for the end of it. When less than half as much is free beside them, they are given back,
-    /// so that what is under way is finished; the node refuses commands, takes no entries and no copies, and others lead, until twice as
-    /// much is free. Default 128 MiB; zero: nothing is kept, and a node whose disk is full stops.
+    /// How many bytes of its disk the store keeps for the end of it. When less than as much is free beside them, they are given back,
+    /// so that what is under way is finished; the node refuses commands, takes no entries and no copies, and others lead, until three
+    /// times as much is free. Default 128 MiB; zero: nothing is kept, and a node whose disk is full stops.
     #[must_use]
     pub fn reserve_bytes(mut self, bytes: u64) -> Self {
         self.reserve_bytes = bytes;

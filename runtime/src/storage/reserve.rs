@@ -10,6 +10,7 @@ use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::disk::{Disk, OpenMode, RealDisk};
 
@@ -32,6 +33,8 @@ pub struct Reserve {
     bytes: u64,
     /// Whether the file is there.
     held: Mutex<bool>,
+    /// When it went.
+    gone: Mutex<Option<Instant>>,
     short: AtomicBool,
 }
 
@@ -43,12 +46,15 @@ enum Verdict {
     Make,
 }
 
-/// With less than half of the reserve beside it, it goes; with room for twice as much it comes back, so that what it gave does not bring
-/// it back by itself.
+/// So long it stays away at least: each time it goes, leaderships move.
+const AWAY: Duration = Duration::from_secs(10);
+
+/// With less than its own size beside it, it goes: the log's next file, which nobody announces, and what the rows write before the next
+/// look must find room. With three times as much it comes back, so that what it gave does not bring it back by itself.
 fn judge(held: bool, free: u64, bytes: u64) -> Verdict {
     match held {
-        true if free < bytes / 2 => Verdict::GiveBack,
-        false if free >= bytes.saturating_mul(2) => Verdict::Make,
+        true if free < bytes => Verdict::GiveBack,
+        false if free >= bytes.saturating_mul(3) => Verdict::Make,
         _ => Verdict::Keep,
     }
 }
@@ -71,6 +77,7 @@ impl Reserve {
             folder,
             bytes,
             held: Mutex::new(held),
+            gone: Mutex::new(None),
             short: AtomicBool::new(false),
         };
         reserve.look()?;
@@ -84,12 +91,17 @@ impl Reserve {
 
     /// Looks how much room there is, and gives the reserve back or makes it again.
     pub fn look(&self) -> io::Result<DiskRoom> {
+        self.look_at(Instant::now())
+    }
+
+    fn look_at(&self, now: Instant) -> io::Result<DiskRoom> {
         let mut held = self.held();
         let free_bytes = free_bytes(self.folder.path())?;
         match judge(*held, free_bytes, self.bytes) {
             _ if self.bytes == 0 => {}
             Verdict::Keep => {}
             Verdict::GiveBack => self.remove(&mut held)?,
+            Verdict::Make if self.went_at().is_some_and(|went| now < went + AWAY) => {}
             // Somebody else took the room just now: it is tried again.
             Verdict::Make => *held = self.make().is_ok(),
         }
@@ -125,9 +137,14 @@ impl Reserve {
         made
     }
 
+    fn went_at(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.gone.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn remove(&self, held: &mut bool) -> io::Result<()> {
         self.folder.remove(RESERVE_FILE)?;
         *held = false;
+        *self.went_at() = Some(Instant::now());
         Ok(())
     }
 }
@@ -147,14 +164,14 @@ mod tests {
     #[test]
     fn a_reserve_goes_when_little_is_left_and_comes_back_only_with_plenty() {
         let bytes = 100;
-        assert_eq!(judge(true, 50, bytes), Verdict::Keep);
-        assert_eq!(judge(true, 49, bytes), Verdict::GiveBack);
-        // What it gave is free now, and brings nothing back.
-        assert_eq!(judge(false, 149, bytes), Verdict::Keep);
-        assert_eq!(judge(false, 199, bytes), Verdict::Keep);
-        assert_eq!(judge(false, 200, bytes), Verdict::Make);
-        // Once made, it stays.
         assert_eq!(judge(true, 100, bytes), Verdict::Keep);
+        assert_eq!(judge(true, 99, bytes), Verdict::GiveBack);
+        // What it gave is free now, and brings nothing back.
+        assert_eq!(judge(false, 199, bytes), Verdict::Keep);
+        assert_eq!(judge(false, 299, bytes), Verdict::Keep);
+        assert_eq!(judge(false, 300, bytes), Verdict::Make);
+        // Once made, it stays.
+        assert_eq!(judge(true, 200, bytes), Verdict::Keep);
     }
 
     #[test]
@@ -169,7 +186,10 @@ mod tests {
         assert_eq!(length(), None);
         assert!(reserve.is_short());
         reserve.give_back(); // there is nothing to give any more
-        assert!(!reserve.look().unwrap().is_short, "this disk has plenty");
+        assert!(reserve.look().unwrap().is_short, "not so soon");
+        let later = Instant::now() + AWAY;
+        let room = reserve.look_at(later).unwrap();
+        assert!(!room.is_short, "this disk has plenty");
         assert_eq!(length(), Some(MIB));
         drop(reserve);
         let other_size = Reserve::hold(folder.path(), 2 * MIB).unwrap();

@@ -14,6 +14,8 @@ use super::sums::{SUMMED, Sum, Told};
 /// So often a node sums up what its groups at rest said; twice as rarely each time when that was asked for again, for a sum may differ as
 /// long as somebody who leads now cannot reach the system leader (M31).
 const SUMS_EVERY: Duration = Duration::from_secs(10);
+/// After words that could not be sent nothing is said again for so long.
+const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 /// At most so many times twice: another word that is lost meanwhile waits as long.
 const DOUBLED_MAX: u32 = 2;
 /// Groups at rest say everything again so often while some members' build compares no sums.
@@ -40,6 +42,8 @@ pub struct Reporting {
     differed: u32,
     /// It has not said so of the last one.
     agrees: bool,
+    /// What was said last could not be sent.
+    refused: bool,
 }
 
 impl Reporting {
@@ -52,6 +56,10 @@ impl Reporting {
         level: Level,
     ) -> Option<Assurance> {
         if self.to != leader {
+            if self.refused && now.saturating_sub(self.checked) < REFUSED_PAUSE {
+                return None;
+            }
+            self.refused = false;
             self.to = leader;
             self.differed = 0;
             return leader.map(|_| self.say_again(now));
@@ -96,6 +104,7 @@ impl Reporting {
     /// Some could not be sent: what rests does not say it again by itself.
     pub fn not_told(&mut self) {
         self.to = None;
+        self.refused = true;
     }
 
     /// The leader of the system group lacks something that was said here: everything is to be reported again.

@@ -8,6 +8,7 @@ use actix::Handler;
 use super::GroupActor;
 use crate::evaluation::LogClock;
 use crate::group::evaluator::{End, Incoming};
+use crate::wire::Refusal;
 
 /// The evaluator with this serial has nothing open, and was told that the group rests.
 #[derive(Debug, actix::Message)]
@@ -48,6 +49,15 @@ pub(crate) struct Wanted(pub(crate) Incoming);
 impl Handler<Wanted> for GroupActor {
     type Result = ();
     fn handle(&mut self, Wanted(incoming): Wanted, ctx: &mut Self::Context) {
+        if self.evaluator.is_none() && self.handing_over.to().is_some() {
+            // It would evaluate what this leadership can propose no more; the next one is here in a moment.
+            let Incoming { request, reply } = incoming;
+            let refusal = Refusal::Busy {
+                queue: "transfer".to_owned(),
+                retry_after_ms: 20,
+            };
+            return reply.refuse(&self.shared, &request, refusal);
+        }
         if self.evaluator.is_none() && !self.stopped {
             self.start_evaluator(ctx);
         }

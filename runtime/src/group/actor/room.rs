@@ -67,10 +67,10 @@ impl GroupActor {
     /// Whether these are entries for which there is no room: to the leader they are lost, and come again. Its heartbeats are heard,
     /// so nobody campaigns meanwhile.
     pub(super) fn leaves_out(&self, message: &Message) -> bool {
-        let full = message.name() == "append"
-            && message.payload_bytes() > 0
+        // A leader's no-op and changes of the configuration are small, and nothing goes on without them.
+        let full = message.carries_proposals()
             && self.space.is_some()
-            && self.shared.overlays.full(self.unwritten.held).is_some();
+            && !(self.shared.overlays).may_follow(self.unwritten.held, message.payload_bytes());
         if full {
             Counters::bump(&self.shared.counters.entries_without_room);
         }
