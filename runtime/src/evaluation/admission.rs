@@ -98,13 +98,8 @@ impl Leadership {
             return;
         }
         let open = env.state().sessions() + self.openings.len();
-        let full = if !self.openings.contains_key(&router) && open >= env.options.sessions_max {
-            Some("sessions")
-        } else {
-            env.state().full() // what waits for an entry keeps everything after it waiting
-        };
-        if let Some(queue) = full {
-            let outcome = env.busy(queue);
+        if !self.openings.contains_key(&router) && open >= env.options.sessions_max {
+            let outcome = env.busy("sessions");
             env.turn_away(request, reply, outcome);
             return;
         }
