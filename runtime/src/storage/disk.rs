@@ -44,10 +44,6 @@ pub trait Disk: Send {
     fn share(&self) -> Box<dyn Disk>;
     /// The directory as a person would name it, for error messages.
     fn place(&self) -> String;
-    /// There is hardly room: what is kept only because it may be of use should go.
-    fn is_short(&self) -> bool {
-        false
-    }
 }
 
 /// An open file.
@@ -218,10 +214,6 @@ impl Disk for RealDisk {
 
     fn place(&self) -> String {
         self.path.display().to_string()
-    }
-
-    fn is_short(&self) -> bool {
-        { self.reserve.as_ref() }.is_some_and(|reserve| reserve.is_short())
     }
 }
 

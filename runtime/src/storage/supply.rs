@@ -20,10 +20,9 @@ const UNFINISHED: &str = "next.tmp";
 /// What comes before and after the number of a file that waits to be used again.
 const SPARE: (&str, &str) = ("spare-", ".tmp");
 /// Files on their way from one life to the next, at most. The log's length goes up and down by some files with each round of checkpoints;
-/// what is removed here is filled with zeros again soon, and all syncs of the disk wait behind those.
+/// what is removed here is filled with zeros again soon, and all syncs of the disk wait behind those. They stay while the disk is short of
+/// room, too: what the log gave then it would take again as soon as the node goes on, which would be short again for it.
 const SPARES_MAX: usize = 4;
-/// The same while the disk is short of room: the log's next file, so that it needs none.
-const SPARES_MAX_SHORT: usize = 1;
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// The number of a file that waits to be used again; `None` for every other name.
@@ -104,20 +103,6 @@ impl Maker {
             maker.next_spare += 1;
             Ok(())
         });
-        while self.spares.len() > self.spares_max() {
-            let spare = self.spares.pop_front().expect("there are more");
-            let name = spare_name(spare);
-            if let Err(error) = self.disk.remove(&name) {
-                tracing::warn!(file = name, %error, "a file of the log could not be removed");
-            }
-        }
-    }
-
-    fn spares_max(&self) -> usize {
-        match self.disk.is_short() {
-            true => SPARES_MAX_SHORT,
-            false => SPARES_MAX,
-        }
     }
 
     /// Takes over what waited to be used again when the log was closed.
@@ -132,7 +117,7 @@ impl Maker {
     /// Keeps a file if it has the right length and there is room for it.
     fn keep_or_remove(&mut self, name: &str, keep: impl FnOnce(&mut Self, &str) -> io::Result<()>) {
         let outcome = || {
-            let keeps = self.spares.len() < self.spares_max()
+            let keeps = self.spares.len() < SPARES_MAX
                 && self.disk.open(name, OpenMode::Read)?.length()? == self.segment_bytes;
             if keeps {
                 keep(self, name)

@@ -66,26 +66,6 @@ fn files_that_wait_to_be_used_again_outlive_a_restart() {
     assert!(zeros < MIB, "{zeros} bytes beside what was appended");
 }
 
-// Near the end of the disk they are room that others need more, except the one that the log needs next.
-#[test]
-fn all_but_one_of_the_files_that_wait_go_while_the_disk_is_short() {
-    let (_folder, disk, mut log) = young();
-    let waiting = || {
-        let names = disk.share().list().unwrap();
-        { names.iter() }
-            .filter(|name| name.starts_with("spare-"))
-            .count()
-    };
-    let written = fill(&mut log, 0, 64 * MIB + AFTER);
-    drop(log); // and with it the thread that takes files back
-    assert!(waiting() > 1, "the test needs some");
-    let mut log = open(&disk);
-    disk.set(|fault| fault.short = true);
-    fill(&mut log, written, 8 * MIB);
-    drop(log);
-    assert_eq!(waiting(), 1);
-}
-
 // What is in such a file could pass for frames of a log that begins anew with its numbers.
 #[test]
 fn where_there_is_no_log_nothing_waits_to_be_used_again() {

@@ -25,8 +25,6 @@ pub(super) struct Fault {
     pub(super) room: Option<u64>,
     /// How often there was none.
     pub(super) refused: u64,
-    /// There is hardly any.
-    pub(super) short: bool,
     /// Files removed.
     pub(super) removed: u64,
     /// Syncs fail.
@@ -120,10 +118,6 @@ impl Disk for Faulty {
 
     fn place(&self) -> String {
         self.real.place()
-    }
-
-    fn is_short(&self) -> bool {
-        self.set(|fault| fault.short)
     }
 }
 
